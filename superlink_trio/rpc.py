@@ -1,0 +1,106 @@
+"""What the APIs and the transports that carry them agree on: bytes in, bytes out.
+
+A transport knows a call's name, its caller and its bytes. It hands them to the API's handler and
+carries back what the handler answers; it never looks inside. Two kinds of call exist:
+
+- `Unary`: the answer is computed and sent, and it does not matter whether it arrives.
+- `Leased`: the answer takes something out of the state (a task, results). The handler is an
+  async context manager: the transport writes the answer *inside* the block. Leaving the block
+  normally means the answer was handed over, leaving it by an exception or a cancellation means
+  it was not, and what it held goes back.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import TypeAlias
+
+import attrs
+import trio
+
+
+class Status(enum.Enum):
+    """Why a call was refused, in gRPC's names; other transports translate.
+
+    Source: https://grpc.github.io/grpc/core/md_doc_statuscodes.html
+    """
+
+    INVALID_ARGUMENT = 3
+    NOT_FOUND = 5
+    RESOURCE_EXHAUSTED = 8
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
+
+
+class Refused(Exception):  # noqa: N818 (it is an answer, not a fault of ours)
+    """An answer other than OK. Its message is written for the caller and reaches it as it is."""
+
+    def __init__(self, status: Status, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+@attrs.frozen
+class Caller:
+    """Who is on the other end of a call.
+
+    `connection` names the connection the call came over (gRPC: `ipv4:127.0.0.1:41234`): equal
+    for two calls means that the same process made both. Empty where a transport cannot tell.
+    `metadata` holds the call's headers by lower-case name.
+    """
+
+    connection: str = ""
+    metadata: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+
+
+Unary: TypeAlias = Callable[[bytes, Caller], Awaitable[bytes]]
+Leased: TypeAlias = Callable[[bytes, Caller], AbstractAsyncContextManager[bytes]]
+
+
+class Holds:
+    """Every call that is held open until there is something to answer."""
+
+    def __init__(self) -> None:
+        self._scopes: set[trio.CancelScope] = set()
+        self._released = False
+
+    def __len__(self) -> int:
+        return len(self._scopes)
+
+    @contextmanager
+    def open(self, seconds: float) -> Iterator[None]:
+        """Wait inside the block for at most `seconds`; it is left quietly at the deadline.
+
+        Once `release` was called the block is left at its first checkpoint that would wait.
+        """
+        with trio.CancelScope(deadline=trio.current_time() + seconds) as scope:
+            if self._released:
+                scope.cancel()
+            self._scopes.add(scope)
+            try:
+                yield
+            finally:
+                self._scopes.discard(scope)
+
+    def release(self) -> None:
+        """Let every held call go at once, those that come later included."""
+        self._released = True
+        for scope in self._scopes:
+            scope.cancel()
+
+
+@attrs.frozen(kw_only=True)
+class Api:
+    """One API as the transports see it."""
+
+    service: str
+    """The gRPC service's full name, `flwr.proto.Fleet` for example."""
+    unary: Mapping[str, Unary]
+    leased: Mapping[str, Leased]
+    holds: Holds
+    """The transport releases these first when it is asked to stop."""

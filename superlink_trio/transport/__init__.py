@@ -1,0 +1,1 @@
+"""Transports carry calls between the network and the APIs; they decide nothing."""
