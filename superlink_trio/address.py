@@ -35,7 +35,9 @@ class Address:
         else:
             host, colon, port = text.rpartition(":")
             if not colon:
-                raise ValueError(f"{text!r} names no port: write host:port, for example {text}:9091")
+                raise ValueError(
+                    f"{text!r} names no port: write host:port, for example {text}:9091"
+                )
             if ":" in host:
                 raise ValueError(f"{text!r}: put an IPv6 address in brackets, as in [::1]:9091")
             _check_host(text, host)
