@@ -15,10 +15,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import attrs
 import trio
+from google.protobuf.message import DecodeError, Message
 
 
 class Status(enum.Enum):
@@ -36,7 +37,7 @@ class Status(enum.Enum):
     UNAUTHENTICATED = 16
 
 
-class Refused(Exception):  # noqa: N818 (it is an answer, not a fault of ours)
+class Refused(Exception):
     """An answer other than OK. Its message is written for the caller and reaches it as it is."""
 
     def __init__(self, status: Status, message: str) -> None:
@@ -104,3 +105,29 @@ class Api:
     leased: Mapping[str, Leased]
     holds: Holds
     """The transport releases these first when it is asked to stop."""
+
+
+Request = TypeVar("Request", bound=Message)
+
+
+def parse(kind: type[Request], raw: bytes) -> Request:
+    """Parse a request; refuse the call when the bytes are none."""
+    try:
+        return kind.FromString(raw)
+    except DecodeError:
+        raise malformed(kind) from None
+
+
+def malformed(kind: type[Message]) -> Refused:
+    """Give the refusal of bytes that are no message of this kind."""
+    name = kind.DESCRIPTOR.name
+    return Refused(Status.INVALID_ARGUMENT, f"the request's bytes are no {name}")
+
+
+def unary(kind: type[Request], handle: Callable[[Request, Caller], Awaitable[Message]]) -> Unary:
+    """Make a `Unary` of a handler that works on messages."""
+
+    async def answer(raw: bytes, caller: Caller) -> bytes:
+        return (await handle(parse(kind, raw), caller)).SerializeToString()
+
+    return answer

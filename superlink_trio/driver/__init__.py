@@ -1,1 +1,7 @@
-"""."""
+"""What the Driver API does, whatever transport carries it."""
+
+from __future__ import annotations
+
+from superlink_trio.driver.api import driver_api
+
+__all__ = ["driver_api"]

@@ -1,1 +1,1 @@
-"""."""
+"""The bytes of Flower's protocol: generated messages, and tasks whose payloads stay unparsed."""

@@ -1,0 +1,188 @@
+"""The Driver API: a driver script opens runs, asks nodes for work and collects the answers.
+
+Drivers of Flower 1.8 to 1.11 do not retry: an error status ends their run. So only what cannot
+become right by itself is an error here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import uuid
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+
+import attrs
+
+from superlink_trio.bulk import in_thread_if_large, join
+from superlink_trio.rpc import Api, Caller, Holds, Refused, Status, malformed, parse, unary
+from superlink_trio.state import State
+from superlink_trio.wire import superlink_pb2 as pb
+from superlink_trio.wire.runs import Fab, read_run, write_fab, write_run
+from superlink_trio.wire.splice import Malformed
+from superlink_trio.wire.tasks import (
+    ANONYMOUS,
+    Draft,
+    Task,
+    TaskError,
+    accept,
+    faults,
+    read_push_task_ins,
+    timestamp,
+    write_pull_task_res,
+)
+
+_log = logging.getLogger(__name__)
+
+
+def driver_api(state: State, *, hold: float, message_limit: int) -> Api:
+    """Make the Driver API over a state.
+
+    `hold`: seconds for which PullTaskRes waits until every answer is there. `message_limit`: the
+    transport's limit of one message in bytes; answers are given in portions below it.
+    """
+    holds = Holds()
+    driver = _Driver(state=state, hold=hold, message_limit=message_limit, holds=holds)
+    return Api(
+        service="flwr.proto.Driver",
+        unary={
+            "CreateRun": unary(pb.CreateRunRequest, driver.create_run),
+            "GetNodes": unary(pb.GetNodesRequest, driver.get_nodes),
+            "PushTaskIns": driver.push_task_ins,
+            "GetRun": unary(pb.GetRunRequest, driver.get_run),
+            "GetFab": unary(pb.GetFabRequest, driver.get_fab),
+        },
+        leased={"PullTaskRes": driver.pull_task_res},
+        holds=holds,
+    )
+
+
+@attrs.frozen(kw_only=True)
+class _Driver:
+    state: State
+    hold: float
+    message_limit: int
+    holds: Holds
+
+    async def create_run(self, request: pb.CreateRunRequest, _: Caller) -> pb.CreateRunResponse:
+        fab = _read_fab(request.fab) if request.HasField("fab") else None
+        run = attrs.evolve(read_run(request), fab_hash="" if fab is None else fab.hash)
+        run_id = await self.state.create_run(run, fab)
+        _log.info("Run %d created", run_id, extra={"run_id": run_id, "fab_id": run.fab_id})
+        return pb.CreateRunResponse(run_id=run_id)
+
+    async def get_nodes(self, request: pb.GetNodesRequest, _: Caller) -> pb.GetNodesResponse:
+        node_ids = await self.state.online_nodes(request.run_id)
+        return pb.GetNodesResponse(nodes=[pb.Node(node_id=node_id) for node_id in node_ids])
+
+    async def get_run(self, request: pb.GetRunRequest, _: Caller) -> pb.GetRunResponse:
+        run = await self.state.get_run(request.run_id)
+        if run is None:
+            raise Refused(Status.NOT_FOUND, f"run {request.run_id} is not known")
+        return pb.GetRunResponse(run=write_run(run))
+
+    async def get_fab(self, request: pb.GetFabRequest, _: Caller) -> pb.GetFabResponse:
+        fab = await self.state.get_fab(request.hash_str)
+        if fab is None:
+            raise Refused(Status.NOT_FOUND, f"no app bundle has the hash {request.hash_str!r}")
+        return pb.GetFabResponse(fab=write_fab(fab))
+
+    async def push_task_ins(self, raw: bytes, _: Caller) -> bytes:
+        try:
+            drafts = await in_thread_if_large(len(raw), read_push_task_ins, raw)
+        except Malformed:
+            raise malformed(pb.PushTaskInsRequest) from None
+        tasks = self._accept(drafts)
+        task_ids = await self.state.store_task_ins(tasks)
+        _log_pushed(tasks, task_ids)
+        return pb.PushTaskInsResponse(task_ids=task_ids).SerializeToString()
+
+    def _accept(self, drafts: list[Draft]) -> list[Task]:
+        if not drafts:
+            raise Refused(Status.INVALID_ARGUMENT, "task_ins_list is empty: push at least one")
+        now = self.state.now()
+        tasks: list[Task] = []
+        wrong: list[str] = []
+        for index, draft in enumerate(drafts):
+            found = faults(draft)
+            if not found:
+                tasks.append(accept(draft, pushed_at=now))
+                if tasks[-1].size > self.message_limit:
+                    found = ["the task is too large to be handed to a node in one message"]
+            if found:
+                wrong.append(f"task_ins_list[{index}]: {', '.join(found)}")
+        if wrong:
+            raise Refused(Status.INVALID_ARGUMENT, "; ".join(wrong))
+        return tasks
+
+    @asynccontextmanager
+    async def pull_task_res(self, raw: bytes, _: Caller) -> AsyncIterator[bytes]:
+        request = parse(pb.PullTaskResRequest, raw)
+        task_ids = _task_ids(request.task_ids)
+        with self.holds.open(self.hold):
+            # A quarter of the limit is worth an answer; what comes after it can be underway
+            # while the driver unpacks.
+            await self.state.await_task_res(task_ids, enough=self.message_limit // 4)
+        answers = await self.state.take_task_res(task_ids, limit=self.message_limit)
+        async with self.state.handing_over_task_res(answers):
+            parts = write_pull_task_res(answers, timestamp(self.state.now()))
+            yield await join(parts)
+        _log_collected(answers)
+
+
+def _read_fab(fab: pb.Fab) -> Fab:
+    actual = hashlib.sha256(fab.content).hexdigest()
+    if fab.hash_str != actual:
+        raise Refused(
+            Status.INVALID_ARGUMENT,
+            f"the fab's content has the SHA-256 {actual}, not {fab.hash_str!r}: send it again",
+        )
+    return Fab(hash=actual, content=fab.content)
+
+
+def _task_ids(texts: Collection[str]) -> list[str]:
+    """Check the ids asked for; "" is what a refused push was answered with, and asks nothing."""
+    wrong = [text for text in texts if text and not _is_uuid(text)]
+    if wrong:
+        raise Refused(Status.INVALID_ARGUMENT, f"task_ids: {wrong[0][:64]!r} is no UUID")
+    return [text for text in dict.fromkeys(texts) if text]
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _log_pushed(tasks: list[Task], task_ids: Collection[str]) -> None:
+    for run_id in {task.run_id for task in tasks}:
+        pairs = zip(tasks, task_ids, strict=True)
+        mine = [(task, task_id) for task, task_id in pairs if task.run_id == run_id]
+        stored = [task for task, task_id in mine if task_id]
+        if not stored:
+            _log.warning("Run %d is not known: %d tasks for it refused", run_id, len(mine))
+            continue
+        nodes = len({task.consumer for task in stored} - {ANONYMOUS})
+        _log.info(
+            "Run %d: %d %s tasks for %d nodes",
+            run_id,
+            len(stored),
+            "/".join(sorted({task.task_type for task in stored})),
+            nodes,
+            extra={"run_id": run_id, "tasks": len(stored), "nodes": nodes},
+        )
+
+
+def _log_collected(answers: Sequence[Task]) -> None:
+    for run_id in {answer.run_id for answer in answers}:
+        contents = [answer.content for answer in answers if answer.run_id == run_id]
+        errors = sum(isinstance(content, TaskError) for content in contents)
+        _log.info(
+            "Run %d: %d answers collected, %d of them errors",
+            run_id,
+            len(contents),
+            errors,
+            extra={"run_id": run_id, "answers": len(contents), "errors": errors},
+        )

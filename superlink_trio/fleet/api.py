@@ -1,0 +1,182 @@
+"""The Fleet API: nodes join, ask for work and bring answers.
+
+Nodes of Flower 1.8 to 1.11 repeat a call without end on any error status. So an error here means
+"try again later"; a final "no" is an OK whose content says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import attrs
+
+from superlink_trio.bulk import in_thread_if_large, join
+from superlink_trio.rpc import Api, Caller, Holds, Refused, Status, malformed, parse, unary
+from superlink_trio.state import Admission, NotTaken, State
+from superlink_trio.wire import superlink_pb2 as pb
+from superlink_trio.wire.runs import write_fab, write_run
+from superlink_trio.wire.splice import Malformed
+from superlink_trio.wire.tasks import (
+    ANONYMOUS,
+    Draft,
+    Task,
+    TaskError,
+    accept,
+    faults,
+    read_push_task_res,
+    timestamp,
+    write_pull_task_ins,
+)
+
+_log = logging.getLogger(__name__)
+
+# What the reference answers to every push: seconds after which a node may reconnect.
+_RECONNECT = pb.Reconnect(reconnect=5)
+# What the reference answers for an answer it does not take.
+_NOT_TAKEN = "None"
+
+
+def fleet_api(state: State, *, hold: float, readmit: bool, message_limit: int) -> Api:
+    """Make the Fleet API over a state.
+
+    `hold`: seconds for which PullTaskIns waits for a task. `readmit`: whether a node that is not
+    known is registered by its first sign of life. `message_limit`: the transport's limit of one
+    message in bytes.
+    """
+    holds = Holds()
+    fleet = _Fleet(
+        state=state, hold=hold, readmit=readmit, message_limit=message_limit, holds=holds
+    )
+    return Api(
+        service="flwr.proto.Fleet",
+        unary={
+            "CreateNode": unary(pb.CreateNodeRequest, fleet.create_node),
+            "DeleteNode": unary(pb.DeleteNodeRequest, fleet.delete_node),
+            "Ping": unary(pb.PingRequest, fleet.ping),
+            "PushTaskRes": fleet.push_task_res,
+            "GetRun": unary(pb.GetRunRequest, fleet.get_run),
+            "GetFab": unary(pb.GetFabRequest, fleet.get_fab),
+        },
+        leased={"PullTaskIns": fleet.pull_task_ins},
+        holds=holds,
+    )
+
+
+@attrs.frozen(kw_only=True)
+class _Fleet:
+    state: State
+    hold: float
+    readmit: bool
+    message_limit: int
+    holds: Holds
+
+    async def create_node(
+        self, request: pb.CreateNodeRequest, caller: Caller
+    ) -> pb.CreateNodeResponse:
+        interval = _ping_interval(request.ping_interval)
+        node_id = await self.state.create_node(interval)
+        _log.info("Node %d joined from %s", node_id, caller.connection, extra={"node_id": node_id})
+        return pb.CreateNodeResponse(node=pb.Node(node_id=node_id))
+
+    async def delete_node(self, request: pb.DeleteNodeRequest, _: Caller) -> pb.DeleteNodeResponse:
+        node_id = request.node.node_id
+        if not request.node.anonymous and await self.state.delete_node(node_id):
+            _log.info("Node %d left", node_id, extra={"node_id": node_id})
+        return pb.DeleteNodeResponse()
+
+    async def ping(self, request: pb.PingRequest, _: Caller) -> pb.PingResponse:
+        interval = _ping_interval(request.ping_interval)
+        if request.node.anonymous:
+            return pb.PingResponse(success=False)
+        node_id = request.node.node_id
+        admission = await self.state.ping(node_id, interval, readmit=self.readmit)
+        _log_readmission(admission, node_id)
+        return pb.PingResponse(success=admission is not Admission.UNKNOWN)
+
+    @asynccontextmanager
+    async def pull_task_ins(self, raw: bytes, caller: Caller) -> AsyncIterator[bytes]:
+        request = parse(pb.PullTaskInsRequest, raw)
+        node_id = request.node.node_id
+        if request.node.anonymous != (node_id == ANONYMOUS):
+            raise Refused(
+                Status.INVALID_ARGUMENT, "node must be either anonymous or have a node_id"
+            )
+        task = await self._next_task(node_id, caller.connection)
+        if task is None:
+            yield b""
+            return
+        async with self.state.handing_over_task_ins(task):
+            yield await join(write_pull_task_ins([task], timestamp(self.state.now())))
+
+    async def _next_task(self, node_id: int, connection: str) -> Task | None:
+        if node_id != ANONYMOUS:
+            admission = await self.state.greet(node_id, readmit=self.readmit)
+            _log_readmission(admission, node_id)
+        task = await self.state.take_task_ins(node_id, connection)
+        if task is not None or self.hold == 0:
+            return task
+        with self.state.attend(node_id), self.holds.open(self.hold):
+            while task is None and await self.state.await_task_ins(node_id):
+                task = await self.state.take_task_ins(node_id, connection)
+        return task
+
+    async def push_task_res(self, raw: bytes, _: Caller) -> bytes:
+        try:
+            drafts = await in_thread_if_large(len(raw), read_push_task_res, raw)
+        except Malformed:
+            raise malformed(pb.PushTaskResRequest) from None
+        results: dict[str, int] = {}
+        for draft in drafts:
+            results[await self._store(draft)] = 0
+        response = pb.PushTaskResResponse(reconnect=_RECONNECT, results=results)
+        return response.SerializeToString()
+
+    async def _store(self, draft: Draft) -> str:
+        found = faults(draft)
+        if not found:
+            task = accept(draft, pushed_at=self.state.now())
+            if task.size <= self.message_limit:
+                return await self._store_valid(task)
+            found = ["the answer is too large to be handed to a driver in one message"]
+        await self._store_faults(draft, ", ".join(found))
+        return _NOT_TAKEN
+
+    async def _store_valid(self, task: Task) -> str:
+        try:
+            return await self.state.store_task_res(task)
+        except NotTaken as reason:
+            _log.info("Answer of node %d not taken: %s", task.producer, reason)
+            return _NOT_TAKEN
+
+    async def _store_faults(self, draft: Draft, found: str) -> None:
+        """Tell the driver, if it still waits, that the answer came but cannot be used."""
+        task = draft.message.task
+        producer = task.producer.node_id if task.HasField("producer") else None
+        _log.warning("Answer of node %s not taken, it is not valid: %s", producer, found)
+        for task_id in task.ancestry[:1]:
+            error = TaskError(0, f"The node's answer was not valid: {found}")
+            await self.state.store_error(task_id, error, producer=producer)
+
+    async def get_run(self, request: pb.GetRunRequest, _: Caller) -> pb.GetRunResponse:
+        run = await self.state.get_run(request.run_id)
+        return pb.GetRunResponse(run=None if run is None else write_run(run))
+
+    async def get_fab(self, request: pb.GetFabRequest, _: Caller) -> pb.GetFabResponse:
+        fab = await self.state.get_fab(request.hash_str)
+        return pb.GetFabResponse(fab=None if fab is None else write_fab(fab))
+
+
+def _ping_interval(seconds: float) -> float:
+    if not 0 <= seconds < math.inf:
+        raise Refused(
+            Status.INVALID_ARGUMENT, f"ping_interval must be 0 or more seconds, not {seconds}"
+        )
+    return seconds
+
+
+def _log_readmission(admission: Admission, node_id: int) -> None:
+    if admission is Admission.READMITTED:
+        _log.info("Node %d came back", node_id, extra={"node_id": node_id})

@@ -1,0 +1,222 @@
+"""The contract every store keeps. Read this first.
+
+Each method is one atomic step, named for what it means to its caller; none does half of what it
+says, whatever fails or is cancelled. Waiting is part of the contract: the two `await_…` methods
+return when there is something to take, never miss it, and do not poll.
+
+A task moves like this::
+
+    store_task_ins ──▶ queued ──take──▶ handed out ──store_task_res──▶ answered ──take──▶ under way
+                         ▲               │                               ▲                 │    │
+                         └── put back ───┘                               └─── put back ────┘ confirm
+                                                                                                ▼
+                                                                                              gone
+
+What was taken is on its way to somebody: `confirm_…` says that it was handed over, `put_back_…`
+that it was not. One of the two follows every take.
+
+Where a driver asks for a task whose node cannot answer any more (offline, deleted, out of time),
+the store gives an error TaskRes in the answer's place: it *stands in*.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
+from typing import TypeAlias
+
+import trio
+
+from superlink_trio.wire.runs import Fab, Run
+from superlink_trio.wire.tasks import Task, TaskError
+
+Clock: TypeAlias = Callable[[], float]
+"""Gives Unix seconds. The one seam through which time comes in: tests pass their own."""
+
+SIGN_OF_LIFE = 30.0
+"""Seconds for which a node counts as online after a pull; the clients' own ping interval."""
+
+LAST_WORDS = 5.0
+"""Seconds for which a cancelled call may take to confirm or put back what it took."""
+
+NODE_UNAVAILABLE = TaskError(
+    code=3,
+    reason=(
+        "Error: Node Unavailable - The destination node is currently unavailable. "
+        "It exceeds the time limit specified in its last ping."
+    ),
+)
+OUT_OF_TIME = TaskError(code=0, reason="The task's ttl ran out before its node answered.")
+
+
+class NotTaken(Exception):
+    """A TaskRes was not stored; the message says why."""
+
+
+class Admission(enum.Enum):
+    """Whether a node that showed a sign of life is one of ours."""
+
+    KNOWN = enum.auto()
+    READMITTED = enum.auto()
+    UNKNOWN = enum.auto()
+
+
+class State(ABC):
+    """Nodes, runs and tasks of one SuperLink."""
+
+    def __init__(self, *, clock: Clock = time.time) -> None:
+        self.now = clock
+
+    @abstractmethod
+    async def serve(
+        self,
+        *,
+        stopping: trio.Event,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Run the store's own tasks (writer, sweeper) until `stopping`; ready when it is open."""
+
+    @abstractmethod
+    async def create_node(self, ping_interval: float) -> int:
+        """Register a node, online for `ping_interval` seconds from now; give its id."""
+
+    @abstractmethod
+    async def delete_node(self, node_id: int) -> bool:
+        """Forget a node for good and end its held pull; say whether it was known.
+
+        Its id is not admitted again.
+        """
+
+    @abstractmethod
+    async def ping(self, node_id: int, ping_interval: float, *, readmit: bool) -> Admission:
+        """Keep a node online for `ping_interval` seconds from now.
+
+        With `readmit` an unknown node is registered under its own id, unless it was deleted.
+        """
+
+    @abstractmethod
+    async def greet(self, node_id: int, *, readmit: bool) -> Admission:
+        """Take a pull for a sign of life: online for at least `SIGN_OF_LIFE` seconds more.
+
+        Re-admits like `ping`.
+        """
+
+    @abstractmethod
+    def attend(self, node_id: int) -> AbstractContextManager[None]:
+        """Keep a known node online inside the block, and for `SIGN_OF_LIFE` seconds after it."""
+
+    @abstractmethod
+    async def online_nodes(self, run_id: int) -> Sequence[int]:
+        """Give the ids of all nodes online now; none for an unknown run."""
+
+    @abstractmethod
+    async def create_run(self, run: Run, fab: Fab | None = None) -> int:
+        """Store a run and its bundle; give the run's new id."""
+
+    @abstractmethod
+    async def get_run(self, run_id: int) -> Run | None:
+        """Give a run, None when it is unknown."""
+
+    @abstractmethod
+    async def get_fab(self, fab_hash: str) -> Fab | None:
+        """Give a bundle by its SHA-256 in hex, None when it is unknown."""
+
+    @abstractmethod
+    async def store_task_ins(self, tasks: Sequence[Task]) -> Sequence[str]:
+        """Queue TaskIns for their nodes, all or none; give their ids in order.
+
+        The id is "" for a task of an unknown run, which is not stored.
+        """
+
+    @abstractmethod
+    async def await_task_ins(self, node_id: int) -> bool:
+        """Return True when there is a TaskIns to take for the node, False when it is not known.
+
+        A node that is deleted meanwhile is not known any more.
+        """
+
+    @abstractmethod
+    async def take_task_ins(self, node_id: int, connection: str = "") -> Task | None:
+        """Take the node's oldest queued TaskIns.
+
+        `connection` is where it will be sent. A node that asks again over another connection (or
+        an unknown one, "") without having answered what it was handed never received it: that
+        task is queued again first, a few times at most. Anonymous nodes cannot be told apart, so
+        this is not done for them.
+        """
+
+    @abstractmethod
+    async def confirm_task_ins(self, task: Task) -> None:
+        """Note that a taken TaskIns was handed over."""
+
+    @abstractmethod
+    async def put_back_task_ins(self, task: Task) -> None:
+        """Queue a taken TaskIns again, in its old place."""
+
+    @abstractmethod
+    async def store_task_res(self, task: Task) -> str:
+        """Store the answer to the TaskIns that `ancestry[0]` names; give the answer's id.
+
+        A second answer to the same TaskIns is not stored: the first one's id is given.
+        Raises NotTaken for an unknown run, for a TaskIns that is not waited for (any more), and
+        for one that was meant for another node.
+        """
+
+    @abstractmethod
+    async def store_error(self, task_id: str, error: TaskError, *, producer: int | None) -> bool:
+        """Store an error as the answer to a TaskIns; say whether anybody still waited for it.
+
+        `producer` is who sent the answer that was wrong, where that is known: an error for
+        another node's task is not stored.
+        """
+
+    @abstractmethod
+    async def await_task_res(self, task_ids: Collection[str], enough: int) -> None:
+        """Return when every one of the TaskIns is settled, or `enough` bytes of answers wait.
+
+        Settled: answered, or an error would stand in, or unknown.
+        """
+
+    @abstractmethod
+    async def take_task_res(self, task_ids: Collection[str], limit: int) -> Sequence[Task]:
+        """Take the answers to these TaskIns, errors standing in, up to `limit` bytes in all."""
+
+    @abstractmethod
+    async def confirm_task_res(self, answers: Sequence[Task]) -> None:
+        """Delete taken answers and what they answer: they were handed over."""
+
+    @abstractmethod
+    async def put_back_task_res(self, answers: Sequence[Task]) -> None:
+        """Make taken answers available again."""
+
+    @asynccontextmanager
+    async def handing_over_task_ins(self, task: Task) -> AsyncIterator[None]:
+        """Confirm a taken TaskIns when the block ends well, put it back when it does not."""
+        try:
+            yield
+        except BaseException:
+            with _last_words():
+                await self.put_back_task_ins(task)
+            raise
+        with _last_words():
+            await self.confirm_task_ins(task)
+
+    @asynccontextmanager
+    async def handing_over_task_res(self, answers: Sequence[Task]) -> AsyncIterator[None]:
+        """Confirm taken answers when the block ends well, put them back when it does not."""
+        try:
+            yield
+        except BaseException:
+            with _last_words():
+                await self.put_back_task_res(answers)
+            raise
+        with _last_words():
+            await self.confirm_task_res(answers)
+
+
+def _last_words() -> trio.CancelScope:
+    # A call that is cancelled still has to say what became of what it held, but not for ever.
+    return trio.CancelScope(shield=True, deadline=trio.current_time() + LAST_WORDS)
