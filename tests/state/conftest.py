@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+from builders import EPOCH
+from stores import STORES
+
+from superlink_trio.state import State
+
+
+@pytest.fixture(params=STORES)
+async def state(request: pytest.FixtureRequest) -> AsyncIterator[State]:
+    """Give a store that serves, in which it is `EPOCH` now, and time moves with Trio's clock."""
+    start = trio.current_time()
+    state = STORES[request.param](lambda: EPOCH + trio.current_time() - start)
+    stopping = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(
+            lambda task_status: state.serve(stopping=stopping, task_status=task_status)
+        )
+        yield state
+        stopping.set()

@@ -1,0 +1,667 @@
+"""What every store promises. Time stands still unless a test moves it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+
+import attrs
+import pytest
+import trio
+from builders import answer_to, is_error, task_ins
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from superlink_trio.state import Admission, NotTaken, State
+from superlink_trio.state.memory import LINGER, MAX_DELIVERIES
+from superlink_trio.wire.runs import Fab, Run
+from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError
+
+MiB = 1024 * 1024
+
+
+@attrs.define
+class Waiting:
+    """A call that runs beside the test."""
+
+    done: trio.Event
+    result: object = None
+
+
+class Beside:
+    """Runs calls in the background of a test."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+
+    async def start(
+        self, function: Callable[..., Awaitable[object]], *arguments: object
+    ) -> Waiting:
+        """Start a call and let it get as far as it gets."""
+        waiting = Waiting(trio.Event())
+
+        async def run() -> None:
+            waiting.result = await function(*arguments)
+            waiting.done.set()
+
+        self._nursery.start_soon(run)
+        await wait_all_tasks_blocked()
+        return waiting
+
+
+@pytest.fixture
+def beside(nursery: trio.Nursery) -> Beside:
+    return Beside(nursery)
+
+
+async def run_with_node(state: State) -> tuple[int, int]:
+    return await state.create_run(Run()), await state.create_node(30.0)
+
+
+async def hand_over(state: State, node_id: int, connection: str = "c1") -> Task:
+    task = await state.take_task_ins(node_id, connection)
+    assert task is not None
+    await state.confirm_task_ins(task)
+    return task
+
+
+async def collect(state: State, *task_ids: str) -> list[Task]:
+    answers = await state.take_task_res(task_ids, 512 * MiB)
+    await state.confirm_task_res(answers)
+    return list(answers)
+
+
+# Nodes
+
+
+async def test_ids_are_signed_64_bit_distinct_and_never_zero(state: State) -> None:
+    node_ids = {await state.create_node(30.0) for _ in range(200)}
+    assert len(node_ids) == 200
+    assert all(-(2**63) <= node_id < 2**63 and node_id != 0 for node_id in node_ids)
+    assert any(node_id < 0 for node_id in node_ids)
+    assert await state.create_run(Run()) != 0
+
+
+async def test_a_node_is_online_for_its_ping_interval(state: State, mock_clock: MockClock) -> None:
+    run_id, node_id = await run_with_node(state)
+    assert list(await state.online_nodes(run_id)) == [node_id]
+    mock_clock.jump(29)
+    assert await state.ping(node_id, 30.0, readmit=False) is Admission.KNOWN
+    mock_clock.jump(29)
+    assert list(await state.online_nodes(run_id)) == [node_id]
+    mock_clock.jump(2)
+    assert list(await state.online_nodes(run_id)) == []
+
+
+async def test_nodes_are_listed_for_known_runs_only(state: State) -> None:
+    await state.create_node(30.0)
+    assert list(await state.online_nodes(1)) == []
+
+
+async def test_a_pull_is_a_sign_of_life_and_never_shortens_a_ping(
+    state: State, mock_clock: MockClock
+) -> None:
+    run_id = await state.create_run(Run())
+    node_id = await state.create_node(100.0)
+    await state.greet(node_id, readmit=False)
+    mock_clock.jump(99)
+    assert list(await state.online_nodes(run_id)) == [node_id]
+    await state.greet(node_id, readmit=False)
+    mock_clock.jump(29)
+    assert list(await state.online_nodes(run_id)) == [node_id]
+
+
+async def test_an_attended_node_stays_online(state: State, mock_clock: MockClock) -> None:
+    run_id, node_id = await run_with_node(state)
+    with state.attend(node_id):
+        mock_clock.jump(1000)
+        assert list(await state.online_nodes(run_id)) == [node_id]
+    mock_clock.jump(29)
+    assert list(await state.online_nodes(run_id)) == [node_id]
+    mock_clock.jump(2)
+    assert list(await state.online_nodes(run_id)) == []
+
+
+async def test_attending_nobody_changes_nothing(state: State) -> None:
+    run_id = await state.create_run(Run())
+    with state.attend(12345):
+        assert list(await state.online_nodes(run_id)) == []
+
+
+async def test_an_unknown_node_is_readmitted_under_its_own_id(state: State) -> None:
+    run_id = await state.create_run(Run())
+    assert await state.ping(7, 30.0, readmit=False) is Admission.UNKNOWN
+    assert await state.ping(7, 30.0, readmit=True) is Admission.READMITTED
+    assert await state.greet(-8, readmit=False) is Admission.UNKNOWN
+    assert await state.greet(-8, readmit=True) is Admission.READMITTED
+    assert await state.greet(-8, readmit=True) is Admission.KNOWN
+    assert sorted(await state.online_nodes(run_id)) == [-8, 7]
+
+
+async def test_anonymous_nodes_are_never_registered(state: State) -> None:
+    run_id = await state.create_run(Run())
+    assert await state.ping(ANONYMOUS, 30.0, readmit=True) is Admission.UNKNOWN
+    assert await state.greet(ANONYMOUS, readmit=True) is Admission.UNKNOWN
+    assert await state.delete_node(ANONYMOUS) is False
+    assert list(await state.online_nodes(run_id)) == []
+
+
+async def test_a_deleted_node_is_not_readmitted(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    assert await state.delete_node(node_id) is True
+    assert await state.delete_node(node_id) is False
+    assert await state.ping(node_id, 30.0, readmit=True) is Admission.UNKNOWN
+    assert await state.greet(node_id, readmit=True) is Admission.UNKNOWN
+    assert list(await state.online_nodes(run_id)) == []
+
+
+# Runs
+
+
+async def test_runs_and_bundles_are_kept(state: State) -> None:
+    run = Run(fab_id="f", fab_version="1", override_config={"lr": 0.1}, fab_hash="h")
+    run_id = await state.create_run(run, Fab(hash="h", content=b"bundle"))
+    assert await state.get_run(run_id) == attrs.evolve(run, run_id=run_id)
+    assert await state.get_fab("h") == Fab(hash="h", content=b"bundle")
+    assert await state.get_run(run_id + 1) is None
+    assert await state.get_fab("other") is None
+
+
+# From the driver to the nodes
+
+
+async def test_a_task_reaches_the_node_it_is_for(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    other = await state.create_node(30.0)
+    task = task_ins(run_id, node_id)
+    assert list(await state.store_task_ins([task])) == [task.task_id]
+    assert await state.take_task_ins(other) is None
+    assert await state.take_task_ins(ANONYMOUS) is None
+    assert await state.take_task_ins(node_id, "c1") == task
+    assert await state.take_task_ins(node_id, "c1") is None
+
+
+async def test_the_oldest_task_comes_first_one_at_a_time(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    tasks = [task_ins(run_id, node_id) for _ in range(5)]
+    await state.store_task_ins(tasks[:3])
+    await state.store_task_ins(tasks[3:])
+    assert [await hand_over(state, node_id) for _ in range(5)] == tasks
+
+
+async def test_tasks_of_unknown_runs_get_no_id(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    known, unknown = task_ins(run_id, node_id), task_ins(run_id + 1, node_id)
+    assert list(await state.store_task_ins([unknown, known])) == ["", known.task_id]
+    assert await hand_over(state, node_id) == known
+    assert await state.take_task_ins(node_id, "c1") is None
+
+
+async def test_a_task_put_back_is_the_next_again(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    first, second = task_ins(run_id, node_id), task_ins(run_id, node_id)
+    await state.store_task_ins([first, second])
+    taken = await state.take_task_ins(node_id, "c1")
+    assert taken == first
+    await state.put_back_task_ins(taken)
+    assert await hand_over(state, node_id) == first
+    assert await hand_over(state, node_id) == second
+
+
+async def test_what_a_lost_connection_swallowed_is_handed_out_again(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    first, second = task_ins(run_id, node_id), task_ins(run_id, node_id)
+    await state.store_task_ins([first, second])
+    assert await hand_over(state, node_id, "c1") == first
+    assert await hand_over(state, node_id, "c1") == second
+    assert await state.take_task_ins(node_id, "c1") is None
+    assert await hand_over(state, node_id, "c2") == first
+    assert await hand_over(state, node_id, "c2") == second
+    assert await state.take_task_ins(node_id, "c2") is None
+
+
+async def test_a_task_that_is_lost_every_time_is_given_up(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    await state.store_task_ins([task_ins(run_id, node_id)])
+    for delivery in range(MAX_DELIVERIES):
+        await hand_over(state, node_id, f"c{delivery}")
+    assert await state.take_task_ins(node_id, "another") is None
+
+
+async def test_an_answered_task_is_not_handed_out_again(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    task = task_ins(run_id, node_id)
+    await state.store_task_ins([task])
+    await hand_over(state, node_id, "c1")
+    await state.store_task_res(answer_to(task))
+    assert await state.take_task_ins(node_id, "c2") is None
+
+
+async def test_anonymous_nodes_share_a_queue(state: State) -> None:
+    run_id = await state.create_run(Run())
+    tasks = [task_ins(run_id, ANONYMOUS) for _ in range(2)]
+    await state.store_task_ins(tasks)
+    assert await hand_over(state, ANONYMOUS, "c1") == tasks[0]
+    assert await hand_over(state, ANONYMOUS, "c2") == tasks[1]
+    assert await state.take_task_ins(ANONYMOUS, "c3") is None
+
+
+async def test_a_task_past_its_ttl_is_not_handed_out(state: State, mock_clock: MockClock) -> None:
+    run_id, node_id = await run_with_node(state)
+    await state.store_task_ins([task_ins(run_id, node_id, ttl=10.0)])
+    mock_clock.jump(10)
+    assert await state.take_task_ins(node_id) is None
+
+
+# Waiting for a task
+
+
+async def test_a_waiting_node_is_woken_by_its_task_only(state: State, beside: Beside) -> None:
+    run_id, node_id = await run_with_node(state)
+    other = await state.create_node(30.0)
+    waiting = await beside.start(state.await_task_ins, node_id)
+    await state.store_task_ins([task_ins(run_id, other)])
+    await wait_all_tasks_blocked()
+    assert not waiting.done.is_set()
+    await state.store_task_ins([task_ins(run_id, node_id)])
+    await waiting.done.wait()
+    assert waiting.result is True
+
+
+async def test_a_task_that_is_there_is_not_waited_for(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    await state.store_task_ins([task_ins(run_id, node_id)])
+    assert await state.await_task_ins(node_id) is True
+
+
+async def test_a_task_put_back_wakes_too(state: State, beside: Beside) -> None:
+    run_id, node_id = await run_with_node(state)
+    await state.store_task_ins([task_ins(run_id, node_id)])
+    taken = await state.take_task_ins(node_id, "c1")
+    assert taken is not None
+    waiting = await beside.start(state.await_task_ins, node_id)
+    assert not waiting.done.is_set()
+    await state.put_back_task_ins(taken)
+    await waiting.done.wait()
+
+
+async def test_an_unknown_node_does_not_wait_and_a_deleted_one_stops(
+    state: State, beside: Beside
+) -> None:
+    assert await state.await_task_ins(123) is False
+    _, node_id = await run_with_node(state)
+    waiting = [await beside.start(state.await_task_ins, node_id) for _ in range(2)]
+    await state.delete_node(node_id)
+    for each in waiting:
+        await each.done.wait()
+        assert each.result is False
+
+
+async def test_one_task_wakes_one_of_many(state: State, beside: Beside) -> None:
+    run_id = await state.create_run(Run())
+    waiting = [await beside.start(state.await_task_ins, ANONYMOUS) for _ in range(3)]
+    await state.store_task_ins([task_ins(run_id, ANONYMOUS)])
+    await wait_all_tasks_blocked()
+    assert sum(each.done.is_set() for each in waiting) == 1
+
+
+async def test_a_wake_up_is_not_lost_with_the_one_it_woke(state: State, beside: Beside) -> None:
+    run_id = await state.create_run(Run())
+    scope = trio.CancelScope()
+
+    async def impatient() -> None:
+        with scope:
+            await state.await_task_ins(ANONYMOUS)
+            raise AssertionError("was cancelled before")
+
+    await beside.start(impatient)
+    patient = await beside.start(state.await_task_ins, ANONYMOUS)
+    scope.cancel()
+    await state.store_task_ins([task_ins(run_id, ANONYMOUS)])
+    await patient.done.wait()
+
+
+# From the nodes to the driver
+
+
+async def test_an_answer_reaches_the_driver_and_is_gone(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    task = task_ins(run_id, node_id)
+    await state.store_task_ins([task])
+    await hand_over(state, node_id)
+    assert await collect(state, task.task_id) == []
+    answer = answer_to(task)
+    assert await state.store_task_res(answer) == answer.task_id
+    assert await collect(state, task.task_id) == [answer]
+    assert await collect(state, task.task_id) == []
+
+
+async def test_an_answer_put_back_is_there_again(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    task = task_ins(run_id, node_id)
+    await state.store_task_ins([task])
+    answer = answer_to(task)
+    await state.store_task_res(answer)
+    taken = await state.take_task_res([task.task_id], MiB)
+    assert await state.take_task_res([task.task_id], MiB) == []
+    await state.put_back_task_res(taken)
+    assert await collect(state, task.task_id, task.task_id) == [answer]
+
+
+async def test_a_second_answer_is_acknowledged_and_not_stored(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    task = task_ins(run_id, node_id)
+    await state.store_task_ins([task])
+    first, second = answer_to(task), answer_to(task, content=b"other")
+    await state.store_task_res(first)
+    assert await state.store_task_res(second) == first.task_id
+    assert await collect(state, task.task_id) == [first]
+
+
+async def test_answers_nobody_waits_for_are_not_taken(state: State, mock_clock: MockClock) -> None:
+    run_id, node_id = await run_with_node(state)
+    task = task_ins(run_id, node_id, ttl=10.0)
+    await state.store_task_ins([task])
+    with pytest.raises(NotTaken, match="is not known"):
+        await state.store_task_res(answer_to(task, run_id=run_id + 1))
+    with pytest.raises(NotTaken, match="not waited for"):
+        await state.store_task_res(answer_to(task, ancestry=(str(uuid.uuid4()),)))
+    with pytest.raises(NotTaken, match="was not for node 5"):
+        await state.store_task_res(answer_to(task, producer=5))
+    mock_clock.jump(11)
+    with pytest.raises(NotTaken, match="not waited for"):
+        await state.store_task_res(answer_to(task))
+
+
+async def test_an_answer_for_the_wrong_run_is_not_taken(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    other_run = await state.create_run(Run())
+    task = task_ins(run_id, node_id)
+    await state.store_task_ins([task])
+    with pytest.raises(NotTaken):
+        await state.store_task_res(answer_to(task, run_id=other_run))
+
+
+async def test_an_error_is_stored_once_for_who_was_asked(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    task = task_ins(run_id, node_id)
+    await state.store_task_ins([task])
+    error = TaskError(0, "not valid")
+    assert await state.store_error(task.task_id, error, producer=node_id + 1) is False
+    assert await state.store_error(task.task_id, error, producer=node_id) is True
+    assert await state.store_error(task.task_id, error, producer=None) is False
+    assert await state.store_error(str(uuid.uuid4()), error, producer=None) is False
+    (answer,) = await collect(state, task.task_id)
+    assert answer.content == error
+    assert answer.ancestry == (task.task_id,)
+
+
+async def test_answers_come_in_portions(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    tasks = [task_ins(run_id, node_id) for _ in range(5)]
+    await state.store_task_ins(tasks)
+    task_ids = [task.task_id for task in tasks]
+    for number, task in enumerate(tasks):
+        await state.store_task_res(answer_to(task, content=bytes([number]) * MiB))
+    portions = []
+    while portion := await state.take_task_res(task_ids, int(2.5 * MiB)):
+        await state.confirm_task_res(portion)
+        portions.append(len(portion))
+    assert portions == [2, 2, 1]
+
+
+async def test_one_answer_is_given_even_over_the_limit(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    task = task_ins(run_id, node_id)
+    await state.store_task_ins([task])
+    await state.store_task_res(answer_to(task))
+    assert len(await state.take_task_res([task.task_id], 1)) == 1
+
+
+# Errors that stand in
+
+
+async def test_the_node_was_never_registered(state: State) -> None:
+    run_id = await state.create_run(Run())
+    task = task_ins(run_id, 4711)
+    await state.store_task_ins([task])
+    await state.await_task_res([task.task_id], MiB)
+    (answer,) = await collect(state, task.task_id)
+    assert is_error(answer, 3)
+    assert (answer.producer, answer.run_id, answer.group_id) == (4711, run_id, task.group_id)
+    assert await collect(state, task.task_id) == []
+
+
+@pytest.mark.parametrize("handed_over", [False, True])
+async def test_the_node_went_offline(
+    state: State, mock_clock: MockClock, handed_over: bool
+) -> None:
+    run_id, node_id = await run_with_node(state)
+    task = task_ins(run_id, node_id)
+    await state.store_task_ins([task])
+    if handed_over:
+        await hand_over(state, node_id)
+    assert await collect(state, task.task_id) == []
+    mock_clock.jump(31)
+    (answer,) = await collect(state, task.task_id)
+    assert is_error(answer, 3)
+    assert answer.ttl == pytest.approx(3600 - 31)
+    await state.ping(node_id, 30.0, readmit=False)
+    assert await state.take_task_ins(node_id) is None
+    with pytest.raises(NotTaken):
+        await state.store_task_res(answer_to(task))
+
+
+async def test_a_node_that_comes_back_before_it_is_given_up_still_works(
+    state: State, mock_clock: MockClock
+) -> None:
+    run_id, node_id = await run_with_node(state)
+    task = task_ins(run_id, node_id)
+    await state.store_task_ins([task])
+    mock_clock.jump(31)
+    taken = await state.take_task_res([task.task_id], MiB)
+    assert is_error(taken[0], 3)
+    await state.ping(node_id, 30.0, readmit=False)
+    assert await state.take_task_ins(node_id, "c1") is None, "its error is on the way"
+    await state.put_back_task_res(taken)
+    assert await hand_over(state, node_id) == task
+    await state.store_task_res(answer_to(task))
+    assert [answer.content for answer in await collect(state, task.task_id)] == [b"result"]
+
+
+async def test_the_ttl_ran_out(state: State, mock_clock: MockClock) -> None:
+    run_id = await state.create_run(Run())
+    task = task_ins(run_id, ANONYMOUS, ttl=10.0)
+    await state.store_task_ins([task])
+    mock_clock.jump(11)
+    (answer,) = await collect(state, task.task_id)
+    assert is_error(answer, 0)
+    assert isinstance(answer.content, TaskError)
+    assert "ttl" in answer.content.reason
+    assert answer.ttl == 0
+
+
+async def test_a_stored_answer_outlives_node_and_ttl(state: State, mock_clock: MockClock) -> None:
+    run_id, node_id = await run_with_node(state)
+    task = task_ins(run_id, node_id, ttl=10.0)
+    await state.store_task_ins([task])
+    answer = answer_to(task)
+    await state.store_task_res(answer)
+    await state.delete_node(node_id)
+    mock_clock.jump(11)
+    assert await state.store_task_res(answer_to(task)) == answer.task_id
+    assert await collect(state, task.task_id) == [answer]
+
+
+# Waiting for answers
+
+
+async def test_a_driver_waits_for_every_answer(state: State, beside: Beside) -> None:
+    run_id, node_id = await run_with_node(state)
+    tasks = [task_ins(run_id, node_id) for _ in range(3)]
+    await state.store_task_ins(tasks)
+    await state.store_task_res(answer_to(tasks[0]))
+    ids = [task.task_id for task in tasks]
+    waiting = await beside.start(state.await_task_res, ids, MiB)
+    await state.store_task_res(answer_to(tasks[2]))
+    await wait_all_tasks_blocked()
+    assert not waiting.done.is_set()
+    await state.store_task_res(answer_to(tasks[1]))
+    await waiting.done.wait()
+    assert len(await collect(state, *ids)) == 3
+
+
+async def test_enough_bytes_end_the_wait(state: State, beside: Beside) -> None:
+    run_id, node_id = await run_with_node(state)
+    tasks = [task_ins(run_id, node_id) for _ in range(3)]
+    await state.store_task_ins(tasks)
+    ids = [task.task_id for task in tasks]
+    waiting = await beside.start(state.await_task_res, ids, 2 * MiB)
+    await state.store_task_res(answer_to(tasks[0], content=b"a" * MiB))
+    await wait_all_tasks_blocked()
+    assert not waiting.done.is_set()
+    await state.store_task_res(answer_to(tasks[1], content=b"b" * MiB))
+    await waiting.done.wait()
+    await state.await_task_res(ids, 2 * MiB)
+
+
+async def test_nothing_to_wait_for(state: State) -> None:
+    await state.await_task_res([], MiB)
+    await state.await_task_res([str(uuid.uuid4())], MiB)
+
+
+async def test_the_wait_ends_when_the_ttl_runs_out(
+    state: State, mock_clock: MockClock, beside: Beside
+) -> None:
+    run_id = await state.create_run(Run())
+    tasks = [task_ins(run_id, ANONYMOUS, ttl=ttl) for ttl in (5.0, 10.0)]
+    await state.store_task_ins(tasks)
+    waiting = await beside.start(state.await_task_res, [task.task_id for task in tasks], MiB)
+    mock_clock.jump(6)
+    await wait_all_tasks_blocked()
+    assert not waiting.done.is_set()
+    mock_clock.jump(5)
+    await waiting.done.wait()
+
+
+async def test_the_wait_ends_when_the_last_node_goes(
+    state: State, mock_clock: MockClock, beside: Beside
+) -> None:
+    run_id, first = await run_with_node(state)
+    second = await state.create_node(60.0)
+    tasks = [task_ins(run_id, first), task_ins(run_id, second)]
+    await state.store_task_ins(tasks)
+    waiting = await beside.start(state.await_task_res, [task.task_id for task in tasks], MiB)
+    mock_clock.jump(31)
+    await wait_all_tasks_blocked()
+    assert not waiting.done.is_set()
+    await state.delete_node(second)
+    await waiting.done.wait()
+
+
+async def test_a_heartbeat_prolongs_the_wait(
+    state: State, mock_clock: MockClock, beside: Beside
+) -> None:
+    run_id, node_id = await run_with_node(state)
+    task = task_ins(run_id, node_id)
+    await state.store_task_ins([task])
+    waiting = await beside.start(state.await_task_res, [task.task_id], MiB)
+    mock_clock.jump(20)
+    await state.ping(node_id, 30.0, readmit=False)
+    mock_clock.jump(20)
+    await wait_all_tasks_blocked()
+    assert not waiting.done.is_set()
+    mock_clock.jump(11)
+    await waiting.done.wait()
+
+
+async def test_a_driver_that_leaves_disturbs_nobody(state: State, beside: Beside) -> None:
+    run_id, node_id = await run_with_node(state)
+    task = task_ins(run_id, node_id)
+    await state.store_task_ins([task])
+    with trio.move_on_after(0):
+        await state.await_task_res([task.task_id], MiB)
+    waiting = await beside.start(state.await_task_res, [task.task_id], MiB)
+    await state.store_task_res(answer_to(task))
+    await waiting.done.wait()
+
+
+# Handing over
+
+
+async def test_handing_over_confirms(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    task = task_ins(run_id, node_id)
+    await state.store_task_ins([task])
+    taken = await state.take_task_ins(node_id, "c1")
+    assert taken is not None
+    async with state.handing_over_task_ins(taken):
+        pass
+    assert await state.take_task_ins(node_id, "c1") is None
+    await state.store_task_res(answer_to(task))
+    async with state.handing_over_task_res(await state.take_task_res([task.task_id], MiB)):
+        pass
+    assert await collect(state, task.task_id) == []
+
+
+async def test_what_was_not_handed_over_is_put_back(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    task = task_ins(run_id, node_id)
+    await state.store_task_ins([task])
+    with trio.CancelScope() as scope:
+        taken = await state.take_task_ins(node_id, "c1")
+        assert taken is not None
+        async with state.handing_over_task_ins(taken):
+            scope.cancel()
+            await trio.sleep_forever()
+    assert await hand_over(state, node_id) == task
+    answer = answer_to(task)
+    await state.store_task_res(answer)
+    with pytest.raises(ConnectionError):
+        async with state.handing_over_task_res(await state.take_task_res([task.task_id], MiB)):
+            raise ConnectionError
+    assert await collect(state, task.task_id) == [answer]
+
+
+async def test_late_words_about_what_is_gone_are_ignored(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    task = task_ins(run_id, node_id)
+    await state.store_task_ins([task])
+    taken = await state.take_task_ins(node_id, "c1")
+    assert taken is not None
+    await state.store_task_res(answer_to(task))
+    await state.put_back_task_ins(taken)
+    assert await state.take_task_ins(node_id, "c2") is None
+    answers = await state.take_task_res([task.task_id], MiB)
+    await state.confirm_task_res(answers)
+    await state.confirm_task_res(answers)
+    await state.put_back_task_res(answers)
+    await state.confirm_task_ins(taken)
+    await state.put_back_task_ins(taken)
+    assert await collect(state, task.task_id) == []
+    assert await state.take_task_ins(node_id, "c2") is None
+
+
+# Sweeping
+
+
+async def test_what_nobody_can_ask_for_is_swept(state: State, mock_clock: MockClock) -> None:
+    run_id, node_id = await run_with_node(state)
+    unanswered, answered = task_ins(run_id, node_id, ttl=10.0), task_ins(run_id, node_id, ttl=10.0)
+    await state.store_task_ins([unanswered, answered])
+    answer = answer_to(answered)
+    await state.store_task_res(answer)
+    for _ in range(3):
+        mock_clock.jump(LINGER / 2)
+        await wait_all_tasks_blocked()
+    assert await collect(state, unanswered.task_id, answered.task_id) == []
+
+
+async def test_tasks_out_of_time_can_be_asked_for_a_while(
+    state: State, mock_clock: MockClock
+) -> None:
+    run_id, node_id = await run_with_node(state)
+    task = task_ins(run_id, node_id, ttl=10.0)
+    await state.store_task_ins([task])
+    mock_clock.jump(LINGER)
+    await wait_all_tasks_blocked()
+    assert len(await collect(state, task.task_id)) == 1
