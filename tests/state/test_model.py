@@ -175,6 +175,16 @@ class Contract(RuleBasedStateMachine):
     def a_node_of_before(self, node_id: int) -> int:
         return node_id
 
+    @rule(target=asked, count=st.integers(1, 3))
+    def push_to_a_new_node(self, count: int) -> Any:
+        return self.push([self.create_node(90.0)] * count, 3600.0, True)
+
+    @rule(asked=asked, connection=st.sampled_from(["c1", "c2"]), arrives=st.booleans())
+    def deliver(self, asked: Asked, connection: str, arrives: bool) -> None:
+        lease = self.take(asked.task.consumer, connection)
+        if isinstance(lease, Asked):
+            (self.confirm if arrives else self.put_back)(lease)
+
     @rule(node_id=nodes, interval=st.sampled_from([1.0, 30.0]), readmit=st.booleans())
     def ping(self, node_id: int, interval: float, readmit: bool) -> None:
         expected = self.admission(node_id, readmit)
@@ -353,5 +363,5 @@ class Contract(RuleBasedStateMachine):
 def test_every_history_is_as_the_model_says(store: str) -> None:
     machine = type("Contract", (Contract,), {"store": store})
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
+        machine, settings=settings(max_examples=120, stateful_step_count=60, deadline=None)
     )
