@@ -374,7 +374,7 @@ def read_environment(settings: Settings, environ: Mapping[str, str]) -> None:
             settings.read(option.name, variable, _ENVIRONMENT, partial(_from_text, option), text)
         elif not _SERVICE_LINK.fullmatch(variable):
             settings.warnings.append(
-                f"{variable}: no such variable{_did_you_mean(suggestion(variable, variables))}"
+                f"{variable}: no such variable{did_you_mean(suggestion(variable, variables))}"
             )
 
 
@@ -403,7 +403,7 @@ def read_file(settings: Settings, path: Path) -> None:
             keys = [known.replace("_", "-") for known in OPTIONS if known != "config"]
             meant = suggestion(key.replace("_", "-"), keys)
             unclear = [meant.replace("-", "_")] if meant else []
-            settings.fault(f"{source}: no such option{_did_you_mean(meant)}", *unclear)
+            settings.fault(f"{source}: no such option{did_you_mean(meant)}", *unclear)
         elif name in seen:
             settings.fault(f"{source}: is there already, as {seen[name]}", name)
         else:
@@ -418,7 +418,8 @@ def suggestion(name: str, names: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, list(names), n=1)), None)
 
 
-def _did_you_mean(meant: str | None) -> str:
+def did_you_mean(meant: str | None) -> str:
+    """Answer the end of a sentence that says something does not exist."""
     return f"; did you mean {meant}?" if meant else ""
 
 
