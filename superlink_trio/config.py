@@ -55,6 +55,11 @@ class ConfigError(ValueError):
 class ConfigErrors(ExceptionGroup[ConfigError]):
     """Every fault of a configuration."""
 
+    @property
+    def faults(self) -> tuple[ConfigError, ...]:
+        """The parts, by their type."""
+        return tuple(part for part in self.exceptions if isinstance(part, ConfigError))
+
     def derive(self, excs: Sequence[ConfigError]) -> ConfigErrors:  # type: ignore[override]  # narrower on purpose: the parts are always ConfigErrors
         """Keep the type when a part of the group is taken (`except*`, `split`)."""
         return ConfigErrors(self.message, excs)

@@ -94,7 +94,12 @@ def _time(record: logging.LogRecord) -> str:
 
 def _all_fields(_: object, __: str, event: _Event) -> _Event:
     record: logging.LogRecord = event["_record"]
-    extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+    # Names with an underscore in front are for libraries' own use, structlog's among them.
+    extra = {
+        name: value
+        for name, value in vars(record).items()
+        if name not in _STANDARD and not name.startswith("_")
+    }
     standard = {
         "timestamp": _time(record),
         "level": record.levelname.lower(),

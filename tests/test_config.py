@@ -73,8 +73,8 @@ def test_every_field_that_is_wrong_by_itself_is_reported() -> None:
     }
     with pytest.raises(ConfigErrors) as caught:
         SuperLinkConfig(**wrong)
-    assert {error.fields for error in caught.value.exceptions} == {(name,) for name in wrong}
-    told = {error.fields[0]: str(error) for error in caught.value.exceptions}
+    assert {error.fields for error in caught.value.faults} == {(name,) for name in wrong}
+    told = {error.fields[0]: str(error) for error in caught.value.faults}
     assert told["grace"] == "grace: -1.0 is no number of seconds: write 0 or more"
     assert "names no port: write host:port" in told["driver_api_address"]
     assert "would not share that memory" in told["rest_fleet_api_workers"]
@@ -86,7 +86,7 @@ def test_any_value_makes_a_config_or_a_fault_of_its_field(name: str, value: Any)
     try:
         config = SuperLinkConfig(**values)
     except ConfigErrors as errors:
-        assert [error.fields for error in errors.exceptions] == [(name,)]  # noqa: PT017 (either is right)
+        assert [error.fields for error in errors.faults] == [(name,)]  # noqa: PT017 (either is right)
     else:
         for apis in (Apis.DRIVER, Apis.FLEET, Apis.BOTH):
             assert all(isinstance(fault, ConfigError) for fault in config.faults(apis))
@@ -97,14 +97,14 @@ def test_a_part_of_the_errors_is_still_config_errors() -> None:
     errors = ConfigErrors("all", [ConfigError("a", "hold"), ConfigError("b", "grace")])
     part = errors.subgroup(lambda error: "hold" in str(error))
     assert isinstance(part, ConfigErrors)
-    assert [str(error) for error in part.exceptions] == ["hold: a"]
+    assert [str(error) for error in part.faults] == ["hold: a"]
 
 
 def test_checking_raises_all_there_is() -> None:
     config = SuperLinkConfig(ssl_keyfile="key.pem", fleet_api_type="vce")
     with pytest.raises(ConfigErrors) as caught:
         config.check(Apis.BOTH)
-    assert {error.fields[0] for error in caught.value.exceptions} == {
+    assert {error.fields[0] for error in caught.value.faults} == {
         "insecure",
         "ssl_keyfile",
         "client_app",
