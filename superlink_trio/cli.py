@@ -91,26 +91,26 @@ def _fleet_api() -> Runner:
     return run_fleet_api  # type: ignore[no-any-return]  # to come
 
 
-_SUPERLINK = Program(
+SUPERLINK = Program(
     name="superlink-trio",
     apis=Apis.BOTH,
     about="Run a SuperLink: the Driver API and the Fleet API in one process. "
     "The commands driver-api and fleet-api run one of them each, over a shared database.",
     runner=_superlink,
 )
-_DRIVER_API = Program(
+DRIVER_API = Program(
     name="superlink-trio driver-api",
     apis=Apis.DRIVER,
     about="Run the Driver API alone; the Fleet API runs elsewhere, over the same database.",
     runner=_driver_api,
 )
-_FLEET_API = Program(
+FLEET_API = Program(
     name="superlink-trio fleet-api",
     apis=Apis.FLEET,
     about="Run the Fleet API alone; the Driver API runs elsewhere, over the same database.",
     runner=_fleet_api,
 )
-_COMMANDS = {"driver-api": _DRIVER_API, "fleet-api": _FLEET_API}
+_COMMANDS = {"driver-api": DRIVER_API, "fleet-api": FLEET_API}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -121,17 +121,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in _COMMANDS:
         return _main(_COMMANDS[words[0]], words[1:])
-    return _main(_SUPERLINK, words)
+    return _main(SUPERLINK, words)
 
 
 def driver_api() -> int:
     """Run the Driver API alone and answer the exit status."""
-    return _main(_DRIVER_API, sys.argv[1:])
+    return _main(DRIVER_API, sys.argv[1:])
 
 
 def fleet_api() -> int:
     """Run the Fleet API alone and answer the exit status."""
-    return _main(_FLEET_API, sys.argv[1:])
+    return _main(FLEET_API, sys.argv[1:])
 
 
 def _main(program: Program, words: Sequence[str]) -> int:
@@ -202,7 +202,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser(program: Program) -> argparse.ArgumentParser:
     parser = _Parser(
         prog=program.name,
-        usage=f"%(prog)s {'[driver-api | fleet-api] ' if program is _SUPERLINK else ''}[options]",
+        usage=f"%(prog)s {'[driver-api | fleet-api] ' if program is SUPERLINK else ''}[options]",
         description=program.about,
         epilog="Every option can also come from the environment variable named after it, or from "
         "the file that --config names (TOML, the options' names as keys). The command line wins, "
@@ -304,13 +304,18 @@ class _Control:
         if value is None:
             raise TypeError("the runner has to say how it can be stopped")
         self.link = value
+        driver, fleet = value.driver_address, value.fleet_address
+        ports = [
+            f"{api} on {address}"
+            for api, address in (("Driver API", driver), ("Fleet API", fleet))
+            if address is not None
+        ]
         logger.info(
-            "ready: Driver API on %s, Fleet API on %s",
-            value.driver_address or "no port",
-            value.fleet_address or "no port",
+            "ready: %s",
+            ", ".join(ports) or "no port is open",
             extra={
-                "driver_address": str(value.driver_address),
-                "fleet_address": str(value.fleet_address),
+                "driver_address": None if driver is None else str(driver),
+                "fleet_address": None if fleet is None else str(fleet),
             },
         )
 

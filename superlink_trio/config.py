@@ -84,7 +84,7 @@ def _seconds(value: object) -> str | None:
 def _count(value: object) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return None
-    return f"{value!r} is no number of them: write 1 or more"
+    return f"{value!r} is no whole number from 1 up"
 
 
 def _one_worker(value: object) -> str | None:

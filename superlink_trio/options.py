@@ -10,6 +10,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,8 @@ def _number(read: type[int] | type[float], what: str, metavar: str) -> Kind:
 
     def from_toml(value: Any) -> float:
         if isinstance(value, (int, read)) and not isinstance(value, bool):
-            return value
+            with suppress(OverflowError):
+                return read(value)
         raise ValueError(f"{value!r} is no {what}")
 
     return Kind(metavar=(metavar,), from_words=from_words, from_toml=from_toml)
@@ -395,6 +397,11 @@ def read_file(settings: Settings, path: Path) -> None:
     except ValueError as error:
         settings.fault(f"{path} is no TOML: {error}", *OPTIONS)
         return
+    read_table(settings, path, table)
+
+
+def read_table(settings: Settings, path: Path, table: Mapping[str, object]) -> None:
+    """Take what a file's top level says."""
     seen: dict[str, str] = {}
     for key, value in table.items():
         name = key.replace("-", "_")
