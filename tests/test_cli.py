@@ -290,6 +290,9 @@ def test_one_fleet_api_at_a_time(words: list[str]) -> None:
 def test_a_fleet_api_on_the_command_line_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUPERLINK_REST", "true")
     assert config_of("--insecure", "--grpc-rere").fleet_api_type == "grpc-rere"
+    monkeypatch.setenv("SUPERLINK_REST", "false")
+    assert config_of("--insecure").fleet_api_type == "grpc-rere"
+    monkeypatch.setenv("SUPERLINK_REST", "true")
     assert config_of("--insecure", "--fleet-api-type=grpc-adapter").fleet_api_type == "grpc-adapter"
 
 

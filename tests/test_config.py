@@ -133,6 +133,8 @@ def test_insecure_wins_with_a_warning() -> None:
     assert problems(config) == {}
     [warning] = config.warnings(Apis.BOTH)
     assert "--insecure wins" in warning
+    rest = SuperLinkConfig(insecure=True, certificates=FILES, fleet_api_type="rest")
+    assert rest.warnings(Apis.FLEET) == [], "no gRPC port is open"
 
 
 @pytest.mark.parametrize(("given", "missing"), [("certfile", "keyfile"), ("keyfile", "certfile")])
