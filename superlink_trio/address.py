@@ -9,6 +9,7 @@ import attrs
 
 # One label of a domain name; underscores are not in RFC 1123 but are common in container networks.
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)", re.ASCII)
+_SCOPE = re.compile(r"[\w.-]+", re.ASCII)
 _BRACKETED = re.compile(r"\[(?P<host>[^\[\]]*)\]:(?P<port>.*)", re.DOTALL)
 
 
@@ -28,10 +29,8 @@ class Address:
         bracketed = _BRACKETED.fullmatch(text)
         if bracketed is not None:
             host, port = bracketed["host"], bracketed["port"]
-            try:
-                ipaddress.IPv6Address(host)
-            except ValueError:
-                raise ValueError(f"{text!r}: {host!r} is not an IPv6 address") from None
+            if not _is_ipv6(host):
+                raise ValueError(f"{text!r}: {host!r} is not an IPv6 address")
         else:
             host, colon, port = text.rpartition(":")
             if not colon:
@@ -47,6 +46,15 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        scope = ipaddress.IPv6Address(host).scope_id
+    except ValueError:
+        return False
+    # The standard library takes any text after the %, line breaks included.
+    return scope is None or _SCOPE.fullmatch(scope) is not None
 
 
 def _check_host(text: str, host: str) -> None:

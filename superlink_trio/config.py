@@ -1,0 +1,458 @@
+"""What a SuperLink is told before it starts, and everything that can be wrong with it.
+
+A value that is wrong by itself is refused when the config is made. What is wrong about values
+together depends on which APIs are to run, so `SuperLinkConfig.check` finds that before anything
+starts. Both report every fault at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import attrs
+
+from superlink_trio.address import Address
+
+MEMORY = ":flwr-in-memory-state:"
+"""The database name that means: keep everything in this process's memory."""
+
+FleetApiType: TypeAlias = Literal["grpc-rere", "grpc-adapter", "rest", "vce"]
+FLEET_API_TYPES = ("grpc-rere", "grpc-adapter", "rest", "vce")
+Backend: TypeAlias = Literal["ray", "process"]
+BACKENDS = ("ray", "process")
+
+Files: TypeAlias = tuple[Path, Path, Path]
+
+_WILDCARD_HOSTS = {"0.0.0.0", "::"}
+
+
+class Apis(enum.Flag):
+    """Which APIs a program runs."""
+
+    DRIVER = enum.auto()
+    FLEET = enum.auto()
+    BOTH = DRIVER | FLEET
+
+
+class ConfigError(ValueError):
+    """One fault of a configuration.
+
+    `problem` says what is wrong and what to do. `fields` names the values that it is about, the
+    one to change first.
+    """
+
+    def __init__(self, problem: str, *fields: str) -> None:
+        super().__init__(f"{fields[0]}: {problem}")
+        self.problem = problem
+        self.fields = fields
+
+
+class ConfigErrors(ExceptionGroup[ConfigError]):
+    """Every fault of a configuration."""
+
+    @property
+    def faults(self) -> tuple[ConfigError, ...]:
+        """The parts, by their type."""
+        return tuple(part for part in self.exceptions if isinstance(part, ConfigError))
+
+    def derive(self, excs: Sequence[ConfigError]) -> ConfigErrors:  # type: ignore[override]  # narrower on purpose: the parts are always ConfigErrors
+        """Keep the type when a part of the group is taken (`except*`, `split`)."""
+        return ConfigErrors(self.message, excs)
+
+
+def _raise_all(faults: Sequence[ConfigError]) -> None:
+    if faults:
+        raise ConfigErrors("this configuration cannot run", faults)
+
+
+def _flag(value: object) -> str | None:
+    return None if isinstance(value, bool) else f"{value!r} is neither true nor false"
+
+
+def _seconds(value: object) -> str | None:
+    # Written so that NaN, which compares false with everything, is refused as well.
+    if isinstance(value, float) and value >= 0:
+        return None
+    return f"{value!r} is no number of seconds: write 0 or more"
+
+
+def _count(value: object) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return None
+    return f"{value!r} is no whole number from 1 up"
+
+
+def _one_worker(value: object) -> str | None:
+    if value == 1 and not isinstance(value, bool):
+        return None
+    return (
+        f"must be 1, not {value!r}: a held call is woken by the process that stores what it waits "
+        "for, and worker processes would not share that memory"
+    )
+
+
+def _address(value: object) -> str | None:
+    if isinstance(value, Address):
+        return None
+    if not isinstance(value, str):
+        return f"{value!r} is no address: write host:port"
+    try:
+        Address.parse(value)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _text(value: object) -> str | None:
+    return None if isinstance(value, str) and value else f"{value!r} is no text, or an empty one"
+
+
+def _file(value: object) -> str | None:
+    if isinstance(value, Path) and "\0" not in str(value):
+        return None
+    return f"{value!r} is no path"
+
+
+def _three_files(value: object) -> str | None:
+    if isinstance(value, tuple) and len(value) == 3 and not any(map(_file, value)):
+        return None
+    return f"{value!r} must be three paths"
+
+
+def _json_object(value: object) -> str | None:
+    return None if isinstance(value, dict) else f"{value!r} is no JSON object"
+
+
+def _one_of(choices: Sequence[str]) -> Callable[[object], str | None]:
+    def check(value: object) -> str | None:
+        return None if value in choices else f"{value!r} is none of {', '.join(choices)}"
+
+    return check
+
+
+def _or_none(check: Callable[[object], str | None]) -> Callable[[object], str | None]:
+    return lambda value: None if value is None else check(value)
+
+
+# Converters pass on what they cannot read: the field's check then says what is wrong with it.
+
+
+def _to_address(value: Address | str) -> Address:
+    if isinstance(value, str) and _address(value) is None:
+        return Address.parse(value)
+    return value  # type: ignore[return-value]  # see above
+
+
+def _to_seconds(value: float) -> float:
+    if isinstance(value, int) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            return float(value)
+    return value
+
+
+def _to_path(value: str | os.PathLike[str] | None) -> Path | None:
+    if isinstance(value, (str, os.PathLike)) and value:
+        return Path(value)
+    return value  # type: ignore[return-value]  # see above
+
+
+def _to_files(value: Sequence[str | os.PathLike[str]] | None) -> Files | None:
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_to_path, value))  # type: ignore[return-value]  # see above
+    return value  # type: ignore[return-value]  # see above
+
+
+def _to_dict(value: Mapping[str, object]) -> dict[str, object]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value
+
+
+def _default_backend_config() -> dict[str, object]:
+    return {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}, "tensorflow": 0}
+
+
+def _checked(check: Callable[[object], str | None]) -> dict[str, object]:
+    return {"check": check}
+
+
+@attrs.frozen(kw_only=True)
+class SuperLinkConfig:
+    """Everything a SuperLink can be told. The fields are the options' names.
+
+    Raises ConfigErrors, with a part for every field that is wrong by itself.
+    """
+
+    insecure: bool = attrs.field(default=False, metadata=_checked(_flag))
+    """Serve gRPC without TLS, whatever `certificates` says."""
+    certificates: Files | None = attrs.field(
+        default=None, converter=_to_files, metadata=_checked(_or_none(_three_files))
+    )
+    """PEM files for gRPC: CA certificate, server certificate, private key."""
+    database: str = attrs.field(default=MEMORY, metadata=_checked(_text))
+    require_client_authentication: Files | None = attrs.field(
+        default=None, converter=_to_files, metadata=_checked(_or_none(_three_files))
+    )
+    """The nodes' public keys (CSV), then the server's private and public key (OpenSSH)."""
+
+    driver_api_address: Address = attrs.field(
+        default=Address("0.0.0.0", 9091), converter=_to_address, metadata=_checked(_address)
+    )
+    fleet_api_type: FleetApiType = attrs.field(
+        default="grpc-rere", metadata=_checked(_one_of(FLEET_API_TYPES))
+    )
+    grpc_rere_fleet_api_address: Address = attrs.field(
+        default=Address("0.0.0.0", 9092), converter=_to_address, metadata=_checked(_address)
+    )
+    rest_fleet_api_address: Address = attrs.field(
+        default=Address("0.0.0.0", 9093), converter=_to_address, metadata=_checked(_address)
+    )
+    ssl_certfile: Path | None = attrs.field(
+        default=None, converter=_to_path, metadata=_checked(_or_none(_file))
+    )
+    """PEM certificate for REST."""
+    ssl_keyfile: Path | None = attrs.field(
+        default=None, converter=_to_path, metadata=_checked(_or_none(_file))
+    )
+    rest_fleet_api_workers: int = attrs.field(default=1, metadata=_checked(_one_worker))
+
+    client_app: str | None = attrs.field(default=None, metadata=_checked(_or_none(_text)))
+    """The app that simulated nodes run, as `module:attribute`."""
+    num_supernodes: int | None = attrs.field(default=None, metadata=_checked(_or_none(_count)))
+    backend: Backend = attrs.field(default="ray", metadata=_checked(_one_of(BACKENDS)))
+    backend_config: dict[str, object] = attrs.field(
+        factory=_default_backend_config, converter=_to_dict, metadata=_checked(_json_object)
+    )
+    app_dir: Path = attrs.field(default=Path(), converter=_to_path, metadata=_checked(_file))
+    """Put on the import path before `client_app` is loaded."""
+
+    hold: float = attrs.field(default=20.0, converter=_to_seconds, metadata=_checked(_seconds))
+    """For how many seconds a node's pull waits for a task. 0 answers at once."""
+    driver_hold: float = attrs.field(
+        default=5.0, converter=_to_seconds, metadata=_checked(_seconds)
+    )
+    """For how many seconds a driver's pull waits for results. 0 answers at once."""
+    grace: float = attrs.field(default=10.0, converter=_to_seconds, metadata=_checked(_seconds))
+    """How many seconds calls in flight have to finish when the SuperLink stops."""
+    readmit: bool = attrs.field(default=True, metadata=_checked(_flag))
+    """Take nodes back that a SuperLink before this one had registered."""
+
+    def __attrs_post_init__(self) -> None:
+        _raise_all(
+            [
+                ConfigError(problem, field.name)
+                for field in attrs.fields(type(self))
+                if (problem := problem_with(field.name, getattr(self, field.name)))
+            ]
+        )
+
+    @property
+    def fleet_api_address(self) -> Address | None:
+        """Where the chosen Fleet API listens; None for a simulation, which has no port."""
+        match self.fleet_api_type:
+            case "rest":
+                return self.rest_fleet_api_address
+            case "vce":
+                return None
+            case _:
+                return self.grpc_rere_fleet_api_address
+
+    @property
+    def tls(self) -> bool:
+        """Whether the gRPC ports speak TLS."""
+        return self.certificates is not None and not self.insecure
+
+    def faults(self, apis: Apis) -> list[ConfigError]:
+        """What keeps these APIs from running with this config."""
+        return [fault for rule in _RULES if (fault := rule(self, apis))] + [
+            ConfigError(f"{what} not in this version yet; {instead}", name)
+            for name, asked_for, what, instead in _NOT_YET
+            if asked_for(self)
+        ]
+
+    def check(self, apis: Apis) -> None:
+        """Raise ConfigErrors if there is anything in `faults`."""
+        _raise_all(self.faults(apis))
+
+    def warnings(self, apis: Apis) -> list[str]:
+        """What was asked for and will not be done, though it does not keep the APIs from running.
+
+        Options are spelled as on the command line.
+        """
+        warnings = []
+        if self.insecure and self.certificates and self._serves_grpc(apis):
+            warnings.append(
+                "--insecure wins: gRPC is served without TLS, the certificates are not used"
+            )
+        if self._certfiles_unused(apis):
+            warnings.append(
+                "--ssl-certfile and --ssl-keyfile are not used: they rule the REST Fleet API only"
+            )
+        return warnings
+
+    def _certfiles_unused(self, apis: Apis) -> bool:
+        files = (self.ssl_certfile, self.ssl_keyfile)
+        if None in files or Apis.FLEET not in apis or self.fleet_api_type == "rest":
+            return False
+        # Flower 1.9 names the gRPC files by these options; such files are here under both names.
+        return self.certificates is None or self.certificates[1:] != files
+
+    def _serves_grpc(self, apis: Apis) -> bool:
+        return Apis.DRIVER in apis or self.fleet_api_type in ("grpc-rere", "grpc-adapter")
+
+
+def problem_with(name: str, value: object) -> str | None:
+    """Say what is wrong with a field's value by itself, or None."""
+    check: Callable[[object], str | None] = attrs.fields_dict(SuperLinkConfig)[name].metadata[
+        "check"
+    ]
+    return check(value)
+
+
+def _tls_or_not(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
+    if config.insecure or config.certificates:
+        return None
+    if config._serves_grpc(apis):
+        return ConfigError(
+            "say how to serve: --certificates CA_CERT SERVER_CERT PRIVATE_KEY for TLS, "
+            "or --insecure for no encryption at all",
+            "insecure",
+            "certificates",
+        )
+    if config.fleet_api_type == "rest" and not (config.ssl_certfile or config.ssl_keyfile):
+        return ConfigError(
+            "say how to serve: --ssl-certfile FILE and --ssl-keyfile FILE for HTTPS, "
+            "or --insecure for plain HTTP",
+            "insecure",
+            "certificates",
+            "ssl_certfile",
+            "ssl_keyfile",
+        )
+    return None
+
+
+def _certificate_and_key(config: SuperLinkConfig, _: Apis) -> ConfigError | None:
+    match config.ssl_certfile, config.ssl_keyfile:
+        case Path(), None:
+            return ConfigError("needs --ssl-keyfile as well", "ssl_certfile", "ssl_keyfile")
+        case None, Path():
+            return ConfigError("needs --ssl-certfile as well", "ssl_keyfile", "ssl_certfile")
+    return None
+
+
+def _authentication_over_tls(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
+    if config.require_client_authentication is None or config.tls:
+        return None
+    if config.insecure:
+        what_to_do = "leave out --insecure and give --certificates"
+    else:
+        what_to_do = "give --certificates"
+    return ConfigError(
+        f"needs TLS: {what_to_do}", "require_client_authentication", "insecure", "certificates"
+    )
+
+
+def _authentication_over_grpc(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
+    if (
+        config.require_client_authentication is None
+        or Apis.FLEET not in apis
+        or config.fleet_api_type == "grpc-rere"
+    ):
+        return None
+    return ConfigError(
+        f"works with --grpc-rere only, not with {config.fleet_api_type}",
+        "require_client_authentication",
+        "fleet_api_type",
+    )
+
+
+def _addresses_apart(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
+    driver, fleet = config.driver_api_address, config.fleet_api_address
+    if apis != Apis.BOTH or fleet is None or driver.port != fleet.port or driver.port == 0:
+        return None
+    if driver.host != fleet.host and _WILDCARD_HOSTS.isdisjoint({driver.host, fleet.host}):
+        return None
+    return ConfigError(
+        f"{driver} and the Fleet API's {fleet} are the same port: choose another for one of them",
+        "driver_api_address",
+        "rest_fleet_api_address"
+        if config.fleet_api_type == "rest"
+        else "grpc_rere_fleet_api_address",
+        "fleet_api_type",
+    )
+
+
+def _shared_database(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
+    if apis == Apis.BOTH or config.database != MEMORY:
+        return None
+    return ConfigError(
+        f"{MEMORY} cannot be shared: the Driver API and the Fleet API in processes of their own "
+        "need a database that both can open. Without one, run both in one process",
+        "database",
+    )
+
+
+def _app_to_simulate(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
+    if Apis.FLEET not in apis or config.fleet_api_type != "vce" or config.client_app:
+        return None
+    return ConfigError(
+        "--vce needs the app to run: --client-app module:attribute", "client_app", "fleet_api_type"
+    )
+
+
+def _nodes_to_simulate(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
+    if Apis.FLEET not in apis or config.fleet_api_type != "vce" or config.num_supernodes:
+        return None
+    return ConfigError(
+        "--vce needs the number of nodes: --num-supernodes N", "num_supernodes", "fleet_api_type"
+    )
+
+
+_RULES: tuple[Callable[[SuperLinkConfig, Apis], ConfigError | None], ...] = (
+    _tls_or_not,
+    _certificate_and_key,
+    _authentication_over_tls,
+    _authentication_over_grpc,
+    _addresses_apart,
+    _shared_database,
+    _app_to_simulate,
+    _nodes_to_simulate,
+)
+
+_NOT_YET: tuple[tuple[str, Callable[[SuperLinkConfig], bool], str, str], ...] = (
+    (
+        "certificates",
+        lambda config: config.tls,
+        "TLS is",
+        "use --insecure on a network that you trust",
+    ),
+    (
+        "require_client_authentication",
+        lambda config: config.require_client_authentication is not None,
+        "node authentication is",
+        "leave it out",
+    ),
+    (
+        "fleet_api_type",
+        lambda config: config.fleet_api_type == "rest",
+        "the REST Fleet API is",
+        "use --grpc-rere (default)",
+    ),
+    (
+        "fleet_api_type",
+        lambda config: config.fleet_api_type == "vce",
+        "simulation is",
+        "use --grpc-rere (default) and real nodes",
+    ),
+    (
+        "database",
+        lambda config: config.database != MEMORY,
+        "this database is",
+        f"use {MEMORY} (default)",
+    ),
+)

@@ -1,0 +1,118 @@
+"""How the command line renders the log: lines for people, or objects for machines.
+
+The package itself only ever uses `logging.getLogger(__name__)`. A message holds its values, so
+that it can be read by itself; the same values come as `extra=` fields, for the JSON format.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import MutableMapping
+from datetime import UTC, datetime
+from typing import Any, Literal, TextIO
+
+import structlog
+from structlog.dev import Column, ConsoleRenderer, plain_traceback
+from structlog.stdlib import ProcessorFormatter
+
+_Event = MutableMapping[str, Any]
+
+# What every LogRecord has. The rest of its attributes came through `extra=`.
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_RESET, _DIM = "\x1b[0m", "\x1b[2m"
+_COLOURS = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m"}
+_RED = "\x1b[31m"
+
+
+def configure(
+    level: str = "info", format: Literal["text", "json"] = "text", stream: TextIO | None = None
+) -> None:
+    """Send the log to a stream (standard error by default), for the whole process.
+
+    `level` counts for this package; of others only warnings and worse are shown. Text is coloured
+    on a terminal unless NO_COLOR is set (https://no-color.org).
+
+    To be called before grpc is imported: its C++ part writes to standard error past any log,
+    about what is reported as a proper error anyway. GRPC_VERBOSITY brings that back.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(_as_json() if format == "json" else _as_text(_coloured(handler.stream)))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("superlink_trio").setLevel(level.upper())
+
+
+def _coloured(stream: TextIO) -> bool:
+    return stream.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _as_json() -> ProcessorFormatter:
+    return ProcessorFormatter(
+        processors=[
+            ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        foreign_pre_chain=[_all_fields],
+    )
+
+
+def _as_text(coloured: bool) -> ProcessorFormatter:
+    def time(key: str, value: object) -> str:
+        return f"{_DIM}{value}{_RESET}" if coloured else str(value)
+
+    def level(key: str, value: object) -> str:
+        padded = f"{value:<8}"
+        return f"{_COLOURS.get(str(value), _RED)}{padded}{_RESET}" if coloured else padded
+
+    def message(key: str, value: object) -> str:
+        return str(value)
+
+    columns = [
+        Column("timestamp", time),
+        Column("level", level),
+        Column("event", message),
+        Column("", message),
+    ]
+    return ProcessorFormatter(
+        processors=[
+            ProcessorFormatter.remove_processors_meta,
+            ConsoleRenderer(columns=columns, exception_formatter=plain_traceback),
+        ],
+        foreign_pre_chain=[_line],
+    )
+
+
+def _time(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _all_fields(_: object, __: str, event: _Event) -> _Event:
+    record: logging.LogRecord = event["_record"]
+    # Names with an underscore in front are for libraries' own use, structlog's among them.
+    extra = {
+        name: value
+        for name, value in vars(record).items()
+        if name not in _STANDARD and not name.startswith("_")
+    }
+    standard = {
+        "timestamp": _time(record),
+        "level": record.levelname.lower(),
+        "logger": record.name,
+    }
+    # In this order for whoever reads it raw; what is standard is not for `extra` to overwrite.
+    return {**standard, "event": event["event"], **extra, **standard, **event}
+
+
+def _line(_: object, __: str, event: _Event) -> _Event:
+    record: logging.LogRecord = event["_record"]
+    event["timestamp"] = _time(record)
+    event["level"] = record.levelname.lower()
+    # A client's words may be in the message: they must not write log lines or drive the terminal.
+    event["event"] = _CONTROL.sub(lambda found: repr(found[0])[1:-1], event["event"])
+    return event

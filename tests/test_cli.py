@@ -1,0 +1,710 @@
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import superlink_trio
+from superlink_trio import cli, options
+from superlink_trio.address import Address
+from superlink_trio.config import SuperLinkConfig
+
+ROOT = Path(__file__).parent.parent
+DOCUMENT = ROOT / "docs" / "configuration.md"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("SUPERLINK_"):
+            monkeypatch.delenv(name)
+
+
+def given_words(*words: str, program: cli.Program = cli.SUPERLINK) -> options.Settings:
+    settings = cli.read(program, words)
+    options.build(settings, program.apis)
+    return settings
+
+
+def config_of(*words: str) -> SuperLinkConfig:
+    settings = cli.read(cli.SUPERLINK, words)
+    config = options.build(settings, cli.SUPERLINK.apis)
+    assert settings.faults == []
+    return config
+
+
+def faults_of(*words: str) -> list[str]:
+    return given_words(*words).faults
+
+
+def test_options_become_fields() -> None:
+    config = config_of(
+        *("--insecure", "--driver-api-address", "[::1]:0", "--hold=0", "--driver-hold", "1.5"),
+        *("--grace", "2", "--no-readmit", "--grpc-rere-fleet-api-address", "localhost:9000"),
+        *("--num-supernodes", "3", "--backend-config", '{"a": 1}', "--app-dir", "apps"),
+    )
+    assert config == SuperLinkConfig(
+        insecure=True,
+        driver_api_address="[::1]:0",
+        hold=0,
+        driver_hold=1.5,
+        grace=2,
+        readmit=False,
+        grpc_rere_fleet_api_address="localhost:9000",
+        num_supernodes=3,
+        backend_config={"a": 1},
+        app_dir="apps",
+    )
+
+
+def test_nothing_given_is_the_default() -> None:
+    assert config_of("--insecure") == SuperLinkConfig(insecure=True)
+
+
+def test_every_option_is_a_field_or_folded_into_one() -> None:
+    folded = {"grpc_rere", "rest", "vce", "fleet_api_address", "fleet_api_num_workers"}
+    folded |= {"ssl_ca_certfile", "storage_dir", "auth_list_public_keys"}
+    folded |= {"auth_superlink_private_key", "auth_superlink_public_key"}
+    of_the_program = {"config", "log_level", "log_format"}
+    fields = {field.name for field in attrs.fields(SuperLinkConfig)}
+    assert set(options.OPTIONS) - folded - of_the_program == fields
+
+
+def test_the_command_line_wins_then_the_environment_then_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "superlink.toml"
+    file.write_text("insecure = true\nhold = 1\ndriver-hold = 1\ngrace = 1\nreadmit = false\n")
+    monkeypatch.setenv("SUPERLINK_CONFIG", str(file))
+    monkeypatch.setenv("SUPERLINK_HOLD", "2")
+    monkeypatch.setenv("SUPERLINK_GRACE", "2")
+    config = config_of("--grace", "3", "--readmit")
+    assert (config.driver_hold, config.hold, config.grace) == (1, 2, 3)
+    assert config.readmit is True
+
+
+def test_the_environment_reads_every_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = {
+        "INSECURE": "Yes",
+        "CERTIFICATES": "ca.pem 'my server.pem' key.pem",
+        "DRIVER_API_ADDRESS": "localhost:1",
+        "NUM_SUPERNODES": "4",
+        "BACKEND_CONFIG": "{}",
+        "READMIT": "off",
+        "HOLD": "",
+    }
+    for name, text in variables.items():
+        monkeypatch.setenv(f"SUPERLINK_{name}", text)
+    config = config_of()
+    assert config.insecure
+    assert config.certificates == (Path("ca.pem"), Path("my server.pem"), Path("key.pem"))
+    assert config.driver_api_address == Address("localhost", 1)
+    assert (config.num_supernodes, config.backend_config, config.readmit) == (4, {}, False)
+    assert config.hold == 20, "an empty variable is no variable"
+
+
+def test_a_file_reads_every_kind(tmp_path: Path) -> None:
+    file = tmp_path / "superlink.toml"
+    file.write_text(
+        "insecure = true\ncertificates = ['a', 'b', 'c']\nnum_supernodes = 4\nhold = 3\n"
+        "driver-api-address = 'localhost:1'\n[backend-config.client_resources]\nnum_cpus = 2\n"
+    )
+    config = config_of("--config", str(file))
+    assert config.certificates == (Path("a"), Path("b"), Path("c"))
+    assert config.driver_api_address == Address("localhost", 1)
+    assert (config.num_supernodes, config.hold) == (4, 3)
+    assert config.backend_config == {"client_resources": {"num_cpus": 2}}
+
+
+def test_every_fault_is_listed_and_nothing_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "superlink.toml"
+    file.write_text('driver-hold = "5"\nhodl = 3\n')
+    monkeypatch.setenv("SUPERLINK_HOLD", "abc")
+    words = ["--config", str(file), "--grace", "-1", "--driver-api-address", "127.0.0.1"]
+    assert cli.main([*words, "--ssl-certfile", "c.pem"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "superlink-trio: error: --driver-api-address: '127.0.0.1' names no port: write host:port, "
+        "for example 127.0.0.1:9091",
+        "superlink-trio: error: SUPERLINK_HOLD: 'abc' is no number of seconds",
+        f"superlink-trio: error: {file}: driver-hold: '5' is no number of seconds",
+        f"superlink-trio: error: {file}: hodl: no such option; did you mean hold?",
+        "superlink-trio: error: --grace: -1.0 is no number of seconds: write 0 or more",
+        "superlink-trio: error: say how to serve: --certificates CA_CERT SERVER_CERT PRIVATE_KEY "
+        "for TLS, or --insecure for no encryption at all",
+        "superlink-trio: error: --ssl-certfile: needs --ssl-keyfile as well",
+        "superlink-trio: nothing was started; --help lists the options",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (["--certificates", "a", "b"], "argument --certificates: expected 3 arguments"),
+        (["--hold"], "argument --hold: expected 1 argument"),
+        (["--insecure=yes"], "argument --insecure/--no-insecure: ignored explicit argument 'yes'"),
+        (["--insecur"], "--insecur: no such option; did you mean --insecure?"),
+        (["--insecure", "--xyzzy", "1"], "--xyzzy: no such option"),
+        (["--insecure", "here"], "here: unexpected, options begin with --"),
+        (["--insecure", "fleet-api"], "fleet-api: a command comes first, before every option"),
+        (["--insecure", "--backend-config", "[]"], "--backend-config: '[]' is no JSON object"),
+        (
+            ["--insecure", "--num-supernodes", "0"],
+            "--num-supernodes: 0 is no whole number from 1 up",
+        ),
+        (["--insecure", "--rest-fleet-api-workers", "2"], "--rest-fleet-api-workers: must be 1"),
+        (["--insecure", "--hold", "nan"], "--hold: nan is no number of seconds: write 0 or more"),
+        (["--insecure", "--config", "gone.toml"], "gone.toml: No such file or directory"),
+        (["--insecure", "--log-level", "loud"], "--log-level: 'loud' is none of debug, info"),
+        (["--insecure", "--app-dir", ""], "--app-dir: '' is no path"),
+        (
+            ["--insecure", "--driver-api-address", "0.0.0.0:9092"],
+            "--driver-api-address: 0.0.0.0:9092 and the Fleet API's 0.0.0.0:9092 are the same port",
+        ),
+        (
+            ["--insecure", "--rest"],
+            "--rest: the REST Fleet API is not in this version yet; use --grpc-rere (default)",
+        ),
+    ],
+)
+def test_one_fault_is_one_line(words: list[str], fault: str) -> None:
+    [told] = faults_of(*words)
+    assert told.startswith(fault)
+
+
+def test_a_usage_fault_does_not_hide_the_other_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPERLINK_GRACE", "long")
+    assert faults_of("--certificates", "a") == [
+        "argument --certificates: expected 3 arguments",
+        "SUPERLINK_GRACE: 'long' is no number of seconds",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("hold =", "is no TOML: "),
+        ("hold = 'a'", ": hold: 'a' is no number of seconds"),
+        ("hold = true", ": hold: True is no number of seconds"),
+        ("num-supernodes = 1.5", ": num-supernodes: 1.5 is no whole number"),
+        ("readmit = 'no'", ": readmit: 'no' is neither true nor false"),
+        ("database = 5", ": database: 5 is no text: put it in quotes"),
+        ("certificates = 'a b c'", ": certificates: 'a b c' must be 3 paths"),
+        ("driver-hold = 1\ndriver_hold = 1", ": driver_hold: is there already, as driver-hold"),
+        ("config = 'other.toml'", ": config: no such option"),
+        ("no-readmit = true", ": no-readmit: no such option; did you mean readmit?"),
+        ("[server]\nhold = 1", ": server: no such option"),
+    ],
+)
+def test_a_fault_in_a_file_names_it_and_the_key(tmp_path: Path, text: str, fault: str) -> None:
+    file = tmp_path / "superlink.toml"
+    file.write_text(text)
+    [told] = faults_of("--insecure", "--config", str(file))
+    assert told.startswith(str(file))
+    assert fault in told
+
+
+def test_an_unknown_variable_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPERLINK_HODL", "3")
+    # What Kubernetes tells every container beside services called superlink and superlink-fleet.
+    monkeypatch.setenv("SUPERLINK_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("SUPERLINK_PORT", "tcp://10.0.0.1:9091")
+    monkeypatch.setenv("SUPERLINK_FLEET_PORT_9092_TCP_ADDR", "10.0.0.1")
+    settings = given_words("--insecure")
+    assert settings.faults == []
+    assert settings.warnings == ["SUPERLINK_HODL: no such variable; did you mean SUPERLINK_HOLD?"]
+
+
+@given(
+    st.lists(
+        st.sampled_from([option.flag for option in options.OPTIONS.values()])
+        | st.sampled_from(
+            ["--", "-1", "driver-api", "a:1", "nan", "{}", "--hold=", "--no-insecure"]
+        )
+        | st.text(max_size=5),
+        max_size=8,
+    ).filter(lambda words: not {"-h", "--config"} & set(words))
+)
+def test_any_command_line_is_a_config_or_faults(words: list[str]) -> None:
+    settings = given_words(*words)
+    assert all(settings.faults)
+
+
+scalars = st.booleans() | st.integers() | st.floats() | st.text()
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*options.OPTIONS, "unknown"]),
+        scalars | st.lists(scalars) | st.dictionaries(st.text(), scalars),
+    )
+)
+def test_any_value_in_a_file_is_a_config_or_faults(table: dict[str, Any]) -> None:
+    settings = options.Settings()
+    options.read_table(settings, Path("x.toml"), table)
+    options.fold(settings)
+    options.build(settings, cli.SUPERLINK.apis)
+    assert all(settings.faults)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ([], "grpc-rere"),
+        (["--grpc-rere"], "grpc-rere"),
+        (["--rest"], "rest"),
+        (["--vce"], "vce"),
+        (["--fleet-api-type", "rest"], "rest"),
+        (["--fleet-api-type", "grpc-adapter"], "grpc-adapter"),
+        (["--fleet-api-type", "rest", "--rest"], "rest"),
+    ],
+)
+def test_the_fleet_api_has_two_names(words: list[str], kind: str) -> None:
+    settings = given_words("--insecure", *words)
+    assert (settings.get("fleet_api_type") or "grpc-rere") == kind
+
+
+@pytest.mark.parametrize(
+    "words", [["--rest", "--vce"], ["--grpc-rere", "--fleet-api-type", "grpc-adapter"]]
+)
+def test_one_fleet_api_at_a_time(words: list[str]) -> None:
+    [told] = faults_of("--insecure", *words)
+    assert words[0] in told
+    assert words[1] in told
+    assert told.endswith("disagree: leave one out")
+
+
+def test_a_fleet_api_on_the_command_line_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPERLINK_REST", "true")
+    assert config_of("--insecure", "--grpc-rere").fleet_api_type == "grpc-rere"
+    monkeypatch.setenv("SUPERLINK_REST", "false")
+    assert config_of("--insecure").fleet_api_type == "grpc-rere"
+    monkeypatch.setenv("SUPERLINK_REST", "true")
+    assert config_of("--insecure", "--fleet-api-type=grpc-adapter").fleet_api_type == "grpc-adapter"
+
+
+def test_one_fleet_api_address_for_whichever_is_chosen() -> None:
+    config = config_of("--insecure", "--fleet-api-address", "localhost:1")
+    assert config.grpc_rere_fleet_api_address == Address("localhost", 1)
+    rest = given_words("--insecure", "--rest", "--fleet-api-address", "localhost:1")
+    assert rest.get("rest_fleet_api_address") == Address("localhost", 1)
+    assert rest.get("grpc_rere_fleet_api_address") is None
+    vce = given_words("--insecure", "--vce", "--fleet-api-address", "localhost:1")
+    assert "--fleet-api-address: not used, a simulation has no port" in vce.warnings
+    [told] = faults_of(
+        *("--insecure", "--fleet-api-address", "a:1", "--grpc-rere-fleet-api-address", "b:1")
+    )
+    assert "disagree" in told
+
+
+def test_one_worker_whatever_was_asked_for() -> None:
+    assert given_words("--insecure", "--fleet-api-num-workers", "1").warnings == []
+    settings = given_words("--insecure", "--fleet-api-num-workers", "4")
+    assert settings.faults == []
+    assert settings.warnings == ["--fleet-api-num-workers: one process serves every call, not 4"]
+
+
+def test_a_storage_directory_is_accepted_and_said_to_be_unused() -> None:
+    settings = given_words("--insecure", "--storage-dir", "fabs")
+    assert settings.faults == []
+    assert settings.warnings == ["--storage-dir: not used, fabs are kept in the database"]
+
+
+SSL = ("--ssl-certfile", "cert", "--ssl-keyfile", "key")
+
+
+def test_three_ssl_files_are_the_certificates() -> None:
+    config = config_of("--insecure", *SSL, "--ssl-ca-certfile", "ca")
+    assert config.certificates == (Path("ca"), Path("cert"), Path("key"))
+    assert (config.ssl_certfile, config.ssl_keyfile) == (Path("cert"), Path("key"))
+
+
+def test_certificates_by_their_own_name_come_first() -> None:
+    words = ("--insecure", *SSL, "--ssl-ca-certfile", "ca", "--certificates", "1", "2", "3")
+    settings = given_words(*words)
+    assert settings.faults == []
+    assert settings.get("certificates") == (Path("1"), Path("2"), Path("3"))
+    assert "--ssl-ca-certfile: not used, the certificates name a CA" in settings.warnings
+
+
+def test_an_ssl_ca_file_needs_the_others() -> None:
+    assert faults_of("--ssl-ca-certfile", "ca") == [
+        "--ssl-ca-certfile: needs --ssl-certfile and --ssl-keyfile as well"
+    ]
+    assert faults_of("--ssl-ca-certfile", "ca", "--ssl-certfile", "cert") == [
+        "--ssl-ca-certfile: needs --ssl-keyfile as well"
+    ]
+
+
+AUTH = {
+    "--auth-list-public-keys": "keys.csv",
+    "--auth-superlink-private-key": "private",
+    "--auth-superlink-public-key": "public",
+}
+
+
+def words_of(values: Mapping[str, str]) -> list[str]:
+    return [word for pair in values.items() for word in pair]
+
+
+def test_three_auth_files_require_authentication() -> None:
+    settings = given_words(*words_of(AUTH), "--certificates", "1", "2", "3")
+    assert settings.get("require_client_authentication") == tuple(map(Path, AUTH.values()))
+
+
+@pytest.mark.parametrize("left_out", AUTH)
+def test_auth_files_come_together(left_out: str) -> None:
+    some = {flag: file for flag, file in AUTH.items() if flag != left_out}
+    [told] = faults_of("--insecure", *words_of(some))
+    assert told == f"{next(iter(some))}: needs {left_out} as well"
+
+
+def test_each_side_has_its_own_options() -> None:
+    fleet_only = given_words("--rest", program=cli.DRIVER_API)
+    assert any(fault.startswith("--rest: no such option") for fault in fleet_only.faults)
+    driver_only = given_words("--driver-hold", "1", program=cli.FLEET_API)
+    assert any(fault.startswith("--driver-hold: no such option") for fault in driver_only.faults)
+
+
+def test_one_file_can_serve_both_sides(tmp_path: Path) -> None:
+    file = tmp_path / "superlink.toml"
+    file.write_text("insecure = true\nhold = 1\ndriver-hold = 1\n")
+    for program in (cli.DRIVER_API, cli.FLEET_API):
+        [told] = given_words("--config", str(file), program=program).faults
+        assert "cannot be shared" in told
+
+
+@pytest.mark.parametrize("side", ["driver-api", "fleet-api"])
+def test_a_side_alone_needs_a_shared_database(
+    side: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([side, "--insecure"]) == 2
+    as_command = capsys.readouterr().err
+    assert f"superlink-trio {side}: error: :flwr-in-memory-state: cannot be shared" in as_command
+    monkeypatch.setattr(sys, "argv", ["superlink-trio-" + side, "--insecure"])
+    assert {"driver-api": cli.driver_api, "fleet-api": cli.fleet_api}[side]() == 2
+    assert capsys.readouterr().err == as_command
+
+
+@pytest.mark.parametrize("program", [cli.SUPERLINK, cli.DRIVER_API, cli.FLEET_API])
+def test_help_has_every_option_with_its_default_and_variable(
+    program: cli.Program, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "500")
+    with pytest.raises(SystemExit) as caught:
+        cli.read(program, ["--help"])
+    assert caught.value.code == 0
+    told = capsys.readouterr().out
+    for option in options.OPTIONS.values():
+        assert (f"{option.variable}]" in told) is program.has(option)
+        assert not program.has(option) or option.default in told
+
+
+def python(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *words],
+        env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_module_runs_as_a_program() -> None:
+    version = python("-m", "superlink_trio", "--version")
+    assert (version.returncode, version.stdout) == (
+        0,
+        f"superlink-trio {superlink_trio.__version__}\n",
+    )
+    nothing = python("-m", "superlink_trio")
+    assert nothing.returncode == 2
+    assert "--insecure" in nothing.stderr
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "import superlink_trio, superlink_trio.cli",
+        "from superlink_trio import cli; cli.main(['--hold', 'x'])",
+        "from superlink_trio import cli; cli.main(['--help'])",
+    ],
+)
+def test_what_is_slow_to_import_waits(script: str) -> None:
+    slow = {"grpc", "numpy", "structlog", "trio", "trio_asyncio", "google.protobuf", "asyncio"}
+    told = python(
+        "-c",
+        f"import atexit, sys; atexit.register(lambda: print('SLOW', {slow} & set(sys.modules)))\n"
+        f"{script}",
+    )
+    assert told.stdout.splitlines()[-1] == "SLOW set()", told
+
+
+PROGRAM = """
+import os, signal, sys
+from importlib.abc import MetaPathFinder
+from superlink_trio import cli, log
+from superlink_trio.address import Address
+from superlink_trio.config import ConfigError, ConfigErrors, SuperLinkConfig
+
+mode = sys.argv[1]
+signal.alarm(30)  # so that a hang ends as a failure
+
+
+def say(word):
+    print(word, flush=True)
+
+
+class SignalWhileImporting(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "trio":
+            os.kill(os.getpid(), int(mode.partition("=")[2]))
+        return None
+
+
+def load():
+    import trio
+
+    class Link:
+        driver_address = Address("127.0.0.1", 1)
+        fleet_address = None
+
+        def __init__(self):
+            self.stopping, self.stopped = trio.Event(), trio.Event()
+            self.now = trio.CancelScope()
+
+        async def stop(self):
+            self.stopping.set()
+            await self.stopped.wait()
+
+        def cancel(self):
+            self.now.cancel()
+
+    async def runner(config, *, observer=None, task_status=trio.TASK_STATUS_IGNORED):
+        say("starting")
+        if mode == "slow start":
+            try:
+                await trio.sleep_forever()
+            finally:
+                say("start undone")
+        if mode.startswith("bind"):
+            try:
+                await trio.open_tcp_listeners(int(mode.partition("=")[2]), host="127.0.0.1")
+            except OSError as error:
+                error.add_note("the Driver API on 127.0.0.1")
+                raise ExceptionGroup("children", [ExceptionGroup("child", [error])]) from None
+        if mode == "bug":
+            raise ExceptionGroup("children", [OSError(28, "Disk full"), RuntimeError("oh")])
+        if mode == "bad config":
+            raise ConfigErrors("bad", [ConfigError("is bad", "hold")])
+        link = Link()
+        task_status.started(link)
+        say("ready")
+        if mode == "breaks":
+            raise OSError(28, "Disk full")
+        if mode == "ends":
+            return
+        with link.now:
+            await link.stopping.wait()
+            say("stopping")
+            if mode == "stubborn":
+                await trio.sleep_forever()
+        say("cut short" if link.now.cancelled_caught else "finished")
+        link.stopped.set()
+
+    if mode.startswith("signal in load"):
+        os.kill(os.getpid(), int(mode.partition("=")[2]))
+    return runner
+
+
+log.configure("info", "text")
+if mode.startswith("signal in import"):
+    sys.meta_path.insert(0, SignalWhileImporting())
+status = cli.run(load, SuperLinkConfig(insecure=True))
+say("ended")
+sys.exit(status)
+"""
+
+
+class Running:
+    """The program under a fake SuperLink, and what it says on standard output."""
+
+    def __init__(self, mode: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, mode],
+            env={"PYTHONPATH": str(ROOT), "NO_COLOR": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def until(self, word: str) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.strip() == word:
+                return
+        pytest.fail(f"never said {word!r}")
+
+    def until_logged(self, text: str) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if text in line:
+                return
+        pytest.fail(f"never logged {text!r}")
+
+    def end(self) -> tuple[int, list[str], str]:
+        out, err = self.process.communicate(timeout=30)
+        return self.process.returncode, out.split("\n")[:-1], err
+
+
+Start = Callable[[str], Running]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    running: list[Running] = []
+
+    def begin(mode: str) -> Running:
+        running.append(Running(mode))
+        return running[-1]
+
+    yield begin
+    for one in running:
+        one.process.kill()
+        one.process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_stops_gracefully(start: Start, number: signal.Signals) -> None:
+    program = start("serve")
+    program.until("ready")
+    program.process.send_signal(number)
+    status, said, log = program.end()
+    assert (status, said) == (0, ["stopping", "finished", "ended"])
+    assert "ready: Driver API on 127.0.0.1:1\n" in log
+    assert f"{number.name}: stopping" in log
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "status"),
+    [
+        (signal.SIGTERM, signal.SIGINT, 130),
+        (signal.SIGINT, signal.SIGTERM, 143),
+    ],
+)
+def test_the_second_signal_stops_at_once(
+    start: Start, first: signal.Signals, second: signal.Signals, status: int
+) -> None:
+    program = start("stubborn")
+    program.until("ready")
+    program.process.send_signal(first)
+    program.until("stopping")
+    program.process.send_signal(second)
+    assert program.end()[:2] == (status, ["cut short", "ended"])
+
+
+def test_a_signal_before_ready_undoes_the_start(start: Start) -> None:
+    program = start("slow start")
+    program.until("starting")
+    program.process.send_signal(signal.SIGTERM)
+    assert program.end()[:2] == (0, ["start undone", "ended"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_first_moments_starts_nothing(start: Start, number: int) -> None:
+    assert start(f"signal in import={number:d}").end()[:2] == (0, ["ended"])
+
+
+def test_a_signal_while_the_rest_is_imported_is_not_lost(start: Start) -> None:
+    program = start(f"signal in load={signal.SIGTERM:d}")
+    status, said, _ = program.end()
+    assert status == 0
+    assert said[-1] == "ended"
+
+
+@pytest.mark.parametrize("moment", ["signal in import", "signal in load"])
+def test_a_hangup_in_the_first_moments_is_survived(start: Start, moment: str) -> None:
+    program = start(f"{moment}={signal.SIGHUP:d}")
+    program.until("ready")
+    program.process.send_signal(signal.SIGTERM)
+    assert program.end()[0] == 0
+
+
+def test_a_hangup_reloads(start: Start) -> None:
+    program = start("serve")
+    program.until("ready")
+    program.process.send_signal(signal.SIGHUP)
+    program.until_logged("SIGHUP: there are no keys or certificates to read again")
+    program.process.send_signal(signal.SIGTERM)
+    assert program.end()[:2] == (0, ["stopping", "finished", "ended"])
+
+
+def test_a_superlink_that_ends_by_itself_is_a_clean_end(start: Start) -> None:
+    assert start("ends").end()[:2] == (0, ["starting", "ready", "ended"])
+
+
+def test_a_taken_port_is_one_readable_line(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        status, said, log = start(f"bind={taken.getsockname()[1]}").end()
+    assert (status, said) == (1, ["starting", "ended"])
+    [line] = log.splitlines()
+    assert re.search(r"error +could not start: .*in use; the Driver API on 127\.0\.0\.1$", line)
+
+
+def test_a_config_refused_later_is_a_usage_error(start: Start) -> None:
+    status, _, log = start("bad config").end()
+    assert status == 2
+    [line] = log.splitlines()
+    assert line.endswith("could not start: hold: is bad")
+
+
+def test_a_bug_has_its_traceback(start: Start) -> None:
+    status, _, log = start("bug").end()
+    assert status == 1
+    assert log.count("Traceback") == 1
+    assert "RuntimeError: oh" in log
+    assert "error    could not start: Disk full" in log
+
+
+def test_a_failure_while_running_has_its_traceback(start: Start) -> None:
+    status, _, log = start("breaks").end()
+    assert status == 1
+    assert "critical a part failed beyond repair" in log
+    assert "OSError: [Errno 28] Disk full" in log
+
+
+def test_the_document_lists_the_options_as_they_are() -> None:
+    def row(option: options.Option) -> str:
+        flag = " ".join([option.flag, *option.kind.metavar]).replace("|", "\\|")
+        names = f"`{flag}`, `--no-{option.flag[2:]}`" if option.negatable else f"`{flag}`"
+        default = f"`{option.default}`" if option.default else ""
+        return f"| {names} | `{option.variable}` | {default} | {option.help} |"
+
+    document = DOCUMENT.read_text()
+    for title, group in options.GROUPS.items():
+        table = "\n".join(map(row, group))
+        assert f"### {title[0].upper()}{title[1:]}\n" in document
+        assert table in document, f"write this into the document:\n{table}"
+    assert document.count("| `--") == len(options.OPTIONS)
+
+
+def test_the_file_in_the_document_works(tmp_path: Path) -> None:
+    [example] = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    file = tmp_path / "superlink.toml"
+    file.write_text(example)
+    settings = given_words("--config", str(file))
+    assert (settings.faults, settings.warnings) == ([], [])
+    assert len(settings.given) >= 5

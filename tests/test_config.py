@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from superlink_trio.address import Address
+from superlink_trio.config import Apis, ConfigError, ConfigErrors, SuperLinkConfig
+
+FILES = ("ca.pem", "server.pem", "server.key")
+KEYS = ("keys.csv", "server", "server.pub")
+
+anything = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.binary()
+    | st.lists(st.text())
+    | st.tuples(st.text(), st.text(), st.text())
+    | st.dictionaries(st.text(), st.integers())
+)
+
+
+def problems(config: SuperLinkConfig, apis: Apis = Apis.BOTH) -> dict[str, str]:
+    return {fault.fields[0]: fault.problem for fault in config.faults(apis)}
+
+
+def test_the_defaults_are_those_of_the_reference() -> None:
+    config = SuperLinkConfig(insecure=True)
+    assert config.driver_api_address == Address("0.0.0.0", 9091)
+    assert config.fleet_api_address == Address("0.0.0.0", 9092)
+    assert config.rest_fleet_api_address == Address("0.0.0.0", 9093)
+    assert config.database == ":flwr-in-memory-state:"
+    assert (config.hold, config.driver_hold, config.grace) == (20, 5, 10)
+    assert config.backend_config == {
+        "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+        "tensorflow": 0,
+    }
+    config.check(Apis.BOTH)
+
+
+def test_text_and_numbers_become_what_they_stand_for() -> None:
+    config = SuperLinkConfig(
+        driver_api_address="[::1]:0", certificates=list(FILES), ssl_certfile="a.pem", hold=3
+    )
+    assert config.driver_api_address == Address("::1", 0)
+    assert config.certificates == tuple(map(Path, FILES))
+    assert config.ssl_certfile == Path("a.pem")
+    assert type(config.hold) is float
+
+
+def test_every_field_that_is_wrong_by_itself_is_reported() -> None:
+    wrong: dict[str, Any] = {
+        "driver_api_address": "127.0.0.1",
+        "grpc_rere_fleet_api_address": 9092,
+        "fleet_api_type": "carrier-pigeon",
+        "hold": math.nan,
+        "driver_hold": "5",
+        "grace": -1,
+        "rest_fleet_api_workers": 4,
+        "num_supernodes": 0,
+        "certificates": ("ca.pem",),
+        "app_dir": "",
+        "readmit": "no",
+        "backend_config": "{}",
+    }
+    with pytest.raises(ConfigErrors) as caught:
+        SuperLinkConfig(**wrong)
+    assert {error.fields for error in caught.value.faults} == {(name,) for name in wrong}
+    told = {error.fields[0]: str(error) for error in caught.value.faults}
+    assert told["grace"] == "grace: -1.0 is no number of seconds: write 0 or more"
+    assert "names no port: write host:port" in told["driver_api_address"]
+    assert "would not share that memory" in told["rest_fleet_api_workers"]
+
+
+@given(st.sampled_from([field.name for field in attrs.fields(SuperLinkConfig)]), anything)
+def test_any_value_makes_a_config_or_a_fault_of_its_field(name: str, value: Any) -> None:
+    values = {"insecure": True} | {name: value}
+    try:
+        config = SuperLinkConfig(**values)
+    except ConfigErrors as errors:
+        assert [error.fields for error in errors.faults] == [(name,)]  # noqa: PT017 (either is right)
+    else:
+        for apis in (Apis.DRIVER, Apis.FLEET, Apis.BOTH):
+            assert all(isinstance(fault, ConfigError) for fault in config.faults(apis))
+            config.warnings(apis)
+
+
+def test_a_part_of_the_errors_is_still_config_errors() -> None:
+    errors = ConfigErrors("all", [ConfigError("a", "hold"), ConfigError("b", "grace")])
+    part = errors.subgroup(lambda error: "hold" in str(error))
+    assert isinstance(part, ConfigErrors)
+    assert [str(error) for error in part.faults] == ["hold: a"]
+
+
+def test_checking_raises_all_there_is() -> None:
+    config = SuperLinkConfig(ssl_keyfile="key.pem", fleet_api_type="vce")
+    with pytest.raises(ConfigErrors) as caught:
+        config.check(Apis.BOTH)
+    assert {error.fields[0] for error in caught.value.faults} == {
+        "insecure",
+        "ssl_keyfile",
+        "client_app",
+        "num_supernodes",
+        "fleet_api_type",
+    }
+
+
+def test_how_to_serve_has_to_be_said() -> None:
+    problem = problems(SuperLinkConfig())["insecure"]
+    assert "--certificates CA_CERT SERVER_CERT PRIVATE_KEY" in problem
+    assert "--insecure" in problem
+
+
+def test_rest_alone_is_served_by_its_own_files() -> None:
+    own = SuperLinkConfig(fleet_api_type="rest", ssl_certfile="c", ssl_keyfile="k")
+    assert "insecure" not in problems(own, Apis.FLEET)
+    assert "insecure" in problems(own, Apis.BOTH), "the Driver API is gRPC all the same"
+    none = SuperLinkConfig(fleet_api_type="rest")
+    assert "--ssl-certfile" in problems(none, Apis.FLEET)["insecure"]
+
+
+def test_insecure_wins_with_a_warning() -> None:
+    config = SuperLinkConfig(insecure=True, certificates=FILES)
+    assert not config.tls
+    assert problems(config) == {}
+    [warning] = config.warnings(Apis.BOTH)
+    assert "--insecure wins" in warning
+    rest = SuperLinkConfig(insecure=True, certificates=FILES, fleet_api_type="rest")
+    assert rest.warnings(Apis.FLEET) == [], "no gRPC port is open"
+
+
+@pytest.mark.parametrize(("given", "missing"), [("certfile", "keyfile"), ("keyfile", "certfile")])
+def test_a_certificate_needs_its_key(given: str, missing: str) -> None:
+    config = SuperLinkConfig(insecure=True, **{f"ssl_{given}": Path("file")})  # type: ignore[arg-type]  # one of two
+    assert problems(config) == {f"ssl_{given}": f"needs --ssl-{missing} as well"}
+
+
+def test_rest_files_without_rest_are_a_warning() -> None:
+    config = SuperLinkConfig(insecure=True, ssl_certfile="c", ssl_keyfile="k")
+    [warning] = config.warnings(Apis.BOTH)
+    assert "not used" in warning
+    assert config.warnings(Apis.DRIVER) == []
+
+
+def test_authentication_needs_tls() -> None:
+    def problem(**values: Any) -> str | None:
+        config = SuperLinkConfig(require_client_authentication=KEYS, **values)
+        faults = [fault for fault in config.faults(Apis.BOTH) if "needs TLS" in fault.problem]
+        return faults[0].problem if faults else None
+
+    assert problem(insecure=True) == "needs TLS: leave out --insecure and give --certificates"
+    assert problem() == "needs TLS: give --certificates"
+    assert problem(certificates=FILES) is None
+
+
+@pytest.mark.parametrize("kind", ["rest", "vce", "grpc-adapter"])
+def test_authentication_needs_grpc_rere(kind: Any) -> None:
+    config = SuperLinkConfig(
+        certificates=FILES, require_client_authentication=KEYS, fleet_api_type=kind
+    )
+    told = [fault.problem for fault in config.faults(Apis.BOTH)]
+    assert f"works with --grpc-rere only, not with {kind}" in told
+
+
+@pytest.mark.parametrize(
+    ("driver", "fleet", "clash"),
+    [
+        ("127.0.0.1:9000", "127.0.0.1:9000", True),
+        ("127.0.0.1:9000", "0.0.0.0:9000", True),
+        ("[::]:9000", "127.0.0.1:9000", True),
+        ("127.0.0.1:9000", "127.0.0.2:9000", False),
+        ("127.0.0.1:9000", "127.0.0.1:9001", False),
+        ("127.0.0.1:0", "127.0.0.1:0", False),
+    ],
+)
+def test_two_apis_need_two_ports(driver: str, fleet: str, clash: bool) -> None:
+    config = SuperLinkConfig(
+        insecure=True, driver_api_address=driver, grpc_rere_fleet_api_address=fleet
+    )
+    assert ("driver_api_address" in problems(config, Apis.BOTH)) is clash
+    assert "driver_api_address" not in problems(config, Apis.DRIVER)
+
+
+def test_only_the_chosen_fleet_api_takes_a_port() -> None:
+    values: dict[str, Any] = {"insecure": True, "driver_api_address": "0.0.0.0:9093"}
+    assert "driver_api_address" not in problems(SuperLinkConfig(**values))
+    rest = SuperLinkConfig(fleet_api_type="rest", **values)
+    assert "driver_api_address" in problems(rest)
+    assert SuperLinkConfig(fleet_api_type="vce").fleet_api_address is None
+
+
+@pytest.mark.parametrize("apis", [Apis.DRIVER, Apis.FLEET])
+def test_memory_is_not_shared_between_processes(apis: Apis) -> None:
+    config = SuperLinkConfig(insecure=True)
+    assert "cannot be shared" in problems(config, apis)["database"]
+    shared = SuperLinkConfig(insecure=True, database="state.db")
+    assert "cannot be shared" not in problems(shared, apis)["database"]
+
+
+@pytest.mark.parametrize(
+    ("values", "what", "instead"),
+    [
+        ({"certificates": FILES}, "TLS", "--insecure"),
+        (
+            {"certificates": FILES, "require_client_authentication": KEYS},
+            "node authentication",
+            "leave it out",
+        ),
+        ({"insecure": True, "fleet_api_type": "rest"}, "the REST Fleet API", "--grpc-rere"),
+        ({"insecure": True, "fleet_api_type": "vce"}, "simulation", "--grpc-rere"),
+        ({"insecure": True, "database": ":memory:"}, "database", ":flwr-in-memory-state:"),
+        ({"insecure": True, "database": "postgresql://host/db"}, "database", "in-memory"),
+    ],
+)
+def test_what_is_not_there_yet_says_so(values: dict[str, Any], what: str, instead: str) -> None:
+    told = [fault.problem for fault in SuperLinkConfig(**values).faults(Apis.BOTH)]
+    [problem] = [text for text in told if "not in this version yet" in text and what in text]
+    assert instead in problem
+
+
+def test_a_password_in_the_database_is_not_told() -> None:
+    config = SuperLinkConfig(insecure=True, database="postgresql://user:secret@host/db")
+    assert not any("secret" in str(fault) for fault in config.faults(Apis.BOTH))
