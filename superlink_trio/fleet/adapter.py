@@ -19,7 +19,7 @@ def adapter_api(fleet: Api) -> Api:
     @asynccontextmanager
     async def send_receive(raw: bytes, caller: Caller) -> AsyncIterator[bytes]:
         name, content = _unpack(raw)
-        method = name.removesuffix("Request")
+        method = name.removesuffix("Request") if name.endswith("Request") else ""
         if method in fleet.unary:
             yield await _pack(method, await fleet.unary[method](content, caller))
         elif method in fleet.leased:
