@@ -58,6 +58,8 @@ class Member:
     tree: Tree
     spec: Child | Group
     path: str
+    team: Team | None = None
+    """None for the root."""
     state: EventKind | None = None
     failure: BaseException | None = None
     """Its last failure, until a restart is to repair it."""
@@ -83,6 +85,8 @@ class Life:
     rest_stopping: trio.Event = attrs.field(factory=trio.Event)
     rest_ended: trio.Event = attrs.field(factory=trio.Event)
     ready_at: float | None = None
+    restart: bool = False
+    """It has failed, and another life is to follow."""
 
     def started(self, value: object = None) -> None:
         """Be ready, unless it was asked to stop meanwhile."""
@@ -101,7 +105,6 @@ class Life:
         if self.ready_at is not None and trio.current_time() - self.ready_at >= maximum:
             member.attempt = 0
         member.emit(EventKind.FAILED, cause=error)
-        self.rest_stopping.set()
 
     async def end_rest(self) -> None:
         self.rest_stopping.set()
@@ -121,9 +124,12 @@ class Team:
         if not self.life.settled.is_set():
             self.life.started()
 
-    def may_restart(self, member: Member) -> bool:
-        failure = member.failure
+    def may_restart(self, life: Life) -> bool:
+        """Whether a life that has failed is followed by another; counts it if so."""
+        member, failure = life.member, life.member.failure
         if member.spec.restart is Restart.NEVER or not member.was_ready:
+            return False
+        if life.stopping.is_set() and self.life.stopping.is_set():
             return False
         if not isinstance(failure, Exception):
             return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -95,6 +95,10 @@ class Child:
     """Seconds between the request to stop and the cancellation; `math.inf` never cancels."""
 
 
+def _as_tuple(children: Iterable[Child | Group]) -> tuple[Child | Group, ...]:
+    return tuple(children)
+
+
 @attrs.frozen(kw_only=True)
 class Group:
     """A node of the tree: children that start in order and stop in reverse.
@@ -103,7 +107,7 @@ class Group:
     """
 
     name: str = attrs.field(validator=_check_name)
-    children: Sequence[Child | Group] = attrs.field(converter=tuple)
+    children: Sequence[Child | Group] = attrs.field(converter=_as_tuple)
     strategy: Strategy
     intensity: Intensity = Intensity()
     restart: Restart = Restart.NEVER

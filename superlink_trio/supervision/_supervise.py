@@ -82,8 +82,8 @@ async def supervise(
 
 async def _serve_group(life: Life, group: Group) -> None:
     tree, path = life.member.tree, life.member.path
-    members = [Member(tree, child, f"{path}/{child.name}") for child in group.children]
     team = Team(life, group.intensity)
+    members = [Member(tree, child, f"{path}/{child.name}", team) for child in group.children]
     try:
         await _STRATEGIES[group.strategy](team, members, life.stopping)
     finally:
@@ -98,7 +98,7 @@ async def _rest_for_one(team: Team, members: Sequence[Member], stopping: trio.Ev
     if not members:
         team.ready()
         return
-    await _keep(team, Life(members[0]), partial(_rest_for_one, team, members[1:]), stopping)
+    await _keep(Life(members[0]), partial(_rest_for_one, team, members[1:]), stopping)
 
 
 async def _one_for_one(team: Team, members: Sequence[Member], stopping: trio.Event) -> None:
@@ -108,10 +108,8 @@ async def _one_for_one(team: Team, members: Sequence[Member], stopping: trio.Eve
             if stopping.is_set():
                 return
             life = Life(member)
-            nursery.start_soon(_keep, team, life, _nothing, stopping)
+            nursery.start_soon(_keep, life, _nothing, stopping)
             await life.settled.wait()
-            if not member.was_ready:
-                return
         team.ready()
 
 
@@ -125,21 +123,12 @@ async def _nothing(stopping: trio.Event) -> None:
     """The rest of a member that stands alone."""
 
 
-async def _keep(team: Team, life: Life, rest: Rest, stopping: trio.Event) -> None:
+async def _keep(life: Life, rest: Rest, stopping: trio.Event) -> None:
     """Live again and again, until stopped, ended by itself or failed for good."""
-    member = life.member
-    while True:
+    await _live(life, rest, stopping)
+    while life.restart and await _back_off(life.member, stopping):
+        life = Life(life.member)
         await _live(life, rest, stopping)
-        if member.state is not EventKind.FAILED:
-            return
-        if life.stopping.is_set() and team.life.stopping.is_set():
-            return
-        if not team.may_restart(member):
-            await team.give_up()
-            return
-        if not await _back_off(member, stopping):
-            return
-        life = Life(member)
 
 
 async def _back_off(member: Member, stopping: trio.Event) -> bool:
@@ -201,13 +190,26 @@ async def _serve(life: Life) -> None:
         if failure is None:
             member.emit(EventKind.CANCELLED)
             raise
-        life.fail(failure)
+        await _judge(life, failure)
     else:
         cancelled = life.scope.cancelled_caught
         member.emit(EventKind.CANCELLED if cancelled else EventKind.STOPPED)
     finally:
         life.settled.set()
         life.ended.set()
+
+
+async def _judge(life: Life, failure: BaseException) -> None:
+    """Decide what a failure means, and see to it that what has to stop for it does."""
+    life.fail(failure)
+    team = life.member.team
+    if team is None:
+        return
+    if team.may_restart(life):
+        life.restart = True
+        life.rest_stopping.set()
+    else:
+        await team.give_up()
 
 
 async def _run(life: Life) -> None:
