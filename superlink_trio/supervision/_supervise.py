@@ -93,7 +93,7 @@ async def _serve_group(life: Life, group: Group) -> None:
 
 async def _rest_for_one(team: Team, members: Sequence[Member], stopping: trio.Event) -> None:
     """Members inside one another: the life of each contains the lives of those after it."""
-    if stopping.is_set():
+    if await _asked_to_stop(team.life.member, stopping):
         return
     if not members:
         team.ready()
@@ -105,7 +105,7 @@ async def _one_for_one(team: Team, members: Sequence[Member], stopping: trio.Eve
     """Members beside one another, each started when the one before it is ready."""
     async with trio.open_nursery() as nursery:
         for member in members:
-            if stopping.is_set():
+            if await _asked_to_stop(member, stopping):
                 return
             life = Life(member)
             nursery.start_soon(_keep, life, _nothing, stopping)
@@ -140,12 +140,13 @@ async def _back_off(member: Member, stopping: trio.Event) -> bool:
     try:
         with trio.move_on_after(delay):
             await stopping.wait()
-            member.emit(EventKind.STOPPED)
-            return False
+        stopped = await _asked_to_stop(member, stopping)
     except trio.Cancelled:
         member.emit(EventKind.CANCELLED)
         raise
-    return True
+    if stopped:
+        member.emit(EventKind.STOPPED)
+    return not stopped
 
 
 async def _live(life: Life, rest: Rest, stopping: trio.Event) -> None:
@@ -229,6 +230,13 @@ def _without_cancelled(error: BaseException) -> BaseException | None:
     if isinstance(error, BaseExceptionGroup):
         return error.split(trio.Cancelled)[1]
     return error
+
+
+async def _asked_to_stop(member: Member, stopping: trio.Event) -> bool:
+    """Whether nothing may be started any more; waits for a request that is on its way here."""
+    if member.tree.control.stopping.is_set():
+        await stopping.wait()
+    return stopping.is_set()
 
 
 def _failures(members: Sequence[Member]) -> list[BaseException]:

@@ -58,14 +58,10 @@ async def run(
     """Supervise a tree that is asked to stop, and then to hurry, at the times given."""
     control = Control()
 
-    async def at(time: float, do: Callable[[], None]) -> None:
-        await trio.sleep_until(time)
-        do()
-
     failure = None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(at, stop, control.stop)
-        nursery.start_soon(at, cancel, control.cancel)
+        nursery.start_soon(_at, stop, control.stop)
+        nursery.start_soon(_at, cancel, control.cancel)
         try:
             await supervise(tree, control=control, observer=observer, rng=random.Random(1))
         except BaseExceptionGroup as error:
@@ -73,6 +69,11 @@ async def run(
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
+
+
+async def _at(time: float, do: Callable[[], None]) -> None:
+    await trio.sleep_until(time)
+    do()
 
 
 class TestStartAndStop:
@@ -321,7 +322,7 @@ class TestStartAndStop:
         assert recorder.story == []
 
     @pytest.mark.parametrize("group", [chain, beside])
-    @pytest.mark.parametrize("stop_at", ["starting app", "ready app/a", "starting app/b"])
+    @pytest.mark.parametrize("stop_at", ["starting app", "ready app/a", "ready app/b"])
     async def test_stop_from_within_the_observer(
         self, autojump_clock: Any, group: Any, stop_at: str, script: Any, recorder: Any
     ) -> None:
@@ -702,3 +703,203 @@ class TestNested:
         assert isinstance(group, ExceptionGroup)
         assert group.message == "app/group failed"
         assert list(group.exceptions) == failing.raised
+
+    async def test_a_group_is_restarted_like_a_child(
+        self, autojump_clock: Any, script: Any, act: Any, recorder: Any
+    ) -> None:
+        """A start of the group that fails is one more failure of it."""
+        tree = chain(
+            "app",
+            chain(
+                "group",
+                child("a", script(act(stops=1))),
+                child("b", script(act(serves=2, serve_fails=True), act(start_fails=True), act())),
+                restart=Restart.ON_FAILURE,
+            ),
+            child("after", script(act(stops=1))),
+        )
+        await run(tree, recorder, stop=30)
+        assert recorder.since(2)[:-10] == [
+            "2 failed app/group/b",
+            "2 stopping app/after",
+            "3 stopped app/after",
+            "3 stopping app/group/a",
+            "4 stopped app/group/a",
+            "4 failed app/group",
+            "4 restarting app/group",
+            "5 starting app/group",
+            "5 starting app/group/a",
+            "5 ready app/group/a",
+            "5 starting app/group/b",
+            "5 failed app/group/b",
+            "5 stopping app/group/a",
+            "6 stopped app/group/a",
+            "6 failed app/group",
+            "6 restarting app/group",
+            "8 starting app/group",
+            "8 starting app/group/a",
+            "8 ready app/group/a",
+            "8 starting app/group/b",
+            "8 ready app/group/b",
+            "8 ready app/group",
+            "8 starting app/after",
+            "8 ready app/after",
+        ]
+
+    async def test_a_restart_inside_a_group_stays_inside(
+        self, autojump_clock: Any, script: Any, act: Any, recorder: Any
+    ) -> None:
+        tree = chain(
+            "app",
+            chain(
+                "group",
+                restarted("a", script(act(serves=1, serve_fails=True), act())),
+                child("b", script()),
+            ),
+            child("after", script()),
+        )
+        await run(tree, recorder, stop=5)
+        assert recorder.since(1)[:8] == [
+            "1 failed app/group/a",
+            "1 stopping app/group/b",
+            "1 stopped app/group/b",
+            "1 restarting app/group/a",
+            "2 starting app/group/a",
+            "2 ready app/group/a",
+            "2 starting app/group/b",
+            "2 ready app/group/b",
+        ]
+        assert recorder.since(5)[0] == "5 stopping app"
+
+    async def test_restarts_of_a_group_add_up_to_its_failure(
+        self, autojump_clock: Any, script: Any, act: Any, recorder: Any
+    ) -> None:
+        tree = beside(
+            "app",
+            beside(
+                "group",
+                restarted("a", script(act(serves=1, serve_fails=True))),
+                intensity=Intensity(restarts=0),
+                restart=Restart.ON_FAILURE,
+            ),
+            intensity=Intensity(restarts=1),
+        )
+        with pytest.raises(ExceptionGroup) as caught:
+            await run(tree, recorder)
+        [outer] = caught.value.exceptions
+        assert isinstance(outer, TooManyRestarts)
+        assert str(outer) == "app: more than 1 restarts within 60 s"
+        assert [str(cause) for cause in outer.causes] == ["app/group failed (1 sub-exception)"] * 2
+        assert recorder.causes("app/group") == list(outer.causes)
+
+
+class TestHurry:
+    async def test_cancel_keeps_the_order(
+        self, autojump_clock: Any, script: Any, act: Any, recorder: Any
+    ) -> None:
+        tree = chain(
+            "app",
+            child("a", script(act(stops=9))),
+            beside(
+                "group",
+                child("b", script(act(stops=9, ignores=2))),
+                child("c", script(act(stops=9, ignores=1))),
+            ),
+            child("d", script(act(stops=9, ignores=1))),
+        )
+        await run(tree, recorder, cancel=1)
+        assert recorder.since(1) == [
+            "1 stopping app",
+            "1 stopping app/d",
+            "2 cancelled app/d",
+            "2 stopping app/group",
+            "2 stopping app/group/b",
+            "2 stopping app/group/c",
+            "3 cancelled app/group/c",
+            "4 cancelled app/group/b",
+            "4 stopped app/group",
+            "4 stopping app/a",
+            "4 cancelled app/a",
+            "4 stopped app",
+        ]
+
+    async def test_cancel_ends_a_grace_under_way(
+        self, autojump_clock: Any, script: Any, act: Any, recorder: Any
+    ) -> None:
+        tree = chain("app", child("a", script(act(stops=5))), child("b", script(act(stops=5))))
+        await run(tree, recorder, stop=1, cancel=3)
+        assert recorder.since(1) == [
+            "1 stopping app",
+            "1 stopping app/b",
+            "3 cancelled app/b",
+            "3 stopping app/a",
+            "3 cancelled app/a",
+            "3 stopped app",
+        ]
+
+    async def test_a_second_stop_changes_nothing(
+        self, autojump_clock: Any, script: Any, act: Any, recorder: Any
+    ) -> None:
+        control = Control()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_at, 1, control.stop)
+            nursery.start_soon(_at, 3, control.stop)
+            tree = chain("app", child("a", script(act(stops=5))))
+            await supervise(tree, control=control, observer=recorder)
+        assert recorder.since(1) == [
+            "1 stopping app",
+            "1 stopping app/a",
+            "6 stopped app/a",
+            "6 stopped app",
+        ]
+
+
+class TestErrorsOfOthers:
+    async def test_an_observer_that_raises_stops_the_tree_in_order(
+        self, autojump_clock: Any, script: Any, act: Any, recorder: Any
+    ) -> None:
+        failing = script(act(stop_fails=True))
+        bug = LookupError("of the observer")
+
+        def observer(event: Event) -> None:
+            recorder(event)
+            if event.kind is EventKind.READY and event.path == "app/b":
+                raise bug
+
+        tree = chain("app", child("a", failing), child("b", script()), child("c", script()))
+        with pytest.raises(ExceptionGroup, match="the observer of app failed") as caught:
+            await run(tree, observer)
+        assert recorder.states == {
+            "app": EventKind.FAILED,
+            "app/a": EventKind.FAILED,
+            "app/b": EventKind.STOPPED,
+        }
+        [group, error] = caught.value.exceptions
+        assert error is bug
+        assert isinstance(group, ExceptionGroup)
+        assert list(group.exceptions) == failing.raised
+
+    @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+    async def test_interrupts_stop_in_order_and_come_out(
+        self, autojump_clock: Any, kind: type[BaseException], script: Any, act: Any, recorder: Any
+    ) -> None:
+        async def interrupted(*, stopping: trio.Event, task_status: trio.TaskStatus[Any]) -> None:
+            task_status.started()
+            await trio.sleep(1)
+            raise kind
+
+        tree = chain("app", child("a", script(act(stops=1))), restarted("b", interrupted))
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await run(tree, recorder)
+        assert recorder.since(1) == [
+            "1 failed app/b",
+            "1 stopping app/a",
+            "2 stopped app/a",
+            "2 failed app",
+        ]
+        assert [type(error) for error in caught.value.exceptions] == [kind]
+
+    async def test_the_root_cannot_be_restarted(self, recorder: Any) -> None:
+        tree = chain("app", restart=Restart.ON_FAILURE)
+        with pytest.raises(ValueError, match="'app' is the root"):
+            await supervise(tree, control=Control(), observer=recorder)
