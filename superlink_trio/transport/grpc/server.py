@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from typing import Any
+import logging
+from collections.abc import Sequence
 
 import attrs
 import grpc
@@ -18,8 +18,13 @@ from superlink_trio.transport.grpc.calls import generic_handler
 from superlink_trio.transport.grpc.listen import AddressError, bind, resolve
 from superlink_trio.transport.grpc.loop import TrioEventLoop
 
+logger = logging.getLogger(__name__)
+
 # How long answers that are ready may take to leave when a server stops in a hurry, in seconds.
 _LAST_ANSWERS = 0.1
+
+# How long grpc may take to close the listening sockets of a server that broke down, in seconds.
+_SOCKETS_CLOSED = 2.0
 
 
 @attrs.frozen(kw_only=True)
@@ -84,49 +89,118 @@ async def serve_grpc(
     addresses = await resolve(address)
     outer_loop = trio_asyncio.current_loop.set(loop)
     try:
-        server = grpc.aio.server(options=options.channel_arguments())
-        port = await _bind(server, addresses, credentials, loop)
+        server, port = await _listen(addresses, options, credentials, loop)
+        bound = Address(address.host, port)
         async with trio.open_nursery() as calls:
-            server.add_generic_rpc_handlers([generic_handler(api, calls, loop) for api in apis])
-            try:
-                await _shielded(loop, server.start())
-                task_status.started(Address(address.host, port))
-                await stopping.wait()
-                for api in apis:
-                    api.holds.release()
-                await _stop(server, options.grace, loop)
-            finally:
-                await _shielded(loop, server.stop(_LAST_ANSWERS))
+            handlers = [generic_handler(api, calls, loop) for api in apis]
+            async with trio.open_nursery() as servers:
+                while True:
+                    server.add_generic_rpc_handlers(handlers)
+                    broken, ending = trio.Event(), trio.Event()
+                    await servers.start(_serve_one, server, broken, ending, options.grace, loop)
+                    task_status.started(bound)
+                    task_status = trio.TASK_STATUS_IGNORED
+                    await _either(stopping, broken)
+                    if stopping.is_set():
+                        for api in apis:
+                            api.holds.release()
+                    ending.set()
+                    if stopping.is_set():
+                        break
+                    logger.error("the gRPC server on %s broke down: starting another", bound)
+                    server = await _listen_again(bound, options, credentials, loop)
             # No answer leaves any more, so whatever is still running has no purpose.
             calls.cancel_scope.cancel()
     finally:
         trio_asyncio.current_loop.reset(outer_loop)
 
 
-async def _bind(
-    server: grpc.aio.Server,
+async def _listen(
     addresses: Sequence[Address],
+    options: GrpcOptions,
     credentials: grpc.ServerCredentials | None,
     loop: TrioEventLoop,
-) -> int:
+) -> tuple[grpc.aio.Server, int]:
+    server = grpc.aio.server(options=options.channel_arguments())
     try:
-        return bind(server, addresses, credentials)
+        return server, bind(server, addresses, credentials)
     except AddressError:
         # The first of two addresses may be bound by now, and a server that has never been started
         # keeps it for ever.
-        await _shielded(loop, server.start())
-        await _shielded(loop, server.stop(None))
+        with trio.CancelScope(shield=True):
+            await loop.run_aio_coroutine(server.start())
+            await loop.run_aio_coroutine(server.stop(None))
         raise
 
 
-async def _shielded(loop: TrioEventLoop, coroutine: Coroutine[Any, Any, None]) -> None:
-    """Start or stop a server, which grpc cannot take back when it is half done."""
-    with trio.CancelScope(shield=True):
-        await loop.run_aio_coroutine(coroutine)
+async def _listen_again(
+    address: Address,
+    options: GrpcOptions,
+    credentials: grpc.ServerCredentials | None,
+    loop: TrioEventLoop,
+) -> grpc.aio.Server:
+    # grpc closes the listening sockets of the server that broke in a thread, and does not say when.
+    deadline = trio.current_time() + _SOCKETS_CLOSED
+    while True:
+        try:
+            addresses = await resolve(address)
+        except AddressError:
+            if trio.current_time() > deadline:
+                raise
+            await trio.sleep(0.01)
+        else:
+            server, _port = await _listen(addresses, options, credentials, loop)
+            return server
+
+
+async def _serve_one(
+    server: grpc.aio.Server,
+    broken: trio.Event,
+    ending: trio.Event,
+    grace: float,
+    loop: TrioEventLoop,
+    *,
+    task_status: trio.TaskStatus[None],
+) -> None:
+    """Run one of grpc's servers from its start until `ending` is set and its calls have ended.
+
+    Sets `broken` if it stops serving by itself.
+    """
+
+    def notice(serving: asyncio.Task[object]) -> None:
+        if not serving.cancelled() and serving.exception() is not None:
+            broken.set()
+
+    try:
+        # Not to be cancelled: grpc cannot stop a server that has started by half.
+        with trio.CancelScope(shield=True):
+            serving = await loop.run_aio_coroutine(_start(server))
+        serving.add_done_callback(notice)
+        task_status.started()
+        await ending.wait()
+        await _stop(server, grace, loop)
+    finally:
+        with trio.CancelScope(shield=True):
+            await loop.run_aio_coroutine(server.stop(_LAST_ANSWERS))
+
+
+async def _start(server: grpc.aio.Server) -> asyncio.Task[object]:
+    """Start a server and return grpc's task that accepts its calls (asyncio-flavored).
+
+    grpc reads a call's name before anything protects it: one call whose path is not UTF-8, from
+    anybody who can connect, ends that task. The server is deaf from then on, and only this task's
+    end tells.
+    """
+    starting = asyncio.create_task(server.start())
+    before = asyncio.all_tasks()
+    await asyncio.sleep(0)  # `starting` has its first turn now, in which it creates that task
+    (serving,) = asyncio.all_tasks() - before
+    await starting
+    return serving
 
 
 async def _stop(server: grpc.aio.Server, grace: float, loop: TrioEventLoop) -> None:
-    """Stop gracefully. May be cancelled, and wants another, shorter stop() then.
+    """Stop gracefully. May be cancelled, and wants another, shorter stop() afterwards.
 
     That takes over, but only as long as the first one is left alone: cancelled, it would cancel
     what the two wait for. So the wait is cancelled, and not the stop.
@@ -135,4 +209,15 @@ async def _stop(server: grpc.aio.Server, grace: float, loop: TrioEventLoop) -> N
     stopped = trio.Event()
     stop.add_done_callback(lambda _: stopped.set())
     await stopped.wait()
-    stop.result()
+    if (error := stop.exception()) is not None:
+        logger.error("a gRPC server did not stop gracefully", exc_info=error)
+
+
+async def _either(*events: trio.Event) -> None:
+    async def wait(event: trio.Event) -> None:
+        await event.wait()
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for event in events:
+            nursery.start_soon(wait, event)
