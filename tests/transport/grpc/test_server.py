@@ -120,7 +120,7 @@ def test_a_forbidden_port_is_named() -> None:
     if lowest == 0:
         pytest.skip("this machine forbids nobody any port")
     program = """if True:
-        import os, trio
+        import encodings.idna, os, trio  # the first for getaddrinfo, which loads it too late
         from superlink_trio.address import Address
         from superlink_trio.transport.grpc.listen import AddressError, resolve
         os.setuid(65534)
@@ -211,7 +211,8 @@ async def test_held_calls_are_answered_when_the_server_stops(serving: Any, kind:
 async def test_calls_in_flight_may_finish_within_the_grace(serving: Any) -> None:
     held = Held()
     answers = []
-    async with serving(unary={"Held": held.unary}, options=GrpcOptions(grace=30)) as server:
+    unary = {"Echo": echo, "Held": held.unary}
+    async with serving(unary=unary, options=GrpcOptions(grace=30)) as server:
 
         async def call() -> None:
             answers.append(await server.call("Held"))
@@ -221,7 +222,7 @@ async def test_calls_in_flight_may_finish_within_the_grace(serving: Any) -> None
             await held.held.wait()
             server.stopping.set()
             # While that one goes on, nobody else is let in.
-            while (await server.status("Held"))[0] is not grpc.StatusCode.UNAVAILABLE:
+            while (await server.status("Echo"))[0] is not grpc.StatusCode.UNAVAILABLE:
                 await trio.lowlevel.checkpoint()
             assert not server.ended.is_set()
             held.proceed.set()
@@ -309,15 +310,15 @@ async def test_a_cancelled_server_answers_its_calls_and_goes_at_once(
 
 async def test_a_graceful_stop_can_be_cut_short(serving: Any) -> None:
     held = Held()
-    options = GrpcOptions(grace=30)
+    unary, options = {"Echo": echo, "Held": held.unary}, GrpcOptions(grace=30)
     async with (
-        serving(unary={"Held": held.unary}, options=options) as server,
+        serving(unary=unary, options=options) as server,
         trio.open_nursery() as callers,
     ):
         callers.start_soon(server.status, "Held")
         await held.held.wait()
         server.stopping.set()
-        while (await server.status("Held"))[0] is not grpc.StatusCode.UNAVAILABLE:
+        while (await server.status("Echo"))[0] is not grpc.StatusCode.UNAVAILABLE:
             await trio.lowlevel.checkpoint()
         server.scope.cancel()
         with trio.fail_after(5):
