@@ -225,7 +225,7 @@ async def test_a_client_that_leaves_cancels_its_call(serving: Any) -> None:
         nursery.cancel_scope.cancel()
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
             await left.wait()
-    assert left.is_set()
+        assert left.is_set()
 
 
 async def test_a_lease_is_committed_when_its_answer_has_left(

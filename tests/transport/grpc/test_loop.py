@@ -156,7 +156,9 @@ async def test_asyncio_knows_the_loop_in_readers_that_another_loop_added() -> No
     assert seen == [first]
 
 
-async def test_servers_on_two_loops_and_beside_an_embedding_programs_own(serving: Any) -> None:
+async def test_servers_on_two_loops_and_beside_an_embedding_programs_own(
+    serving: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     async def plain_echo(request: bytes, context: object) -> bytes:
         return request
 
@@ -164,25 +166,29 @@ async def test_servers_on_two_loops_and_beside_an_embedding_programs_own(serving
         "test.Service", {"Echo": grpc.unary_unary_rpc_method_handler(plain_echo)}
     )
 
-    async def call(address: str) -> bytes:
-        async with grpc.aio.insecure_channel(address) as channel:
-            answer: bytes = await channel.unary_unary("/test.Service/Echo", None, None)(
-                b"own", timeout=10
-            )
+    async def call(port: int) -> bytes:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            echo = channel.unary_unary("/test.Service/Echo", None, None)
+            answer: bytes = await echo(b"own", timeout=10)
             return answer
 
-    async with trio_asyncio.open_loop() as own:
-        server = grpc.aio.server()
-        server.add_generic_rpc_handlers([handler])
-        port = server.add_insecure_port("127.0.0.1:0")
-        await own.run_aio_coroutine(server.start())
-        async with serving(unary={"Echo": echo}) as first, serving(unary={"Echo": echo}) as second:
-            for _ in range(20):
-                assert await first.call("Echo", b"first") == b"first"
-                assert await second.call("Echo", b"second") == b"second"
-                assert await own.run_aio_coroutine(call(f"127.0.0.1:{port}")) == b"own"
-        assert await own.run_aio_coroutine(call(f"127.0.0.1:{port}")) == b"own"
-        await own.run_aio_coroutine(server.stop(None))
+    # The program's own loop in the middle: both ways round it must not get in ours' way.
+    async with serving(unary={"Echo": echo}) as first:
+        await first.call("Echo")
+        async with trio_asyncio.open_loop() as own:
+            server = grpc.aio.server()
+            server.add_generic_rpc_handlers([handler])
+            port = server.add_insecure_port("127.0.0.1:0")
+            await own.run_aio_coroutine(server.start())
+            async with serving(unary={"Echo": echo}) as second:
+                for _ in range(20):
+                    assert await first.call("Echo", b"first") == b"first"
+                    assert await second.call("Echo", b"second") == b"second"
+                    assert await own.run_aio_coroutine(call(port)) == b"own"
+            assert await own.run_aio_coroutine(call(port)) == b"own"
+            await own.run_aio_coroutine(server.stop(None))
+        assert await first.call("Echo", b"still") == b"still"
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 async def test_a_loop_leaves_no_descriptor_behind(serving: Any) -> None:

@@ -251,6 +251,29 @@ async def test_calls_past_the_grace_are_cancelled(serving: Any, kind: str) -> No
     assert codes == [grpc.StatusCode.UNAVAILABLE]
 
 
+async def test_a_lease_that_is_never_settled_does_not_keep_the_server(serving: Any) -> None:
+    written, codes = trio.Event(), []
+
+    @asynccontextmanager
+    async def handler(request: bytes, caller: Caller) -> AsyncIterator[bytes]:
+        yield b""
+        written.set()
+        await trio.sleep_forever()
+
+    async with serving(leased={"Lease": handler}, options=GrpcOptions(grace=0.1)) as server:
+
+        async def call() -> None:
+            codes.append((await server.status("Lease"))[0])
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            await written.wait()
+            server.stopping.set()
+            with trio.fail_after(5):
+                await server.ended.wait()
+    assert codes == [grpc.StatusCode.UNAVAILABLE]
+
+
 @pytest.mark.parametrize("cancel", [True, False])
 async def test_the_server_ends_after_its_handlers(serving: Any, cancel: bool) -> None:
     cleaning, cleaned = trio.Event(), trio.Event()
