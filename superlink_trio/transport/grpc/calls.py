@@ -1,0 +1,194 @@
+"""From a call that grpc.aio hands over to a Trio task that answers it, and back.
+
+Every call is a task in the server's nursery. grpc's side of it is an asyncio coroutine that waits
+for the task's answer; only that coroutine touches grpc's context, which is gone once it returns.
+
+- The client goes away: grpc cancels the coroutine, and that cancels the task.
+- The task ends in whatever way: its coroutine always gets an answer to send. grpc would answer an
+  exception with its text, and for a cancellation let the client wait for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import attrs
+import grpc
+import grpc.aio
+import trio
+
+from superlink_trio.rpc import Api, Caller, Leased, Refused, Status, Unary
+
+logger = logging.getLogger(__name__)
+
+_CODES = {status: grpc.StatusCode[status.name] for status in Status}
+
+# Refusals are written for people and travel in a header. Clients refuse headers from 8 KiB on, and
+# gRPC triples what is not ASCII.
+_MAX_DETAILS = 2000
+
+_Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
+_Coroutine: TypeAlias = Callable[[bytes, _Context], Awaitable[bytes | None]]
+
+
+def generic_handler(
+    api: Api, calls: trio.Nursery, loop: asyncio.AbstractEventLoop
+) -> grpc.GenericRpcHandler[bytes, bytes]:
+    """Make grpc.aio serve an API: bytes in, bytes out, each call a task in `calls`.
+
+    Leased calls are registered as streams of one message. On the wire that is the same, but grpc
+    says whether the message left: an answer that is returned may get lost without a trace.
+    """
+    methods = {
+        name: grpc.unary_unary_rpc_method_handler(
+            _unary(f"{api.service}/{name}", handler, calls, loop)
+        )
+        for name, handler in api.unary.items()
+    }
+    for name, leased in api.leased.items():
+        methods[name] = grpc.unary_stream_rpc_method_handler(
+            _leased(f"{api.service}/{name}", leased, calls, loop)
+        )
+    return grpc.method_handlers_generic_handler(api.service, methods)
+
+
+@attrs.define(eq=False)
+class _Call:
+    """What the two sides of a call share."""
+
+    name: str
+    scope: trio.CancelScope
+    """Cancelled by grpc's side when the client is gone."""
+    answer: asyncio.Future[bytes | Refused]
+    """Resolved by the task; cancelled along with the coroutine that waits for it."""
+
+    def resolve(self, answer: bytes | Refused) -> None:
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
+
+@attrs.define(eq=False)
+class _LeasedCall(_Call):
+    end: asyncio.Future[Refused | None]
+    """Resolved by the task once the lease is settled."""
+    written: trio.Event = attrs.field(factory=trio.Event)
+    """Set by grpc's side when the answer has left."""
+
+    def settle(self, end: Refused | None) -> None:
+        if not self.end.done():
+            self.end.set_result(end)
+
+
+def _unary(
+    name: str, handler: Unary, calls: trio.Nursery, loop: asyncio.AbstractEventLoop
+) -> _Coroutine:
+    async def serve(request: bytes, context: _Context) -> bytes:
+        call = _Call(name, trio.CancelScope(), loop.create_future())
+        calls.start_soon(_answer, call, handler, request, _caller(context), name=name)
+        try:
+            answer = await call.answer
+        except asyncio.CancelledError:
+            call.scope.cancel()
+            raise
+        return answer if isinstance(answer, bytes) else _refuse(context, answer)
+
+    return serve
+
+
+async def _answer(call: _Call, handler: Unary, request: bytes, caller: Caller) -> None:
+    with call.scope:
+        try:
+            call.resolve(await handler(request, caller))
+        except BaseException as error:
+            refusal, rest = _explain(error, call.name)
+            call.resolve(refusal)
+            if rest is not None:
+                raise rest  # noqa: B904 (it is the caught error, or part of it)
+
+
+def _leased(
+    name: str, leased: Leased, calls: trio.Nursery, loop: asyncio.AbstractEventLoop
+) -> _Coroutine:
+    async def serve(request: bytes, context: _Context) -> None:
+        call = _LeasedCall(name, trio.CancelScope(), loop.create_future(), loop.create_future())
+        calls.start_soon(_lease, call, leased, request, _caller(context), name=name)
+        try:
+            answer = await call.answer
+            if isinstance(answer, Refused):
+                _refuse(context, answer)
+                return
+            await context.write(answer)
+        except BaseException:
+            call.scope.cancel()
+            raise
+        # From here on the lease is being settled, and a client that leaves changes nothing.
+        call.written.set()
+        refusal = await call.end
+        if refusal is not None:
+            _refuse(context, refusal)
+
+    return serve
+
+
+async def _lease(call: _LeasedCall, leased: Leased, request: bytes, caller: Caller) -> None:
+    with call.scope:
+        try:
+            async with leased(request, caller) as answer:
+                call.resolve(answer)
+                # Left by an exception, the client gets no OK even if the answer does arrive: it
+                # drops it. So what was held may go back without asking what became of the write.
+                await call.written.wait()
+            call.settle(None)
+        except BaseException as error:
+            refusal, rest = _explain(error, call.name)
+            call.resolve(refusal)
+            call.settle(refusal)
+            if rest is not None:
+                raise rest  # noqa: B904 (it is the caught error, or part of it)
+
+
+def _explain(error: BaseException, name: str) -> tuple[Refused, BaseException | None]:
+    """Turn what ended a handler into its answer, and what has to be raised in the nursery."""
+    if isinstance(error, Refused):
+        return error, None
+    fault, rest = _split(error)
+    if fault is None and _is_cancellation(rest):
+        return Refused(Status.UNAVAILABLE, "The server is stopping."), rest
+    # KeyboardInterrupt and the like are not logged here: whom they are raised to does that.
+    if fault is not None:
+        logger.error("%s failed", name, exc_info=fault)
+    return Refused(Status.INTERNAL, "The server failed to answer; its log says why."), rest
+
+
+def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """Tell the faults of one call from what concerns the whole program.
+
+    asyncio's CancelledError is among the former: nobody in a Trio task waits for one.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return error.split((Exception, asyncio.CancelledError))
+    if isinstance(error, Exception | asyncio.CancelledError):
+        return error, None
+    return None, error
+
+
+def _is_cancellation(error: BaseException | None) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)[1] is None
+    return isinstance(error, trio.Cancelled)
+
+
+def _refuse(context: _Context, refusal: Refused) -> bytes:
+    context.set_code(_CODES[refusal.status])
+    details = refusal.message.encode(errors="replace")[:_MAX_DETAILS]
+    context.set_details(details.decode(errors="ignore"))
+    return b""  # grpc wants a message, which does not count beside an error status
+
+
+def _caller(context: _Context) -> Caller:
+    metadata = context.invocation_metadata() or ()
+    # Binary values have names of their own (`…-bin`), which no API asks for.
+    return Caller(context.peer(), {key: value for key, value in metadata if isinstance(value, str)})

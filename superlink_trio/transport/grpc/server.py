@@ -1,0 +1,223 @@
+"""A gRPC server as a supervised service."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+import attrs
+import grpc
+import grpc.aio
+import trio
+import trio_asyncio  # type: ignore[import-untyped]  # ships no types
+
+from superlink_trio.address import Address
+from superlink_trio.rpc import Api
+from superlink_trio.transport.grpc.calls import generic_handler
+from superlink_trio.transport.grpc.listen import AddressError, bind, resolve
+from superlink_trio.transport.grpc.loop import TrioEventLoop
+
+logger = logging.getLogger(__name__)
+
+# How long answers that are ready may take to leave when a server stops in a hurry, in seconds.
+_LAST_ANSWERS = 0.1
+
+# How long grpc may take to close the listening sockets of a server that broke down, in seconds.
+_SOCKETS_CLOSED = 2.0
+
+
+@attrs.frozen(kw_only=True)
+class GrpcOptions:
+    """How a gRPC server behaves. Times are in seconds."""
+
+    max_message_length: int = 536_870_912
+    """Bytes of the largest message taken or sent; Flower's clients have the same limit."""
+    grace: float = 10.0
+    """How long calls may go on once the server is asked to stop."""
+    keepalive_time: float = 210.0
+    """A connection with calls that was silent for this long is pinged. Load balancers of the large
+    clouds drop connections after 4 minutes of silence."""
+    keepalive_timeout: float = 20.0
+    """A ping that is not answered in this time ends the connection and its calls. So an answer to a
+    client that has stopped reading is given up after at most the sum of both."""
+
+    def channel_arguments(self) -> list[tuple[str, int]]:
+        """The options in grpc's terms.
+
+        Source: https://grpc.github.io/grpc/core/group__grpc__arg__keys.html
+        """
+        return [
+            ("grpc.max_send_message_length", self.max_message_length),
+            ("grpc.max_receive_message_length", self.max_message_length),
+            ("grpc.keepalive_time_ms", round(self.keepalive_time * 1000)),
+            ("grpc.keepalive_timeout_ms", round(self.keepalive_timeout * 1000)),
+            # Has a timeout of its own, a minute, which is the one that counts otherwise.
+            ("grpc.http2.ping_timeout_ms", round(self.keepalive_timeout * 1000)),
+            ("grpc.keepalive_permit_without_calls", 0),
+            # A held call sends no data for longer than two pings.
+            ("grpc.http2.max_pings_without_data", 0),
+            # Two servers would share a port silently.
+            ("grpc.so_reuseport", 0),
+        ]
+
+
+async def serve_grpc(
+    apis: Sequence[Api],
+    address: Address,
+    *,
+    loop: TrioEventLoop,
+    options: GrpcOptions,
+    credentials: grpc.ServerCredentials | None = None,
+    stopping: trio.Event,
+    task_status: trio.TaskStatus[Address],
+) -> None:
+    """Serve APIs over gRPC until `stopping` is set, then stop gracefully.
+
+    Stopping: new calls are refused (UNAVAILABLE), held calls are released, calls in flight have
+    `options.grace` seconds to end and are cancelled then. Returns when the handlers of all calls
+    have ended. If this function is cancelled instead, calls are cancelled at once, and what
+    they held goes back before it raises.
+
+    `loop` comes from `open_loop` and has to stay open until this has returned. `credentials` turn
+    TLS on. `task_status` gets the address with the port that was really bound.
+
+    Raises ValueError for a malformed address, AddressError if it cannot be listened on. A
+    KeyboardInterrupt, SystemExit or other BaseException out of a handler is raised from here, in
+    a group, after that call was answered.
+    """
+    addresses = await resolve(address)
+    outer_loop = trio_asyncio.current_loop.set(loop)
+    try:
+        server, port = await _listen(addresses, options, credentials, loop)
+        bound = Address(address.host, port)
+        async with trio.open_nursery() as calls:
+            handlers = [generic_handler(api, calls, loop) for api in apis]
+            async with trio.open_nursery() as servers:
+                while True:
+                    server.add_generic_rpc_handlers(handlers)
+                    broken, ending = trio.Event(), trio.Event()
+                    await servers.start(_serve_one, server, broken, ending, options.grace, loop)
+                    task_status.started(bound)
+                    task_status = trio.TASK_STATUS_IGNORED
+                    await _either(stopping, broken)
+                    if stopping.is_set():
+                        for api in apis:
+                            api.holds.release()
+                    ending.set()
+                    if stopping.is_set():
+                        break
+                    logger.error("the gRPC server on %s broke down: starting another", bound)
+                    server = await _listen_again(bound, options, credentials, loop)
+            # No answer leaves any more, so whatever is still running has no purpose.
+            calls.cancel_scope.cancel()
+    finally:
+        trio_asyncio.current_loop.reset(outer_loop)
+
+
+async def _listen(
+    addresses: Sequence[Address],
+    options: GrpcOptions,
+    credentials: grpc.ServerCredentials | None,
+    loop: TrioEventLoop,
+) -> tuple[grpc.aio.Server, int]:
+    server = grpc.aio.server(options=options.channel_arguments())
+    try:
+        return server, bind(server, addresses, credentials)
+    except AddressError:
+        # The first of two addresses may be bound by now, and a server that has never been started
+        # keeps it for ever.
+        with trio.CancelScope(shield=True):
+            await loop.run_aio_coroutine(server.start())
+            await loop.run_aio_coroutine(server.stop(None))
+        raise
+
+
+async def _listen_again(
+    address: Address,
+    options: GrpcOptions,
+    credentials: grpc.ServerCredentials | None,
+    loop: TrioEventLoop,
+) -> grpc.aio.Server:
+    # grpc closes the listening sockets of the server that broke in a thread, and does not say when.
+    deadline = trio.current_time() + _SOCKETS_CLOSED
+    while True:
+        try:
+            addresses = await resolve(address)
+        except AddressError:
+            if trio.current_time() > deadline:
+                raise
+            await trio.sleep(0.01)
+        else:
+            server, _port = await _listen(addresses, options, credentials, loop)
+            return server
+
+
+async def _serve_one(
+    server: grpc.aio.Server,
+    broken: trio.Event,
+    ending: trio.Event,
+    grace: float,
+    loop: TrioEventLoop,
+    *,
+    task_status: trio.TaskStatus[None],
+) -> None:
+    """Run one of grpc's servers from its start until `ending` is set and its calls have ended.
+
+    Sets `broken` if it stops serving by itself.
+    """
+
+    def notice(serving: asyncio.Task[object]) -> None:
+        if not serving.cancelled() and serving.exception() is not None:
+            broken.set()
+
+    try:
+        # Not to be cancelled: grpc cannot stop a server that has started by half.
+        with trio.CancelScope(shield=True):
+            serving = await loop.run_aio_coroutine(_start(server))
+        serving.add_done_callback(notice)
+        task_status.started()
+        await ending.wait()
+        await _stop(server, grace, loop)
+    finally:
+        with trio.CancelScope(shield=True):
+            await loop.run_aio_coroutine(server.stop(_LAST_ANSWERS))
+
+
+async def _start(server: grpc.aio.Server) -> asyncio.Task[object]:
+    """Start a server and return grpc's task that accepts its calls (asyncio-flavored).
+
+    grpc reads a call's name before anything protects it: one call whose path is not UTF-8, from
+    anybody who can connect, ends that task. The server is deaf from then on, and only this task's
+    end tells.
+    """
+    starting = asyncio.create_task(server.start())
+    before = asyncio.all_tasks()
+    await asyncio.sleep(0)  # `starting` has its first turn now, in which it creates that task
+    (serving,) = asyncio.all_tasks() - before
+    await starting
+    return serving
+
+
+async def _stop(server: grpc.aio.Server, grace: float, loop: TrioEventLoop) -> None:
+    """Stop gracefully. May be cancelled, and wants another, shorter stop() afterwards.
+
+    That takes over, but only as long as the first one is left alone: cancelled, it would cancel
+    what the two wait for. So the wait is cancelled, and not the stop.
+    """
+    stop: asyncio.Task[None] = loop.create_task(server.stop(grace))
+    stopped = trio.Event()
+    stop.add_done_callback(lambda _: stopped.set())
+    await stopped.wait()
+    if (error := stop.exception()) is not None:
+        logger.error("a gRPC server did not stop gracefully", exc_info=error)
+
+
+async def _either(*events: trio.Event) -> None:
+    async def wait(event: trio.Event) -> None:
+        await event.wait()
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for event in events:
+            nursery.start_soon(wait, event)
