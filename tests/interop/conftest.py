@@ -1,0 +1,64 @@
+"""Unmodified Flower programs around a SuperLink, all of them real processes.
+
+The programs run in the environments that `scripts/peers` makes. With INTEROP_SUPERLINK=1.11.1
+(or another of its releases) in the environment the same tests run against Flower's own
+SuperLink, all but those marked `beyond`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Generator, Mapping
+from pathlib import Path
+
+import pytest
+from interop.peers import REFERENCE, VERSIONS, Peers, SuperLink, open_peers
+
+_SCRIPT = Path(__file__).parents[2] / "scripts" / "peers"
+_PEERS = pytest.StashKey[Peers]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "beyond(what): Flower's own SuperLink does this instead")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    beyond = item.get_closest_marker("beyond")
+    if REFERENCE is not None and beyond is not None:
+        pytest.skip(f"Flower {REFERENCE} {beyond.args[0]}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and _PEERS in item.stash:
+        for program in item.stash[_PEERS].programs:
+            report.sections.append((f"output of {program.name}", "\n".join(program.lines)))
+    return report
+
+
+@pytest.fixture(scope="session")
+def interpreters() -> Mapping[str, Path]:
+    """The Python of each Flower release's environment."""
+    command = [sys.executable, str(_SCRIPT), *VERSIONS]
+    made = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE)
+    return dict(zip(VERSIONS, map(Path, made.stdout.splitlines()), strict=True))
+
+
+@pytest.fixture
+async def peers(
+    request: pytest.FixtureRequest, interpreters: Mapping[str, Path]
+) -> AsyncIterator[Peers]:
+    """Programs for one test; if it fails its report shows all they wrote."""
+    async with open_peers(interpreters) as peers:
+        request.node.stash[_PEERS] = peers
+        yield peers
+
+
+@pytest.fixture
+async def superlink(peers: Peers) -> SuperLink:
+    """A SuperLink with its defaults."""
+    return await peers.superlink()

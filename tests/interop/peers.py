@@ -1,0 +1,265 @@
+"""The processes of an interop test: a SuperLink, and unmodified Flower programs around it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+VERSIONS = ("1.8.0", "1.9.0", "1.10.0", "1.11.1")
+REFERENCE = os.environ.get("INTEROP_SUPERLINK")
+_PROGRAMS = Path(__file__).parent / "programs"
+_ANY_PORT = "127.0.0.1:0"
+
+
+class Ended(Exception):
+    """A program ended, or ended otherwise, than the test needs."""
+
+
+class Program:
+    """A process and every line it has written so far, standard output and error alike."""
+
+    def __init__(self, name: str, process: trio.Process) -> None:
+        self.name = name
+        self.process = process
+        self.lines: list[str] = []
+        self._ended = False
+        self._news = trio.Event()
+
+    async def read(self) -> None:
+        """Collect what the process writes, until it has ended."""
+        assert self.process.stdout is not None
+        rest = b""
+        async for chunk in self.process.stdout:
+            *complete, rest = (rest + chunk).split(b"\n")
+            self.lines += [line.decode(errors="replace") for line in complete]
+            self._tell()
+        self.lines.append(rest.decode(errors="replace"))
+        self._ended = True
+        self._tell()
+
+    async def write(self, text: str) -> None:
+        """Put text on the process's standard input."""
+        assert self.process.stdin is not None
+        await self.process.stdin.send_all(text.encode())
+
+    async def line(self, pattern: str, *, nth: int = 1) -> str:
+        """Wait for the nth line in which the pattern is found.
+
+        Raises Ended when the process ends without it.
+        """
+        while True:
+            news = self._news
+            found = [line for line in self.lines if re.search(pattern, line)]
+            if len(found) >= nth:
+                return found[nth - 1]
+            if self._ended:
+                raise Ended(f"{self.name} ended without line {nth} of {pattern!r}")
+            await news.wait()
+
+    async def report(self, key: str) -> dict[str, Any]:
+        """Wait for a line that is a JSON object with this key."""
+        return dict(json.loads(await self.line(rf'^{{.*"{key}":')))
+
+    async def end(self) -> int:
+        """Wait for the process to end; gives its exit status, negative for a signal."""
+        while not self._ended:
+            await self._news.wait()
+        return await self.process.wait()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+
+@attrs.frozen
+class SuperLink:
+    """A SuperLink that serves, and where."""
+
+    program: Program
+    driver: str
+    fleet: str
+
+
+@attrs.frozen
+class Round:
+    """What a server-app reported of a round: `failures` counts fit and evaluation together."""
+
+    number: int
+    loss: float | None
+    failures: int
+
+
+@attrs.frozen
+class Peers:
+    """Starts programs; each runs in the environment of the Flower release that is asked for."""
+
+    _interpreters: Mapping[str, Path]
+    _nursery: trio.Nursery
+    programs: list[Program] = attrs.field(factory=list, init=False)
+
+    async def superlink(
+        self,
+        *options: str,
+        driver: str = _ANY_PORT,
+        fleet: str = _ANY_PORT,
+        transport: str = "grpc-rere",
+    ) -> SuperLink:
+        """Start the SuperLink under test; it serves when this returns.
+
+        `transport` is for Flower's own, which serves one at a time.
+        """
+        if REFERENCE is not None:
+            return await self._reference(REFERENCE, driver, fleet, transport)
+        program = await self._launch(
+            "SuperLink",
+            *(sys.executable, "-m", "superlink_trio", "--insecure", "--log-format", "json"),
+            *("--driver-api-address", driver, "--grpc-rere-fleet-api-address", fleet),
+            *options,
+        )
+        ready = await program.report("fleet_address")
+        return SuperLink(program, ready["driver_address"], ready["fleet_address"])
+
+    async def _reference(self, version: str, driver: str, fleet: str, transport: str) -> SuperLink:
+        driver, fleet = _with_port(driver), _with_port(fleet)
+        if version == "1.8.0":
+            fleet_options = ["--grpc-rere-fleet-api-address", fleet]
+        else:
+            fleet_options = ["--fleet-api-type", transport, "--fleet-api-address", fleet]
+        program = await self._launch(
+            f"SuperLink of {version}",
+            *(self._command(version, "flower-superlink"), "--insecure"),
+            *("--driver-api-address", driver, *fleet_options),
+        )
+        # It starts the Fleet API last.
+        await program.line("Starting Fleet API")
+        return SuperLink(program, driver, fleet)
+
+    async def client(
+        self,
+        superlink: SuperLink,
+        version: str,
+        *,
+        transport: str = "grpc-rere",
+        step: float = 1,
+        stall: float = 0,
+    ) -> Program:
+        """Start the adding client: it adds `step`, and its first fit takes `stall` seconds."""
+        return await self._launch(
+            f"client of {version} over {transport}",
+            *(self._interpreters[version], _PROGRAMS / "adder.py", superlink.fleet, transport),
+            STEP=str(step),
+            STALL=str(stall),
+        )
+
+    async def client_app(self, superlink: SuperLink, version: str, app: str) -> Program:
+        """Start a client-app with 1.8's or 1.9's own launcher."""
+        return await self._launch(
+            f"client-app of {version}",
+            *(self._command(version, "flower-client-app"), app, "--dir", _PROGRAMS),
+            *("--insecure", _server_option(version), superlink.fleet),
+        )
+
+    async def server_app(
+        self,
+        superlink: SuperLink,
+        version: str = "1.9.0",
+        *,
+        clients: int,
+        rounds: int = 3,
+        round_timeout: float | None = None,
+    ) -> Program:
+        """Start the averaging server-app with 1.8's or 1.9's own launcher."""
+        return await self._launch(
+            f"server-app of {version}",
+            *(self._command(version, "flower-server-app"), "averager:app", "--dir", _PROGRAMS),
+            *("--insecure", _server_option(version), superlink.driver),
+            CLIENTS=str(clients),
+            ROUNDS=str(rounds),
+            ROUND_TIMEOUT="" if round_timeout is None else str(round_timeout),
+        )
+
+    async def federate(
+        self,
+        superlink: SuperLink,
+        version: str = "1.9.0",
+        *,
+        clients: int,
+        rounds: int = 3,
+        round_timeout: float | None = None,
+    ) -> Sequence[Round]:
+        """Run the averaging server-app to its end; gives what it reported of each round."""
+        program = await self.server_app(
+            superlink, version, clients=clients, rounds=rounds, round_timeout=round_timeout
+        )
+        if status := await program.end():
+            raise Ended(f"{program.name} ended with status {status}")
+        reports = [json.loads(line) for line in program.lines if line.startswith('{"round"')]
+        return [Round(r["round"], r["loss"], r["failures"]) for r in reports]
+
+    async def driver(
+        self, superlink: SuperLink, version: str, script: str, *arguments: str
+    ) -> Program:
+        """Start one of the programs that drive a run through the release's low-level driver."""
+        return await self._launch(
+            f"driver of {version}",
+            *(self._interpreters[version], _PROGRAMS / script, superlink.driver),
+            *arguments,
+        )
+
+    async def kill(self) -> None:
+        """End every program that still runs."""
+        for program in self.programs:
+            program.process.kill()
+        for program in self.programs:
+            await program.end()
+
+    async def _launch(self, name: str, *command: str | Path, **environment: str) -> Program:
+        process = await trio.lowlevel.open_process(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+        )
+        program = Program(name, process)
+        self.programs.append(program)
+        self._nursery.start_soon(program.read)
+        return program
+
+    def _command(self, version: str, name: str) -> Path:
+        return self._interpreters[version].with_name(name)
+
+
+@asynccontextmanager
+async def open_peers(interpreters: Mapping[str, Path]) -> AsyncIterator[Peers]:
+    """Give the block programs to start; none outlives it."""
+    async with trio.open_nursery() as nursery:
+        peers = Peers(interpreters, nursery)
+        try:
+            yield peers
+        finally:
+            # What was killed ends at once: this is over soon, in a cancelled test too.
+            with trio.CancelScope(shield=True):
+                await peers.kill()
+
+
+def _server_option(version: str) -> str:
+    return "--server" if version == "1.8.0" else "--superlink"
+
+
+def _with_port(address: str) -> str:
+    if address != _ANY_PORT:
+        return address
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
