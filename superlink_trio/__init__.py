@@ -2,4 +2,42 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from superlink_trio.config import ConfigErrors, SuperLinkConfig
+    from superlink_trio.superlink import (
+        SuperLink,
+        run_driver_api,
+        run_fleet_api,
+        run_superlink,
+    )
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "ConfigErrors",
+    "SuperLink",
+    "SuperLinkConfig",
+    "run_driver_api",
+    "run_fleet_api",
+    "run_superlink",
+]
+
+_HOMES = {
+    "ConfigErrors": "config",
+    "SuperLinkConfig": "config",
+    "SuperLink": "superlink",
+    "run_driver_api": "superlink",
+    "run_fleet_api": "superlink",
+    "run_superlink": "superlink",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # gRPC takes a quarter of a second to import: only who runs a SuperLink pays for it.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

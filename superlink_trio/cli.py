@@ -74,21 +74,21 @@ class Program:
 
 
 def _superlink() -> Runner:
-    from superlink_trio.superlink import run_superlink  # type: ignore[import-not-found]  # to come
+    from superlink_trio.superlink import run_superlink
 
-    return run_superlink  # type: ignore[no-any-return]  # to come
+    return run_superlink
 
 
 def _driver_api() -> Runner:
     from superlink_trio.superlink import run_driver_api
 
-    return run_driver_api  # type: ignore[no-any-return]  # to come
+    return run_driver_api
 
 
 def _fleet_api() -> Runner:
     from superlink_trio.superlink import run_fleet_api
 
-    return run_fleet_api  # type: ignore[no-any-return]  # to come
+    return run_fleet_api
 
 
 SUPERLINK = Program(

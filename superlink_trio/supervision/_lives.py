@@ -20,7 +20,7 @@ from ._events import TRANSITIONS, Event, EventKind
 from ._spec import Child, Group, Intensity, Restart
 
 
-class TooManyRestarts(Exception):  # noqa: N818 (it says what happened, as trio.Cancelled does)
+class TooManyRestarts(Exception):
     """A group gave up: its children failed more often than its intensity allows.
 
     `causes` holds the failures that counted, oldest first; they are shown as the cause too.

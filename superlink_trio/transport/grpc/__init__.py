@@ -1,1 +1,9 @@
-"""gRPC under Trio."""
+"""gRPC under Trio: an asyncio loop that Trio runs, and grpc.aio servers as supervised services."""
+
+from __future__ import annotations
+
+from superlink_trio.transport.grpc.listen import AddressError
+from superlink_trio.transport.grpc.loop import TrioEventLoop, open_loop
+from superlink_trio.transport.grpc.server import GrpcOptions, serve_grpc
+
+__all__ = ["AddressError", "GrpcOptions", "TrioEventLoop", "open_loop", "serve_grpc"]
