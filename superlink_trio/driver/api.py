@@ -34,6 +34,9 @@ from superlink_trio.wire.tasks import (
 
 _log = logging.getLogger(__name__)
 
+# Invalid items of one push that are named in the refusal: it has to fit into a gRPC trailer.
+_MOST_NAMED = 10
+
 
 def driver_api(state: State, *, hold: float, message_limit: int) -> Api:
     """Make the Driver API over a state.
@@ -112,7 +115,9 @@ class _Driver:
             if found:
                 wrong.append(f"task_ins_list[{index}]: {', '.join(found)}")
         if wrong:
-            raise Refused(Status.INVALID_ARGUMENT, "; ".join(wrong))
+            more = len(wrong) - _MOST_NAMED
+            rest = [f"and {more} more items"] if more > 0 else []
+            raise Refused(Status.INVALID_ARGUMENT, "; ".join([*wrong[:_MOST_NAMED], *rest]))
         return tasks
 
     @asynccontextmanager

@@ -124,6 +124,16 @@ async def test_an_invalid_item_refuses_the_whole_push(api: Api, state: MemorySta
     assert await state.take_task_ins(node_id) is None
 
 
+async def test_a_refusal_names_the_first_items_and_counts_the_rest(
+    api: Api, state: MemoryState
+) -> None:
+    run_id, node_id = await create_run(api), await state.create_node(30.0)
+    with pytest.raises(Refused) as refused:
+        await push(api, *[pb_task_ins(run_id, node_id, ttl=-1.0)] * 1000)
+    assert refused.value.message.endswith("; and 990 more items")
+    assert refused.value.message.count("ttl must be") == 10
+
+
 async def test_an_empty_push_is_refused(api: Api) -> None:
     with pytest.raises(Refused, match="task_ins_list is empty"):
         await push(api)
