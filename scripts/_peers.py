@@ -25,7 +25,7 @@ _CONSTRAINTS = Path(__file__).with_name("peers-constraints.txt")
 _TELEMETRY_OFF = 'import os; os.environ["FLWR_TELEMETRY_ENABLED"] = "0"\n'
 
 
-class NoPeerError(Exception):
+class NoPeer(Exception):
     """A peer's environment cannot be made; the message says why and what to do."""
 
 
@@ -35,11 +35,11 @@ def interpreter(version: str) -> Path:
     Makes the environment when there is none yet, or when its pins have changed: that needs
     PyPI and takes about half a minute. Flower's telemetry is off in it.
 
-    Raises NoPeerError when the version is none of `VERSIONS`, when there is no Python to build
+    Raises NoPeer when the version is none of `VERSIONS`, when there is no Python to build
     on, or when pip fails.
     """
     if version not in VERSIONS:
-        raise NoPeerError(f"flwr {version} is no peer of this project: {', '.join(VERSIONS)} are")
+        raise NoPeer(f"flwr {version} is no peer of this project: {', '.join(VERSIONS)} are")
     base, python = _base_python()
     folder = _cache() / f"flwr-{version}-py{python}"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def _base_python() -> tuple[str, str]:
         # Version managers put stand-ins on the path for Pythons that are not there.
         if path is not None and _runs(path):
             return path, version
-    raise NoPeerError(
+    raise NoPeer(
         f"Flower {VERSIONS[0]} to {VERSIONS[-1]} need Python {' or '.join(reversed(_PYTHONS))}: "
         f"this is {running}, and none of them is on the PATH"
     )
@@ -106,7 +106,7 @@ def _run(*command: str, lock: int) -> None:
     # Standard output is for the interpreters' paths alone. A pip that has lost its parent still
     # writes to the environment: it keeps the lock until it ends.
     if subprocess.run(command, stdout=sys.stderr, pass_fds=[lock]).returncode != 0:
-        raise NoPeerError(f"failed: {' '.join(command)}")
+        raise NoPeer(f"failed: {' '.join(command)}")
 
 
 def _marker(folder: Path) -> Path:
