@@ -320,12 +320,14 @@ def _wait_on_twins(loop: TrioEventLoop, twins: dict[int, socket.socket]) -> None
 
         def wake() -> None:
             # grpc writes one byte for every event, reads one a call, and then handles every event
-            # there is: taking all the bytes first saves as many calls without work. One that is
-            # written from now on wakes this again. Another loop may have been faster: grpc hands
-            # every event to the loop it belongs to.
+            # there is: taking all the bytes but that one first saves as many calls without work.
+            # One that is written from now on wakes this again. If there are none, another loop was
+            # faster: grpc hands every event to the loop it belongs to.
             with suppress(BlockingIOError):
-                twin.recv(65536)
-            callback(*args)
+                waiting = len(twin.recv(65536, socket.MSG_PEEK))
+                if waiting > 1:
+                    twin.recv(waiting - 1)
+                callback(*args)
 
         return add_reader(twin, wake)
 
