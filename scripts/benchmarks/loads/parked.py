@@ -19,11 +19,13 @@ from collections.abc import Iterator
 
 import attrs
 
-from benchmarks.loads.flower import pull_task_ins
+from benchmarks.loads.flower import Client, pull_task_ins
 from superlink_trio.wire import superlink_pb2 as pb
 
-# A burst would overflow the queue of connections that wait to be accepted.
-_AT_ONCE, _PAUSE = 100, 0.05
+# A burst would overflow the queue of connections that wait to be accepted, and the one of calls
+# that wait to be taken up, of which gRPC refuses some from 1,000 on. So a call that is answered at
+# once, and in turn, goes between one batch and the next.
+_BATCH = 100
 
 _DATA, _HEADERS, _SETTINGS, _PING = 0, 1, 4, 6
 _END_STREAM, _END_HEADERS, _ACK = 1, 4, 1
@@ -104,15 +106,17 @@ class Node:
 
 def main(address: str, number: str) -> None:
     selector = selectors.DefaultSelector()
+    get_run = Client("Fleet", address).call("GetRun")
     nodes: list[Node] = []
     for _ in range(int(number)):
-        if len(nodes) % _AT_ONCE == 0:
-            _attend(selector, _PAUSE)
+        if len(nodes) % _BATCH == 0:
+            get_run(b"")
+            _attend(selector, 0)
         node = _join(address)
         selector.register(node.connection, selectors.EVENT_READ, node)
         nodes.append(node)
     while not all(node.settled or node.ended for node in nodes):
-        _attend(selector, _PAUSE)
+        _attend(selector, 0.1)
     print(json.dumps({"parked": sum(not node.ended for node in nodes)}), flush=True)
     while selector.get_map():
         _attend(selector, 1)
@@ -129,14 +133,12 @@ def _join(address: str) -> Node:
 
 
 def _attend(selector: selectors.BaseSelector, seconds: float) -> None:
-    """Read whatever comes within so many seconds."""
-    deadline = time.monotonic() + seconds
-    while (left := deadline - time.monotonic()) > 0 and selector.get_map():
-        for key, _ in selector.select(left):
-            key.data.read()
-            if key.data.ended:
-                selector.unregister(key.fileobj)
-                key.data.connection.close()
+    """Read what has come; wait at most so many seconds for something."""
+    for key, _ in selector.select(seconds):
+        key.data.read()
+        if key.data.ended:
+            selector.unregister(key.fileobj)
+            key.data.connection.close()
 
 
 if __name__ == "__main__":
