@@ -62,7 +62,9 @@ async def parked_nodes(link: SuperLink, number: int) -> AsyncIterator[ParkedNode
         load_command("parked", link.fleet, number), stdout=subprocess.PIPE
     ) as process:
         nodes = ParkedNodes(process)
-        await nodes.report()
+        parked = (await nodes.report())["parked"]
+        if parked != number:
+            raise FailedError(f"{parked} of {number} calls were held")
         await link.quiet()
         yield nodes
 

@@ -175,6 +175,5 @@ async def _listens(address: str, process: trio.Process, log: Path) -> None:
 
 
 def _ended(process: trio.Process, log: Path) -> FailedError:
-    lines = log.read_text(errors="replace").splitlines()
-    reason = lines[-1] if lines else "it said nothing"
+    reason = "; ".join(log.read_text(errors="replace").splitlines()[-3:]) or "it said nothing"
     return FailedError(f"the SuperLink ended with status {process.returncode}: {reason}")
