@@ -36,7 +36,7 @@ async def unary(bench: Bench) -> list[Row]:
 
 
 async def unary_on_sqlite(bench: Bench) -> list[Row]:
-    """The same calls, the state in SQLite."""
+    """Ping, and PullTaskIns with nothing to pull, the state in SQLite."""
 
     async def measure(side: Side) -> Figures:
         return await _measure(bench, side, *bench.database(side))
