@@ -25,7 +25,7 @@ _CONSTRAINTS = Path(__file__).with_name("peers-constraints.txt")
 _TELEMETRY_OFF = 'import os; os.environ["FLWR_TELEMETRY_ENABLED"] = "0"\n'
 
 
-class NoPeerError(Exception):
+class NoPeer(Exception):
     """A peer's environment cannot be made; the message says why and what to do."""
 
 
@@ -35,19 +35,19 @@ def interpreter(version: str) -> Path:
     Makes the environment when there is none yet, or when its pins have changed: that needs
     PyPI and takes about half a minute. Flower's telemetry is off in it.
 
-    Raises NoPeerError when the version is none of `VERSIONS`, when there is no Python to build
+    Raises NoPeer when the version is none of `VERSIONS`, when there is no Python to build
     on, or when pip fails.
     """
     if version not in VERSIONS:
-        raise NoPeerError(f"flwr {version} is no peer of this project: {', '.join(VERSIONS)} are")
+        raise NoPeer(f"flwr {version} is no peer of this project: {', '.join(VERSIONS)} are")
     base, python = _base_python()
     folder = _cache() / f"flwr-{version}-py{python}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     requirement = f"flwr[rest]=={version}"
     contents = f"{requirement}\n{_CONSTRAINTS.read_text()}{_TELEMETRY_OFF}"
-    with _locked(folder.parent / f"{folder.name}.lock"):
+    with _locked(folder.parent / f"{folder.name}.lock") as lock:
         if not _is_ready(folder, contents):
-            _make(folder, base, requirement)
+            _make(folder, base, requirement, lock)
             _marker(folder).write_text(contents)
     return _interpreter_in(folder)
 
@@ -62,7 +62,7 @@ def _base_python() -> tuple[str, str]:
         # Version managers put stand-ins on the path for Pythons that are not there.
         if path is not None and _runs(path):
             return path, version
-    raise NoPeerError(
+    raise NoPeer(
         f"Flower {VERSIONS[0]} to {VERSIONS[-1]} need Python {' or '.join(reversed(_PYTHONS))}: "
         f"this is {running}, and none of them is on the PATH"
     )
@@ -78,11 +78,11 @@ def _cache() -> Path:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    # The kernel lets go of it when the process ends, however it ends.
+def _locked(path: Path) -> Iterator[int]:
+    # The kernel lets go of it when all who have the file open have ended, however they end.
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield file.fileno()
 
 
 def _is_ready(folder: Path, contents: str) -> bool:
@@ -91,21 +91,22 @@ def _is_ready(folder: Path, contents: str) -> bool:
     return marker.exists() and marker.read_text() == contents and _interpreter_in(folder).exists()
 
 
-def _make(folder: Path, base: str, requirement: str) -> None:
+def _make(folder: Path, base: str, requirement: str, lock: int) -> None:
     print(f"making {folder}", file=sys.stderr)
     shutil.rmtree(folder, ignore_errors=True)
-    _run(base, "-m", "venv", str(folder))
+    _run(base, "-m", "venv", str(folder), lock=lock)
     python = str(_interpreter_in(folder))
     pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input")
-    _run(*pip, "install", "--constraint", str(_CONSTRAINTS), requirement)
+    _run(*pip, "install", "--constraint", str(_CONSTRAINTS), requirement, lock=lock)
     [site_packages] = folder.glob("lib/python*/site-packages")
     (site_packages / "telemetry_off.pth").write_text(_TELEMETRY_OFF)
 
 
-def _run(*command: str) -> None:
-    # Standard output is for the interpreters' paths alone.
-    if subprocess.run(command, stdout=sys.stderr).returncode != 0:
-        raise NoPeerError(f"failed: {' '.join(command)}")
+def _run(*command: str, lock: int) -> None:
+    # Standard output is for the interpreters' paths alone. A pip that has lost its parent still
+    # writes to the environment: it keeps the lock until it ends.
+    if subprocess.run(command, stdout=sys.stderr, pass_fds=[lock]).returncode != 0:
+        raise NoPeer(f"failed: {' '.join(command)}")
 
 
 def _marker(folder: Path) -> Path:

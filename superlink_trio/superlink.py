@@ -21,7 +21,7 @@ import trio
 
 from superlink_trio.address import Address
 from superlink_trio.config import Apis, SuperLinkConfig
-from superlink_trio.driver import driver_api
+from superlink_trio.driver import Progress, driver_api
 from superlink_trio.fleet import adapter_api, fleet_api
 from superlink_trio.rpc import Api
 from superlink_trio.state import MemoryState, State
@@ -204,11 +204,20 @@ class _Services:
     link: SuperLink
 
     async def driver(self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]) -> None:
-        api = driver_api(self.state, hold=self.config.driver_hold, message_limit=_MESSAGE_LIMIT)
+        progress = Progress()
+        api = driver_api(
+            self.state,
+            hold=self.config.driver_hold,
+            message_limit=_MESSAGE_LIMIT,
+            progress=progress,
+        )
         # After a failure the port is the one that clients know by now, even if any would have done.
         address = self.link.driver_address or self.config.driver_api_address
-        with _named("the Driver API"):
-            await self._serve([api], address, stopping, task_status)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(progress.tell)
+            with _named("the Driver API"):
+                await self._serve([api], address, stopping, task_status)
+            nursery.cancel_scope.cancel()
 
     async def fleet(self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]) -> None:
         api = fleet_api(

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from superlink_trio.driver.api import driver_api
+from superlink_trio.driver.progress import Progress
 
-__all__ = ["driver_api"]
+__all__ = ["Progress", "driver_api"]

@@ -9,22 +9,22 @@ from __future__ import annotations
 import hashlib
 import logging
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
 
 from superlink_trio.bulk import in_thread_if_large, join
+from superlink_trio.driver.progress import Progress
 from superlink_trio.rpc import Api, Caller, Holds, Refused, Status, malformed, parse, unary
 from superlink_trio.state import State
 from superlink_trio.wire import superlink_pb2 as pb
 from superlink_trio.wire.runs import Fab, read_run, write_fab, write_run
 from superlink_trio.wire.splice import Malformed
 from superlink_trio.wire.tasks import (
-    ANONYMOUS,
     Draft,
     Task,
-    TaskError,
     accept,
     faults,
     read_push_task_ins,
@@ -34,15 +34,21 @@ from superlink_trio.wire.tasks import (
 
 _log = logging.getLogger(__name__)
 
+# Invalid items of one push that are named in the refusal: it has to fit into a gRPC trailer.
+_MOST_NAMED = 10
 
-def driver_api(state: State, *, hold: float, message_limit: int) -> Api:
+
+def driver_api(state: State, *, hold: float, message_limit: int, progress: Progress) -> Api:
     """Make the Driver API over a state.
 
     `hold`: seconds for which PullTaskRes waits until every answer is there. `message_limit`: the
-    transport's limit of one message in bytes; answers are given in portions below it.
+    transport's limit of one message in bytes; answers are given in portions below it. `progress`
+    is told what moves.
     """
     holds = Holds()
-    driver = _Driver(state=state, hold=hold, message_limit=message_limit, holds=holds)
+    driver = _Driver(
+        state=state, hold=hold, message_limit=message_limit, holds=holds, progress=progress
+    )
     return Api(
         service="flwr.proto.Driver",
         unary={
@@ -63,6 +69,7 @@ class _Driver:
     hold: float
     message_limit: int
     holds: Holds
+    progress: Progress
 
     async def create_run(self, request: pb.CreateRunRequest, _: Caller) -> pb.CreateRunResponse:
         fab = _read_fab(request.fab) if request.HasField("fab") else None
@@ -94,7 +101,7 @@ class _Driver:
             raise malformed(pb.PushTaskInsRequest) from None
         tasks = self._accept(drafts)
         task_ids = await self.state.store_task_ins(tasks)
-        _log_pushed(tasks, task_ids)
+        self._note(tasks, task_ids)
         return pb.PushTaskInsResponse(task_ids=task_ids).SerializeToString()
 
     def _accept(self, drafts: list[Draft]) -> list[Task]:
@@ -112,8 +119,17 @@ class _Driver:
             if found:
                 wrong.append(f"task_ins_list[{index}]: {', '.join(found)}")
         if wrong:
-            raise Refused(Status.INVALID_ARGUMENT, "; ".join(wrong))
+            more = len(wrong) - _MOST_NAMED
+            rest = [f"and {more} more items"] if more > 0 else []
+            raise Refused(Status.INVALID_ARGUMENT, "; ".join([*wrong[:_MOST_NAMED], *rest]))
         return tasks
+
+    def _note(self, tasks: Sequence[Task], task_ids: Sequence[str]) -> None:
+        pairs = list(zip(tasks, task_ids, strict=True))
+        self.progress.sent([task for task, task_id in pairs if task_id])
+        refused = Counter(task.run_id for task, task_id in pairs if not task_id)
+        for run_id, count in refused.items():
+            _log.warning("Run %d is not known: %d tasks for it refused", run_id, count)
 
     @asynccontextmanager
     async def pull_task_res(self, raw: bytes, _: Caller) -> AsyncIterator[bytes]:
@@ -127,7 +143,7 @@ class _Driver:
         async with self.state.handing_over_task_res(answers):
             parts = write_pull_task_res(answers, timestamp(self.state.now()))
             yield await join(parts)
-        _log_collected(answers)
+        self.progress.collected(answers)
 
 
 def _read_fab(fab: pb.Fab) -> Fab:
@@ -154,35 +170,3 @@ def _is_uuid(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _log_pushed(tasks: list[Task], task_ids: Collection[str]) -> None:
-    for run_id in {task.run_id for task in tasks}:
-        pairs = zip(tasks, task_ids, strict=True)
-        mine = [(task, task_id) for task, task_id in pairs if task.run_id == run_id]
-        stored = [task for task, task_id in mine if task_id]
-        if not stored:
-            _log.warning("Run %d is not known: %d tasks for it refused", run_id, len(mine))
-            continue
-        nodes = len({task.consumer for task in stored} - {ANONYMOUS})
-        _log.info(
-            "Run %d: %d %s tasks for %d nodes",
-            run_id,
-            len(stored),
-            "/".join(sorted({task.task_type for task in stored})),
-            nodes,
-            extra={"run_id": run_id, "tasks": len(stored), "nodes": nodes},
-        )
-
-
-def _log_collected(answers: Sequence[Task]) -> None:
-    for run_id in {answer.run_id for answer in answers}:
-        contents = [answer.content for answer in answers if answer.run_id == run_id]
-        errors = sum(isinstance(content, TaskError) for content in contents)
-        _log.info(
-            "Run %d: %d answers collected, %d of them errors",
-            run_id,
-            len(contents),
-            errors,
-            extra={"run_id": run_id, "answers": len(contents), "errors": errors},
-        )

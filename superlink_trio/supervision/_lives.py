@@ -119,6 +119,7 @@ class Team:
     life: Life
     intensity: Intensity
     restarts: deque[tuple[float, Exception]] = attrs.field(factory=deque)
+    giving_up: bool = False
 
     def ready(self) -> None:
         if not self.life.settled.is_set():
@@ -127,7 +128,7 @@ class Team:
     def may_restart(self, life: Life) -> bool:
         """Whether a life that has failed is followed by another; counts it if so."""
         member, failure = life.member, life.member.failure
-        if member.spec.restart is Restart.NEVER or not member.was_ready:
+        if self.giving_up or member.spec.restart is Restart.NEVER or not member.was_ready:
             return False
         if life.stopping.is_set() and self.life.stopping.is_set():
             return False
@@ -145,5 +146,6 @@ class Team:
 
     async def give_up(self) -> None:
         """End the life of the group, what was started after the group first."""
+        self.giving_up = True
         await self.life.end_rest()
         self.life.stopping.set()

@@ -93,22 +93,22 @@ async def _serve_group(life: Life, group: Group) -> None:
 
 async def _rest_for_one(team: Team, members: Sequence[Member], stopping: trio.Event) -> None:
     """Members inside one another: the life of each contains the lives of those after it."""
-    if await _asked_to_stop(team.life.member, stopping):
+    if await _asked_to_stop(team, stopping):
         return
     if not members:
         team.ready()
         return
-    await _keep(Life(members[0]), partial(_rest_for_one, team, members[1:]), stopping)
+    await _keep(team, Life(members[0]), partial(_rest_for_one, team, members[1:]), stopping)
 
 
 async def _one_for_one(team: Team, members: Sequence[Member], stopping: trio.Event) -> None:
     """Members beside one another, each started when the one before it is ready."""
     async with trio.open_nursery() as nursery:
         for member in members:
-            if await _asked_to_stop(member, stopping):
+            if await _asked_to_stop(team, stopping):
                 return
             life = Life(member)
-            nursery.start_soon(_keep, life, _nothing, stopping)
+            nursery.start_soon(_keep, team, life, _nothing, stopping)
             await life.settled.wait()
         team.ready()
 
@@ -123,15 +123,15 @@ async def _nothing(stopping: trio.Event) -> None:
     """The rest of a member that stands alone."""
 
 
-async def _keep(life: Life, rest: Rest, stopping: trio.Event) -> None:
+async def _keep(team: Team, life: Life, rest: Rest, stopping: trio.Event) -> None:
     """Live again and again, until stopped, ended by itself or failed for good."""
     await _live(life, rest, stopping)
-    while life.restart and await _back_off(life.member, stopping):
+    while life.restart and await _back_off(team, life.member, stopping):
         life = Life(life.member)
         await _live(life, rest, stopping)
 
 
-async def _back_off(member: Member, stopping: trio.Event) -> bool:
+async def _back_off(team: Team, member: Member, stopping: trio.Event) -> bool:
     """Wait before a restart; False when it was stopped meanwhile."""
     delay = member.spec.backoff.delay(member.attempt, member.tree.rng)
     member.attempt += 1
@@ -140,7 +140,7 @@ async def _back_off(member: Member, stopping: trio.Event) -> bool:
     try:
         with trio.move_on_after(delay):
             await stopping.wait()
-        stopped = await _asked_to_stop(member, stopping)
+        stopped = await _asked_to_stop(team, stopping)
     except trio.Cancelled:
         member.emit(EventKind.CANCELLED)
         raise
@@ -232,9 +232,9 @@ def _without_cancelled(error: BaseException) -> BaseException | None:
     return error
 
 
-async def _asked_to_stop(member: Member, stopping: trio.Event) -> bool:
+async def _asked_to_stop(team: Team, stopping: trio.Event) -> bool:
     """Whether nothing may be started any more; waits for a request that is on its way here."""
-    if member.tree.control.stopping.is_set():
+    if team.giving_up or team.life.member.tree.control.stopping.is_set():
         await stopping.wait()
     return stopping.is_set()
 

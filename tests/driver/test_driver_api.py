@@ -7,10 +7,11 @@ import uuid
 
 import pytest
 import trio
+import trio.lowlevel
 from builders import EPOCH, answer_to, is_error, pb_task_ins, task_ins
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from superlink_trio.driver import driver_api
+from superlink_trio.driver import Progress, driver_api
 from superlink_trio.rpc import Api, Caller, Refused, Status
 from superlink_trio.state import MemoryState
 from superlink_trio.wire import superlink_pb2 as pb
@@ -28,8 +29,13 @@ async def state() -> MemoryState:
 
 
 @pytest.fixture
-def api(state: MemoryState) -> Api:
-    return driver_api(state, hold=5.0, message_limit=LIMIT)
+async def progress() -> Progress:
+    return Progress()
+
+
+@pytest.fixture
+def api(state: MemoryState, progress: Progress) -> Api:
+    return driver_api(state, hold=5.0, message_limit=LIMIT, progress=progress)
 
 
 async def push(api: Api, *items: pb.TaskIns) -> list[str]:
@@ -124,6 +130,16 @@ async def test_an_invalid_item_refuses_the_whole_push(api: Api, state: MemorySta
     assert await state.take_task_ins(node_id) is None
 
 
+async def test_a_refusal_names_the_first_items_and_counts_the_rest(
+    api: Api, state: MemoryState
+) -> None:
+    run_id, node_id = await create_run(api), await state.create_node(30.0)
+    with pytest.raises(Refused) as refused:
+        await push(api, *[pb_task_ins(run_id, node_id, ttl=-1.0)] * 1000)
+    assert refused.value.message.endswith("; and 990 more items")
+    assert refused.value.message.count("ttl must be") == 10
+
+
 async def test_an_empty_push_is_refused(api: Api) -> None:
     with pytest.raises(Refused, match="task_ins_list is empty"):
         await push(api)
@@ -193,7 +209,7 @@ async def test_nothing_is_held_once_the_api_stops(api: Api, state: MemoryState) 
 
 
 async def test_without_a_hold_a_pull_never_waits(state: MemoryState, mock_clock: MockClock) -> None:
-    api = driver_api(state, hold=0.0, message_limit=LIMIT)
+    api = driver_api(state, hold=0.0, message_limit=LIMIT, progress=Progress())
     run_id, node_id = await create_run(api), await state.create_node(30.0)
     task = task_ins(run_id, node_id)
     await state.store_task_ins([task])
@@ -242,23 +258,34 @@ async def test_a_task_for_a_node_that_is_not_there_is_answered_at_once(
     assert answer.task.error.reason.startswith("Error: Node Unavailable - The destination node")
 
 
-async def test_the_log_tells_what_moved(
-    api: Api, state: MemoryState, caplog: pytest.LogCaptureFixture
+async def test_the_log_tells_what_moved_once_a_second(
+    api: Api,
+    state: MemoryState,
+    progress: Progress,
+    caplog: pytest.LogCaptureFixture,
+    autojump_clock: MockClock,
+    nursery: trio.Nursery,
 ) -> None:
     caplog.set_level(logging.INFO)
+    nursery.start_soon(progress.tell)
     run_id, node_id = await create_run(api), await state.create_node(30.0)
-    ids = await push(api, pb_task_ins(run_id, node_id), pb_task_ins(run_id, node_id))
+    ids = await push(api, pb_task_ins(run_id, node_id))
+    ids += await push(api, pb_task_ins(run_id, node_id), pb_task_ins(run_id, node_id))
     await push(api, pb_task_ins(run_id + 1, node_id))
+    await trio.sleep(2)
     await state.store_error(ids[0], TaskError(0, "broken"), producer=None)
-    task = await state.take_task_ins(node_id)
-    assert task is not None
-    await state.store_task_res(answer_to(task))
+    for _ in ids[1:]:
+        task = await state.take_task_ins(node_id)
+        assert task is not None
+        await state.store_task_res(answer_to(task))
     await pull(api, *ids)
+    nursery.cancel_scope.cancel()
+    await trio.lowlevel.checkpoint()
     assert [record.getMessage() for record in caplog.records] == [
         f"Run {run_id} created",
-        f"Run {run_id}: 2 train tasks for 1 nodes",
         f"Run {run_id + 1} is not known: 1 tasks for it refused",
-        f"Run {run_id}: 2 answers collected, 1 of them errors",
+        f"Run {run_id}: 3 train tasks sent to 1 node",
+        f"Run {run_id}: 3 answers collected, 1 error among them (1x broken)",
     ]
 
 

@@ -107,6 +107,7 @@ class Peers:
     _interpreters: Mapping[str, Path]
     _nursery: trio.Nursery
     programs: list[Program] = attrs.field(factory=list, init=False)
+    _clients: list[Program] = attrs.field(factory=list, init=False)
 
     async def superlink(
         self,
@@ -155,20 +156,24 @@ class Peers:
         stall: float = 0,
     ) -> Program:
         """Start the adding client: it adds `step`, and its first fit takes `stall` seconds."""
-        return await self._launch(
+        client = await self._launch(
             f"client of {version} over {transport}",
             *(self._interpreters[version], _PROGRAMS / "adder.py", superlink.fleet, transport),
             STEP=str(step),
             STALL=str(stall),
         )
+        self._clients.append(client)
+        return client
 
     async def client_app(self, superlink: SuperLink, version: str, app: str) -> Program:
         """Start a client-app with 1.8's or 1.9's own launcher."""
-        return await self._launch(
+        client = await self._launch(
             f"client-app of {version}",
             *(self._command(version, "flower-client-app"), app, "--dir", _PROGRAMS),
             *("--insecure", _server_option(version), superlink.fleet),
         )
+        self._clients.append(client)
+        return client
 
     async def server_app(
         self,
@@ -180,6 +185,9 @@ class Peers:
         round_timeout: float | None = None,
     ) -> Program:
         """Start the averaging server-app with 1.8's or 1.9's own launcher."""
+        # It looks for nodes at its start and then every 3 s only: let them be there by then.
+        for client in self._clients:
+            await client.line("starting")
         return await self._launch(
             f"server-app of {version}",
             *(self._command(version, "flower-server-app"), "averager:app", "--dir", _PROGRAMS),

@@ -80,10 +80,12 @@ class Script:
 
     def __init__(self, *acts: Act) -> None:
         self.acts = list(acts) or [Act()]
+        self.played: list[Act] = []
         self.raised: list[Boom] = []
 
     async def __call__(self, *, stopping: trio.Event, task_status: trio.TaskStatus[Any]) -> None:
         act = self.acts.pop(0) if len(self.acts) > 1 else self.acts[0]
+        self.played.append(act)
         type(self).alive += 1
         try:
             await self._play(act, stopping, task_status)

@@ -646,6 +646,30 @@ class TestRestart:
         assert list(error.causes) == one.raised
         assert "Boom: 2" in "".join(traceback.format_exception(error))
 
+    async def test_who_fails_after_the_group_gave_up_is_told_once(
+        self, autojump_clock: Any, script: Any, act: Any, recorder: Any
+    ) -> None:
+        """The second comes while what stands on the group is still stopping."""
+        first = script(act(serves=1, serve_fails=True))
+        second = script(act(serves=2, serve_fails=True))
+        tree = chain(
+            "app",
+            beside(
+                "group",
+                restarted("a", first),
+                restarted("b", second),
+                intensity=Intensity(restarts=0),
+            ),
+            child("after", script(act(stops=5))),
+        )
+        with pytest.raises(ExceptionGroup) as caught:
+            await run(tree, recorder)
+        [group] = caught.value.exceptions
+        assert isinstance(group, ExceptionGroup)
+        [too_many, other] = group.exceptions
+        assert isinstance(too_many, TooManyRestarts)
+        assert [list(too_many.causes), [other]] == [first.raised, second.raised]
+
     async def test_restarts_long_ago_do_not_count(
         self, autojump_clock: Any, script: Any, act: Any, recorder: Any
     ) -> None:

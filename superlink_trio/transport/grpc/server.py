@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import types
+from collections.abc import Coroutine, Generator, Sequence
+from typing import Any
 
 import attrs
 import grpc
@@ -191,12 +193,24 @@ async def _start(server: grpc.aio.Server) -> asyncio.Task[object]:
     anybody who can connect, ends that task. The server is deaf from then on, and only this task's
     end tells.
     """
-    starting = asyncio.create_task(server.start())
+    return await _first_task(server.start())
+
+
+@types.coroutine
+def _first_task(
+    starting: Coroutine[Any, Any, None],
+) -> Generator[Any, Any, asyncio.Task[object]]:
+    """Await `starting`; return the task it has created by the first time it waits.
+
+    That step is run right here. Left to the loop, it might be among others that create tasks.
+    """
+    steps = starting.__await__()
     before = asyncio.all_tasks()
-    await asyncio.sleep(0)  # `starting` has its first turn now, in which it creates that task
-    (serving,) = asyncio.all_tasks() - before
-    await starting
-    return serving
+    waiting_for = next(steps)
+    (created,) = asyncio.all_tasks() - before
+    yield waiting_for
+    yield from steps
+    return created
 
 
 async def _stop(server: grpc.aio.Server, grace: float, loop: TrioEventLoop) -> None:

@@ -47,4 +47,5 @@ app = ClientApp(client_fn=lambda _: adder)
 
 if __name__ == "__main__":
     address, transport = sys.argv[1:]
+    print("starting", flush=True)
     start_client(server_address=address, client=adder, transport=transport)

@@ -1,0 +1,96 @@
+"""What moves, told in the log: a line a run and second, however many tasks that is."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+import attrs
+import trio
+
+from superlink_trio.wire.tasks import Task, TaskError
+
+_log = logging.getLogger(__name__)
+
+_INTERVAL = 1.0  # seconds between two lines about one run
+
+
+@attrs.define
+class _Moved:
+    sent: Counter[str] = attrs.field(factory=Counter)
+    nodes: set[int] = attrs.field(factory=set)
+    answers: int = 0
+    errors: Counter[str] = attrs.field(factory=Counter)
+
+    def __str__(self) -> str:
+        told = []
+        if self.sent:
+            kinds = " and ".join(f"{count} {kind}" for kind, count in sorted(self.sent.items()))
+            told.append(f"{kinds} tasks sent to {_count(len(self.nodes), 'node')}")
+        if self.answers:
+            told.append(f"{_count(self.answers, 'answer')} collected")
+        if self.errors:
+            reasons = "; ".join(
+                f"{count}x {reason}" for reason, count in self.errors.most_common(3)
+            )
+            told.append(f"{_count(self.errors.total(), 'error')} among them ({reasons})")
+        return ", ".join(told)
+
+
+class Progress:
+    """Counts the tasks and answers of every run, and tells what has moved."""
+
+    def __init__(self) -> None:
+        self._runs: dict[int, _Moved] = {}
+        self._news = trio.Event()
+
+    def sent(self, tasks: Sequence[Task]) -> None:
+        """Count tasks that a driver pushed."""
+        for task in tasks:
+            moved = self._run(task.run_id)
+            moved.sent[task.task_type] += 1
+            moved.nodes.add(task.consumer)
+
+    def collected(self, answers: Sequence[Task]) -> None:
+        """Count answers that reached their driver."""
+        for answer in answers:
+            moved = self._run(answer.run_id)
+            moved.answers += 1
+            if isinstance(answer.content, TaskError):
+                moved.errors[answer.content.reason] += 1
+
+    async def tell(self) -> None:
+        """Log what has moved, until cancelled; the last of it then."""
+        try:
+            while True:
+                await self._news.wait()
+                await trio.sleep(_INTERVAL)
+                self._tell()
+        finally:
+            self._tell()
+
+    def _run(self, run_id: int) -> _Moved:
+        self._news.set()
+        return self._runs.setdefault(run_id, _Moved())
+
+    def _tell(self) -> None:
+        runs, self._runs = self._runs, {}
+        self._news = trio.Event()
+        for run_id, moved in runs.items():
+            _log.info(
+                "Run %d: %s",
+                run_id,
+                moved,
+                extra={
+                    "run_id": run_id,
+                    "tasks": moved.sent.total(),
+                    "nodes": len(moved.nodes),
+                    "answers": moved.answers,
+                    "errors": moved.errors.total(),
+                },
+            )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,0 +1,216 @@
+"""A whole SuperLink, embedded: real ports, real gRPC."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import grpc
+import pytest
+import trio
+from builders import pb_node, pb_task_ins, pb_task_res
+
+from superlink_trio import ConfigErrors, SuperLink, SuperLinkConfig, run_superlink
+from superlink_trio.address import Address
+from superlink_trio.supervision import Event, EventKind
+from superlink_trio.wire import superlink_pb2 as pb
+
+PATHS = ["superlink", "superlink/state", "superlink/apis"] + [
+    f"superlink/apis/{name}" for name in ("driver", "fleet")
+]
+
+
+def config(**changes: Any) -> SuperLinkConfig:
+    addresses = {
+        "driver_api_address": "127.0.0.1:0",
+        "grpc_rere_fleet_api_address": "127.0.0.1:0",
+    }
+    return SuperLinkConfig(**{"insecure": True, **addresses, **changes})
+
+
+class Peer:
+    """A plain gRPC client; its calls wait in worker threads."""
+
+    def __init__(self, address: Address | None, service: str) -> None:
+        assert address is not None
+        self._channel = grpc.insecure_channel(
+            str(address), options=[("grpc.use_local_subchannel_pool", 1)]
+        )
+        self._service = service
+
+    async def call(self, method: str, request: Any, response: Any) -> Any:
+        invoke = self._channel.unary_unary(
+            f"/flwr.proto.{self._service}/{method}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=response.FromString,
+        )
+        return await trio.to_thread.run_sync(partial(invoke, request, timeout=20))
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+@asynccontextmanager
+async def peers(link: SuperLink) -> AsyncIterator[tuple[Peer, Peer]]:
+    driver, node = Peer(link.driver_address, "Driver"), Peer(link.fleet_address, "Fleet")
+    try:
+        yield driver, node
+    finally:
+        driver.close()
+        node.close()
+
+
+async def one_round(link: SuperLink) -> bytes:
+    """Push one task to a new node, answer it, and give what the driver got."""
+    async with peers(link) as (driver, node):
+        request = pb.CreateNodeRequest(ping_interval=30)
+        node_id = (await node.call("CreateNode", request, pb.CreateNodeResponse)).node.node_id
+        run = await driver.call("CreateRun", pb.CreateRunRequest(), pb.CreateRunResponse)
+        item = pb_task_ins(run.run_id, node_id)
+        pushed = await driver.call(
+            "PushTaskIns", pb.PushTaskInsRequest(task_ins_list=[item]), pb.PushTaskInsResponse
+        )
+        pulled = await node.call(
+            "PullTaskIns", pb.PullTaskInsRequest(node=pb_node(node_id)), pb.PullTaskInsResponse
+        )
+        answer = pb_task_res(pulled.task_ins_list[0])
+        await node.call(
+            "PushTaskRes", pb.PushTaskResRequest(task_res_list=[answer]), pb.PushTaskResResponse
+        )
+        results = await driver.call(
+            "PullTaskRes",
+            pb.PullTaskResRequest(task_ids=pushed.task_ids),
+            pb.PullTaskResResponse,
+        )
+        return bytes(results.task_res_list[0].task.recordset)
+
+
+async def test_three_lines_embed_it(nursery: trio.Nursery) -> None:
+    link = await nursery.start(run_superlink, config())
+    assert await one_round(link) == b"result"
+    await link.stop()
+
+
+async def test_it_says_how_it_is(nursery: trio.Nursery) -> None:
+    link = await nursery.start(run_superlink, config())
+    assert dict(link.status()) == dict.fromkeys(PATHS, EventKind.READY)
+    assert link.driver_address.port != 0
+    assert link.fleet_address.host == "127.0.0.1"
+    await link.stop()
+    assert set(link.status().values()) == {EventKind.STOPPED}
+
+
+async def test_it_starts_and_stops_in_order(nursery: trio.Nursery) -> None:
+    events: list[Event] = []
+    link = await nursery.start(partial(run_superlink, config(), observer=events.append))
+    await link.stop()
+    of_kind: Callable[[EventKind], list[str]] = lambda kind: [  # noqa: E731
+        event.path.rpartition("/")[2] for event in events if event.kind is kind
+    ]
+    assert of_kind(EventKind.READY) == ["state", "driver", "fleet", "apis", "superlink"]
+    assert of_kind(EventKind.STOPPED)[-3:] == ["apis", "state", "superlink"]
+    assert {event.kind for event in events} == {
+        EventKind.STARTING,
+        EventKind.READY,
+        EventKind.STOPPING,
+        EventKind.STOPPED,
+    }
+
+
+async def test_cancelling_is_a_graceful_stop() -> None:
+    events: list[Event] = []
+    async with trio.open_nursery() as nursery:
+        link = await nursery.start(partial(run_superlink, config(), observer=events.append))
+        nursery.cancel_scope.cancel()
+    assert set(link.status().values()) == {EventKind.STOPPED}
+
+
+async def test_stopping_answers_held_calls_at_once(nursery: trio.Nursery) -> None:
+    link = await nursery.start(run_superlink, config(hold=1000))
+    async with peers(link) as (_, node):
+        request = pb.CreateNodeRequest(ping_interval=30)
+        created = await node.call("CreateNode", request, pb.CreateNodeResponse)
+
+        async def pull(*, task_status: trio.TaskStatus[None]) -> None:
+            task_status.started()
+            pulled = await node.call(
+                "PullTaskIns", pb.PullTaskInsRequest(node=created.node), pb.PullTaskInsResponse
+            )
+            assert pulled == pb.PullTaskInsResponse()
+
+        async with trio.open_nursery() as pulls:
+            await pulls.start(pull)
+            # The pull is there when the ping sent after it is answered and it shows as held.
+            await node.call("Ping", pb.PingRequest(node=created.node), pb.PingResponse)
+            started = trio.current_time()
+            await link.stop()
+    assert trio.current_time() - started < 5
+
+
+async def test_two_superlinks_live_in_one_program(nursery: trio.Nursery) -> None:
+    first = await nursery.start(run_superlink, config())
+    second = await nursery.start(run_superlink, config())
+    assert await one_round(first) == b"result"
+    assert await one_round(second) == b"result"
+    await first.stop()
+    assert await one_round(second) == b"result"
+    await second.stop()
+
+
+async def test_it_can_be_started_again_on_the_same_ports(nursery: trio.Nursery) -> None:
+    link = await nursery.start(run_superlink, config())
+    same = config(
+        driver_api_address=link.driver_address, grpc_rere_fleet_api_address=link.fleet_address
+    )
+    await link.stop()
+    again = await nursery.start(run_superlink, same)
+    assert again.driver_address == link.driver_address
+    assert await one_round(again) == b"result"
+    await again.stop()
+
+
+async def test_a_taken_port_is_named_and_nothing_is_left_running() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        events: list[Event] = []
+        bad = config(grpc_rere_fleet_api_address=f"127.0.0.1:{port}")
+        with pytest.raises(ExceptionGroup) as caught:
+            await run_superlink(bad, observer=events.append)
+    addresses = caught.value.split(OSError)[0]
+    assert addresses is not None
+    error: BaseException = addresses
+    while isinstance(error, ExceptionGroup):
+        (error,) = error.exceptions
+    assert f"cannot listen on 127.0.0.1:{port}" in str(error)
+    assert error.__notes__ == ["needed by the Fleet API"]
+    last = {event.path: event.kind for event in events}
+    assert last["superlink/apis/driver"] is EventKind.STOPPED
+    assert last["superlink/state"] is EventKind.STOPPED
+
+
+async def test_a_config_that_cannot_run_starts_nothing() -> None:
+    events: list[Event] = []
+    with pytest.raises(ConfigErrors) as caught:
+        await run_superlink(config(insecure=False), observer=events.append)
+    assert events == []
+    assert "insecure" in str(caught.value.exceptions[0])
+
+
+async def test_a_cancelled_start_leaves_nothing_behind() -> None:
+    for patience in range(0, 40, 4):
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_after_checkpoints, scope, patience)
+                link = await nursery.start(run_superlink, config())
+                await link.stop()
+
+
+async def _cancel_after_checkpoints(scope: trio.CancelScope, patience: int) -> None:
+    for _ in range(patience):
+        await trio.lowlevel.checkpoint()
+    scope.cancel()
