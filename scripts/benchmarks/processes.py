@@ -138,16 +138,35 @@ async def superlink(side: Side, *options: str, log: Path) -> AsyncIterator[Super
             yield SuperLink(process, driver, fleet, time.monotonic() - start)
 
 
+async def output(
+    command: Sequence[str | Path],
+    *,
+    seconds: float,
+    stderr: int | None = None,
+    environment: Mapping[str, str] = _ENVIRONMENT,
+) -> str:
+    """Run a process to its end; give what it writes.
+
+    Raises subprocess.CalledProcessError when it fails, and trio.TooSlowError when it takes longer
+    than `seconds`.
+    """
+    with trio.fail_after(seconds):
+        completed = await trio.run_process(
+            command, capture_stdout=True, stderr=stderr, env=environment, deliver_cancel=_kill
+        )
+    return completed.stdout.decode()
+
+
+async def _kill(process: trio.Process) -> None:
+    process.kill()
+
+
 async def load(name: str, *arguments: object, seconds: float = 300) -> dict[str, Any]:
     """Run one of the loads to its end; give what it reports.
 
     Raises trio.TooSlowError when it takes longer than `seconds`.
     """
-    with trio.fail_after(seconds):
-        completed = await trio.run_process(
-            load_command(name, *arguments), capture_stdout=True, env=_ENVIRONMENT
-        )
-    return dict(json.loads(completed.stdout))
+    return dict(json.loads(await output(load_command(name, *arguments), seconds=seconds)))
 
 
 def load_command(name: str, *arguments: object) -> list[str]:

@@ -7,10 +7,8 @@ import re
 import subprocess
 from contextlib import AsyncExitStack
 
-import trio
-
 from benchmarks.comparison import Bench, Figures, NotMeasuredError
-from benchmarks.processes import ROOT, FailedError, Side, load, running
+from benchmarks.processes import ROOT, FailedError, Side, load, output, running
 from benchmarks.table import SECONDS, Row, at_most
 
 _PROGRAMS = ROOT / "tests" / "interop" / "programs"
@@ -51,12 +49,12 @@ async def _run(
             quietly = running(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             await processes.enter_async_context(quietly)
         await load("nodes", link.driver, clients)
-        output = await _server_app(bench, link.driver, clients, rounds)
-    if output.count('"failures": 0}') != rounds:
-        raise FailedError(f"not every round went well:\n{output}")
-    finished = re.search(r"Run finished \d+ round\(s\) in ([0-9.]+)s", output)
+        report = await _server_app(bench, link.driver, clients, rounds)
+    if report.count('"failures": 0}') != rounds:
+        raise FailedError(f"not every round went well:\n{report}")
+    finished = re.search(r"Run finished \d+ round\(s\) in ([0-9.]+)s", report)
     if finished is None:
-        raise FailedError(f"the server-app did not finish:\n{output}")
+        raise FailedError(f"the server-app did not finish:\n{report}")
     return float(finished[1])
 
 
@@ -64,11 +62,9 @@ async def _server_app(bench: Bench, driver: str, clients: int, rounds: int) -> s
     assert bench.peer is not None
     launcher = bench.peer.with_name("flower-server-app")
     options = ("--dir", _PROGRAMS, "--insecure", "--superlink", driver)
-    with trio.fail_after(300):
-        completed = await trio.run_process(
-            (launcher, "averager:app", *options),
-            capture_stdout=True,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "CLIENTS": str(clients), "ROUNDS": str(rounds)},
-        )
-    return completed.stdout.decode()
+    return await output(
+        (launcher, "averager:app", *options),
+        seconds=300,
+        stderr=subprocess.STDOUT,
+        environment={**os.environ, "CLIENTS": str(clients), "ROUNDS": str(rounds)},
+    )

@@ -6,10 +6,8 @@ import re
 import shutil
 import subprocess
 
-import trio
-
 from benchmarks.comparison import Bench, Figures, NotMeasuredError
-from benchmarks.processes import FailedError, Side, SuperLink, load
+from benchmarks.processes import FailedError, Side, SuperLink, load, output
 from benchmarks.table import CALLS_PER_SECOND, Row, times_better
 
 _CONNECTIONS = 64
@@ -69,21 +67,18 @@ async def _calls_per_second(
 ) -> float:
     load = ("-d", str(call["body"]), "-n", str(number), "-c", str(_CONNECTIONS))
     url = f"http://{link.fleet}/flwr.proto.Fleet/{name}"
-    with trio.fail_after(300):
-        completed = await trio.run_process(
-            ("h2load", *load, *_HEADERS, url), capture_stdout=True, stderr=subprocess.STDOUT
-        )
-    output = completed.stdout.decode()
+    command = ("h2load", *load, *_HEADERS, url)
+    report = await output(command, seconds=300, stderr=subprocess.STDOUT)
     # h2load takes every answer with an HTTP status of 200 for a success, and a gRPC error has
     # one too. But it has no message: as many bytes came as good answers hold only if all are good.
-    received = int(_find(r"\((\d+)\) data", output))
-    if f" {number} succeeded" not in output or received != number * int(call["answer_bytes"]):
-        raise FailedError(f"not every call of {name} was answered as it should be:\n{output}")
-    return float(_find(r", ([0-9.]+) req/s", output))
+    received = int(_find(r"\((\d+)\) data", report))
+    if f" {number} succeeded" not in report or received != number * int(call["answer_bytes"]):
+        raise FailedError(f"not every call of {name} was answered as it should be:\n{report}")
+    return float(_find(r", ([0-9.]+) req/s", report))
 
 
-def _find(pattern: str, output: str) -> str:
-    found = re.search(pattern, output)
+def _find(pattern: str, report: str) -> str:
+    found = re.search(pattern, report)
     if found is None:
-        raise FailedError(f"h2load wrote something else than expected:\n{output}")
+        raise FailedError(f"h2load wrote something else than expected:\n{report}")
     return found[1]
