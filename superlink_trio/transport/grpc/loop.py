@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, TypeVarTuple
 
 import trio
@@ -339,7 +340,7 @@ def _wait_on_twins(loop: TrioEventLoop, twins: dict[int, socket.socket]) -> None
                     waiting = len(twin.recv(65536, socket.MSG_PEEK))
                     if waiting > 1:
                         twin.recv(waiting - 1)
-                    callback(*args)
+                    _hand_out(partial(callback, *args))
                     run_batch()
 
         return add_reader(twin, wake)
@@ -355,6 +356,19 @@ def _wait_on_twins(loop: TrioEventLoop, twins: dict[int, socket.socket]) -> None
 
     # On the object, not in a class: so it serves whatever loop trio-asyncio opens.
     vars(loop).update(add_reader=add, remove_reader=remove)
+
+
+def _hand_out(events: Callable[[], object]) -> None:
+    """Let grpc hand every event to its loop, those behind one for a closed loop included."""
+    while True:
+        try:
+            events()
+        except RuntimeError as error:
+            # Each time there is one event less: what is left of a call, in a loop that another
+            # part of the program has closed since. It concerns nobody any more.
+            logger.debug("a gRPC event came too late: %s", error)
+        else:
+            return
 
 
 def _nothing() -> None:
