@@ -327,11 +327,12 @@ async def test_a_lease_taken_for_a_client_that_has_just_left_goes_back(serving: 
             raise
         outcome.append("committed")
 
-    async with serving(leased={"Lease": handler}) as server:
+    async with serving(unary={"Echo": echo}, leased={"Lease": handler}) as server:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.call, "Lease")
             await entered.wait()
             nursery.cancel_scope.cancel()
+        await server.call("Echo")  # comes behind the cancellation, over the same connection
         gone.set()
     assert outcome == ["put back"]
 
