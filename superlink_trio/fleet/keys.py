@@ -193,13 +193,14 @@ def _read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     text = read(path)
     try:
         key = load_ssh_private_key(text, password=None)
-    except TypeError as error:
-        raise FileFault(
-            path,
-            "is encrypted, and a server has nobody to ask for the passphrase: write the key "
-            f"without one (ssh-keygen -p -N '' -f {path})",
-        ) from error
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (TypeError, ValueError, UnsupportedAlgorithm) as error:
+        # A TypeError since cryptography 43, a ValueError like any other before.
+        if "password" in str(error):
+            raise FileFault(
+                path,
+                "is encrypted, and a server has nobody to ask for the passphrase: write the key "
+                f"without one (ssh-keygen -p -N '' -f {path})",
+            ) from error
         raise FileFault(path, f"is no private key in OpenSSH's format; {_MAKE}") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise FileFault(path, f"is no EC key; {_MAKE}")

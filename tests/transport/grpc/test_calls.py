@@ -395,7 +395,7 @@ async def test_headers_go_ahead_of_an_answer_but_not_of_a_refusal(serving: Any, 
         async def headers(method: str) -> dict[str, Any]:
             async with grpc.aio.insecure_channel(str(server.address)) as channel:
                 call = channel.unary_unary(f"/test.Service/{method}", None, None)(b"x", timeout=10)
-                found = dict(await call.initial_metadata())
+                found = dict(list(await call.initial_metadata()))
                 await call.code()
                 return found
 
