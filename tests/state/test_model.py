@@ -33,8 +33,13 @@ from stores import STORES, settle
 from trio.testing import MockClock
 
 from superlink_trio.state import Admission, NotTaken, State
-from superlink_trio.state.interface import NODE_UNAVAILABLE, OUT_OF_TIME, Clock
-from superlink_trio.state.interface import LINGER, MAX_DELIVERIES
+from superlink_trio.state.interface import (
+    LINGER,
+    MAX_DELIVERIES,
+    NODE_UNAVAILABLE,
+    OUT_OF_TIME,
+    Clock,
+)
 from superlink_trio.wire.runs import Run
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError
 

@@ -14,6 +14,7 @@ _WORDS = {
     sqlite3.SQLITE_PERM: "may not be used: check its permissions",
     sqlite3.SQLITE_BUSY: "is locked by another program: find and end it, or wait until it is done",
     sqlite3.SQLITE_LOCKED: "is locked by another program: find and end it",
+    sqlite3.SQLITE_PROTOCOL: "is locked by other programs all the time: use it by fewer",
     sqlite3.SQLITE_READONLY: "cannot be written: check the permissions of the file and its folder",
     sqlite3.SQLITE_IOERR: "cannot be read or written: check the disk",
     sqlite3.SQLITE_CORRUPT: "is damaged: restore a backup, or salvage it with sqlite3's .recover",
@@ -21,7 +22,9 @@ _WORDS = {
     sqlite3.SQLITE_CANTOPEN: "cannot be opened: check that its folder exists and may be written to",
     sqlite3.SQLITE_NOTADB: "is no SQLite database: name another file",
 }
-_STATEMENT_ONLY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL})
+_STATEMENT_ONLY = frozenset(
+    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_FULL}
+)
 
 
 def in_words(error: sqlite3.Error, path: str) -> str | None:

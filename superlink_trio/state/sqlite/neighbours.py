@@ -7,7 +7,6 @@ queue may be dropped: who has not read the earlier ones yet will look anyway.
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import socket
@@ -21,9 +20,6 @@ from superlink_trio.state.interface import CannotOpen
 
 # Bytes of a Unix socket's path on the narrowest platform (macOS), and its end.
 _LONGEST_PATH = 103
-
-# What a full queue is called: EAGAIN on Linux, ENOBUFS on macOS and the BSDs.
-_FULL = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS})
 
 
 def bind(database: str) -> socket.socket:
@@ -54,7 +50,11 @@ def unbind(mailbox: socket.socket) -> None:
 
 
 def is_alive(path: str) -> bool:
-    """Say whether a process listens at this path; remove the path if none does."""
+    """Say whether a process listens at this path; remove the path if none does.
+
+    Where that cannot be told, for want of a permission, it is taken for alive: what it has under
+    way must not be given to anybody else.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(path)
@@ -64,6 +64,8 @@ def is_alive(path: str) -> bool:
             with suppress(FileNotFoundError):
                 os.unlink(path)
             return False
+        except OSError:
+            return True
     return True
 
 
@@ -75,9 +77,9 @@ def notify(mailbox: socket.socket, others: Iterable[tuple[int, str]]) -> list[in
             mailbox.sendto(b"!", path)
         except (FileNotFoundError, ConnectionRefusedError):
             ended.append(process)
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
+        except OSError:
+            # Its queue is full: it will look. Or it cannot be reached: it looks by itself at times.
+            continue
     return ended
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -26,23 +27,36 @@ _WAL_LIMIT = 64 * 1024 * 1024
 
 @attrs.frozen
 class Database:
-    """A path, and for how many seconds to be patient with other programs' locks on it."""
+    """A path and what to expect of it."""
 
     path: str
     patience: float
+    """Seconds for which another program's lock is waited for."""
+    max_bytes: float
+    """What the file may grow to."""
 
     @property
     def in_memory(self) -> bool:
         """Whether there is no file at all."""
         return self.path == IN_MEMORY
 
-    def connect(self) -> sqlite3.Connection:
+    def connect(self, *, create: bool = False) -> sqlite3.Connection:
         """Open a connection. It may be used in any thread, but by one at a time."""
+        path = self.path
+        if not self.in_memory:
+            path = f"{Path(path).absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
         connection = sqlite3.connect(
-            self.path, isolation_level=None, check_same_thread=False, timeout=self.patience
+            path,
+            uri=not self.in_memory,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=self.patience,
         )
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
+        if self.max_bytes < math.inf:
+            (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+            connection.execute(f"PRAGMA max_page_count = {int(self.max_bytes // page_size)}")
         return connection
 
     def identity(self) -> Identity | None:
@@ -66,9 +80,7 @@ def open_database(database: Database, socket: str, is_alive: IsAlive, now: float
     another process's socket whether that process still runs.
     """
     with _in_words(database):
-        if not database.in_memory:
-            _look(database)
-        connection = database.connect()
+        connection = database.connect(create=True)
         try:
             _prepare(connection, database)
             with _all_or_nothing(connection):
@@ -79,8 +91,8 @@ def open_database(database: Database, socket: str, is_alive: IsAlive, now: float
             raise
 
 
-def _look(database: Database) -> None:
-    """Refuse what would be refused later, before anything is touched."""
+def look(database: Database) -> None:
+    """Refuse a file that is not ours to open, before anything is touched. Raises CannotOpen."""
     path = Path(database.path)
     if not path.parent.is_dir():
         raise CannotOpen(
@@ -90,19 +102,26 @@ def _look(database: Database) -> None:
         raise CannotOpen(f"The database {path} is a folder: name a file")
     if not path.exists() or path.stat().st_size == 0:
         return
-    if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
+    if not _writable(path) or not _writable(path.parent):
         raise CannotOpen(
             f"The database {path} cannot be written: "
             "check the permissions of the file and its folder"
         )
     uri = f"{path.absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(uri, uri=True, timeout=database.patience)) as reader:
+    with (
+        _in_words(database),
+        closing(sqlite3.connect(uri, uri=True, timeout=database.patience)) as reader,
+    ):
         found = schema.version(reader)
     if found > len(schema.MIGRATIONS):
         raise CannotOpen(
             f"The database {path} was written by a newer release (its schema has version {found}, "
             f"this release knows {len(schema.MIGRATIONS)}): use that release, or another file"
         )
+
+
+def _writable(path: Path) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _prepare(connection: sqlite3.Connection, database: Database) -> None:

@@ -23,16 +23,19 @@ class Readers:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._open = False
         self._identity: Identity | None = None
         self._idle: list[sqlite3.Connection] = []
         self.limiter = trio.CapacityLimiter(_THREADS)
 
     def open(self, identity: Identity | None) -> None:
         """Allow reading from this file."""
+        self._open = True
         self._identity = identity
 
     def close(self) -> None:
-        """Close the connections; nobody reads any more."""
+        """Close the connections; those in use follow when they are not any more."""
+        self._open = False
         while self._idle:
             self._idle.pop().close()
 
@@ -41,6 +44,8 @@ class Readers:
         return await trio.to_thread.run_sync(self._read, query, limiter=self.limiter)
 
     def _read(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
+        if not self._open:
+            raise StateUnavailable("The database is not open.")
         if self._identity is not None:
             self._identity.check()
         try:
@@ -57,5 +62,8 @@ class Readers:
             if words is None:
                 raise
             raise StateUnavailable(words) from error
-        self._idle.append(connection)
+        if self._open:
+            self._idle.append(connection)
+        else:
+            connection.close()
         return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import socket
 import sqlite3
 import time
@@ -34,7 +35,7 @@ from superlink_trio.state.sqlite import (
 from superlink_trio.state.sqlite.committing import Committed, Committer
 from superlink_trio.state.sqlite.heartbeats import WRITE_BEHIND, Heartbeats
 from superlink_trio.state.sqlite.nodes import Alive, Beat
-from superlink_trio.state.sqlite.opening import Database, Opened, open_database
+from superlink_trio.state.sqlite.opening import Database, Opened, look, open_database
 from superlink_trio.state.sqlite.readers import Readers
 from superlink_trio.state.sqlite.task_ins import INLINE, Taken
 from superlink_trio.state.sqlite.transaction import Change, Kind, Step, Transaction
@@ -46,7 +47,7 @@ from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError
 Result = TypeVar("Result")
 
 PATIENCE = 10.0
-"""Seconds for which another program's lock on the file is waited for."""
+"""Seconds; the longest commit of another process, a large model's, is shorter."""
 
 _SWEEP_EVERY = 60.0
 _RENEW_EVERY = SIGN_OF_LIFE / 3
@@ -57,13 +58,22 @@ _LOOK_AFTER = 5.0
 
 
 class SqliteState(State):
-    """State in one SQLite file, or in a database in memory (`:memory:`)."""
+    """State in one SQLite file, or in a database in memory (`:memory:`).
+
+    `patience`: seconds for which another program's lock on the file is waited for, before calls
+    are refused. `max_bytes`: what the file may grow to, before what would let it grow is refused.
+    """
 
     def __init__(
-        self, database: str, *, clock: Clock = time.time, patience: float = PATIENCE
+        self,
+        database: str,
+        *,
+        clock: Clock = time.time,
+        patience: float = PATIENCE,
+        max_bytes: float = math.inf,
     ) -> None:
         super().__init__(clock=clock)
-        self._database = Database(database, patience)
+        self._database = Database(database, patience, max_bytes)
         self._heartbeats = Heartbeats()
         self._parked = Parked()
         self._gatherings = Gatherings()
@@ -127,6 +137,7 @@ class SqliteState(State):
     def _open(self, now: float) -> Opened:
         name = ""
         if not self._database.in_memory:
+            look(self._database)
             self._mailbox = neighbours.bind(self._database.path)
             name = self._mailbox.getsockname()
         try:
@@ -171,6 +182,7 @@ class SqliteState(State):
             case Kind.KNOWN:
                 self._heartbeats.meet(change.key, change.value)
             case Kind.GONE:
+                self._quiet.pop(change.key, None)
                 self._heartbeats.forget(change.key)
                 self._parked.wake_all(change.key)
                 self._gatherings.look_again()
@@ -198,10 +210,12 @@ class SqliteState(State):
         if self._mailbox is None:
             return
         while True:
-            with trio.move_on_after(_LOOK_AFTER if self._others else float("inf")):
+            step: Step[None] = self._bury
+            with trio.move_on_after(_LOOK_AFTER if self._others else math.inf):
                 await neighbours.next_notice(self._mailbox)
+                step = _nothing
             with suppress(StateUnavailable):
-                await self._writer.do(_nothing, durable=False)
+                await self._writer.do(step, durable=False)
 
     # What has to be said even if the file is not available now
 
@@ -247,10 +261,10 @@ class SqliteState(State):
         while True:
             with suppress(StateUnavailable):
                 await self._writer.do(self._bury, durable=False)
-                while await self._writer.do(partial(sweeping.sweep, now=self.now())):
-                    pass
-                while await self._writer.do(sweeping.give_back_space, durable=False):
-                    pass
+                sweep = partial(sweeping.sweep, now=self.now())
+                for step in (sweep, sweeping.give_back_space):
+                    while await self._writer.do(step, durable=False):
+                        pass
             await trio.sleep(_SWEEP_EVERY)
 
     async def _read(self, query: Callable[[sqlite3.Connection], Result]) -> Result:

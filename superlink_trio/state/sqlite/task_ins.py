@@ -88,8 +88,10 @@ def _oldest(tx: Transaction, node_id: int, now: float) -> int | None:
 
 def take(tx: Transaction, node_id: int, connection: str, now: float) -> Taken | None:
     """Take the node's oldest task, after having queued again what it never received."""
+    # A connection's name may come again: after a restart, or in another process.
+    over = f"{tx.me} {connection}" if connection else ""
     if node_id != ANONYMOUS:
-        _requeue_lost(tx, node_id, connection)
+        _requeue_lost(tx, node_id, over)
     number = _oldest(tx, node_id, now)
     row = None if number is None else _read(tx.connection, "WHERE s.number = ?", number)
     if row is None:
@@ -98,7 +100,7 @@ def take(tx: Transaction, node_id: int, connection: str, now: float) -> Taken | 
     tx.execute(
         "UPDATE superlink_task SET phase = 1, holder = ?, connection = ?,"
         " deliveries = deliveries + 1 WHERE number = ?",
-        *(tx.me, connection, number),
+        *(tx.me, over, number),
     )
     content = _content(tx.connection, row) if row[-1] <= SMALL else None
     return Taken(rows.to_task(row, b""), content)

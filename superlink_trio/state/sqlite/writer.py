@@ -100,6 +100,7 @@ class Writer:
                 if not self._waiting:
                     self._arrived = trio.Event()
                     await self._arrived.wait()
+                await trio.lowlevel.checkpoint_if_cancelled()
                 with trio.CancelScope(shield=True):
                     await self._commit(committer)
         finally:
@@ -126,6 +127,10 @@ class Writer:
             self._log_fault(str(error))
             for job in jobs:
                 job.fail(error)
+        except BaseException:
+            for job in jobs:
+                job.fail(StateUnavailable("The database failed; the log says why."))
+            raise
         else:
             self._log_faults(committed)
             self.commits += 1
