@@ -41,4 +41,4 @@ async def main(path: str, what: str) -> None:
         stopping.set()
 
 
-trio.run(main, *sys.argv[1:])
+trio.run(main, sys.argv[1], sys.argv[2])
