@@ -268,3 +268,24 @@ def test_trio_asyncios_own_tests_pass_on_our_loop(trio_asyncio_source: Path) -> 
     passed = re.search(r"(\d+) passed", done.stdout)
     assert passed is not None
     assert int(passed[1]) > 100
+
+
+async def test_an_event_for_a_closed_loop_does_not_hold_up_those_behind_it() -> None:
+    # As grpc's own handler behaves: one event is gone each time, whatever comes of it.
+    events = ["of a closed loop", "of another one", "of ours"]
+    handled = trio.Event()
+
+    def _handle_events() -> None:
+        while events:
+            if events.pop(0) != "of ours":
+                raise RuntimeError("Event loop is closed")
+            handled.set()
+
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        async with open_loop() as loop:
+            loop.add_reader(reader, _handle_events)
+            writer.send(b"xxx")
+            with trio.fail_after(5):
+                await handled.wait()
+            loop.remove_reader(reader)
