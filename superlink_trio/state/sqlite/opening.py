@@ -155,10 +155,9 @@ def _take_over(connection: sqlite3.Connection, socket: str, is_alive: IsAlive, n
     inserted = connection.execute("INSERT INTO superlink_process(socket) VALUES (?)", (socket,))
     me = int(inserted.lastrowid or 0)
     others = sweeping.others(connection, me)
-    ended = [process for process, socket in others if not is_alive(socket)]
-    sweeping.lapse(Transaction(connection, me), ended)
-    if len(ended) == len(others):
+    if not any(is_alive(socket) for _, socket in others):
         # Nobody else is at work: the reference may have been, and the nodes had no one to talk to.
+        sweeping.lapse(Transaction(connection, me), [process for process, _ in others])
         schema.adopt(connection)
         nodes.give_time(connection, now, SIGN_OF_LIFE)
     return me

@@ -184,16 +184,21 @@ async def test_another_file_takes_its_place(file: Path, serving: Any) -> None:
             await state.create_node(30.0)
 
 
-async def test_a_page_is_damaged(file: Path, serving: Any) -> None:
-    async with serving() as state:
-        run_id = await state.create_run(Run(), Fab(hash="h", content=b"bundle"))
+def damage(file: Path, table: str) -> None:
+    """Overwrite the first page of a table."""
     with closing(sqlite3.connect(file)) as connection:
-        query = "SELECT rootpage FROM sqlite_master WHERE name = 'superlink_fab'"
-        (page,) = connection.execute(query).fetchone()
+        query = "SELECT rootpage FROM sqlite_master WHERE name = ?"
+        (page,) = connection.execute(query, (table,)).fetchone()
         (size,) = connection.execute("PRAGMA page_size").fetchone()
     with file.open("r+b") as pages:
         pages.seek((page - 1) * size)
         pages.write(b"\xff" * size)
+
+
+async def test_a_table_is_damaged(file: Path, serving: Any) -> None:
+    async with serving() as state:
+        run_id = await state.create_run(Run(), Fab(hash="h", content=b"bundle"))
+    damage(file, "superlink_fab")
     async with serving() as state:
         with pytest.raises(StateUnavailable, match="is damaged: restore a backup"):
             await state.get_fab("h")
@@ -201,6 +206,34 @@ async def test_a_page_is_damaged(file: Path, serving: Any) -> None:
             await state.create_run(Run(), Fab(hash="i", content=b"other"))
         assert await state.get_run(run_id) is not None
         assert await state.create_node(30.0)
+
+
+async def test_what_every_start_needs_is_damaged(file: Path, serving: Any) -> None:
+    async with serving():
+        pass
+    damage(file, "superlink_process")
+    assert "is damaged" in await cannot_open(file)
+    assert os.listdir(file.parent) == [file.name], "it left nothing behind"
+
+
+async def test_a_payload_is_damaged(file: Path, serving: Any) -> None:
+    async with serving() as state:
+        run_id, node_id = await state.create_run(Run()), await state.create_node(30.0)
+        task = task_ins(run_id, node_id, content=b"m" * MiB)
+        answered = task_ins(run_id, node_id)
+        await state.store_task_ins([answered, task])
+        await state.store_task_res(answer_to(answered, content=b"n" * MiB))
+    pages = file.read_bytes()
+    for text in (b"m" * 4000, b"n" * 4000):
+        start = pages.index(text, pages.index(text) + 4096) // 4096 * 4096
+        pages = pages[:start] + b"\xff" * 4096 + pages[start + 4096 :]
+    file.write_bytes(pages)
+    async with serving() as state:
+        for _ in range(2):
+            with pytest.raises(StateUnavailable, match="is damaged"):
+                await state.take_task_ins(node_id)
+            with pytest.raises(StateUnavailable, match="is damaged"):
+                await state.take_task_res([answered.task_id], MiB)
 
 
 async def test_another_program_locks_it_for_a_while(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from trio.testing import MockClock
 
 from superlink_trio.state import Admission, SqliteState
 from superlink_trio.wire.runs import Run
+from superlink_trio.wire.tasks import ANONYMOUS
 
 MiB = 1024 * 1024
 
@@ -188,3 +190,104 @@ async def test_another_process_is_woken_at_once(
         assert answered - pushed < 1.0
         fleet.tell()
         assert await trio.to_thread.run_sync(fleet.process.wait) == 0
+
+
+async def test_who_cannot_take_leaves_it_to_another(serving: Any, nursery: trio.Nursery) -> None:
+    async with serving() as state:
+        run_id = await state.create_run(Run())
+        took: list[object] = []
+
+        async def hasty() -> None:
+            await state.await_task_ins(ANONYMOUS)
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await state.take_task_ins(ANONYMOUS)
+
+        async def patient() -> None:
+            await state.await_task_ins(ANONYMOUS)
+            took.append(await state.take_task_ins(ANONYMOUS))
+
+        for pull in (hasty, patient):
+            nursery.start_soon(pull)
+            await settle(state)
+        task = task_ins(run_id, ANONYMOUS)
+        await state.store_task_ins([task])
+        await settle(state)
+        assert took == [task]
+
+
+async def test_those_who_wait_outlive_a_restart_of_their_store(
+    file: Path, nursery: trio.Nursery
+) -> None:
+    state = SqliteState(str(file))
+    got: list[object] = []
+
+    async def pull(node_id: int) -> None:
+        got.append(await state.await_task_ins(node_id))
+
+    async def gather(task_id: str) -> None:
+        await state.await_task_res([task_id], MiB)
+        got.append(task_id)
+
+    async def serve(stopping: trio.Event, task_status: trio.TaskStatus[None]) -> None:
+        await state.serve(stopping=stopping, task_status=task_status)
+
+    stopping = trio.Event()
+    await nursery.start(serve, stopping)
+    run_id = await state.create_run(Run())
+    node_id, busy = await state.create_node(1e6), await state.create_node(1e6)
+    asked = task_ins(run_id, busy, now=time.time())
+    await state.store_task_ins([asked])
+    nursery.start_soon(pull, node_id)
+    nursery.start_soon(gather, asked.task_id)
+    await settle(state)
+    stopping.set()
+    await settle(state)
+    again = trio.Event()
+    await nursery.start(serve, again)
+    await settle(state)
+    assert got == []
+    await state.store_task_ins([task_ins(run_id, node_id, now=time.time())])
+    await state.store_task_res(answer_to(asked, now=time.time()))
+    await settle(state)
+    assert got == [True, asked.task_id]
+    again.set()
+
+
+async def test_a_long_path_has_its_socket_elsewhere(tmp_path: Path, serving: Any) -> None:
+    folder = tmp_path / ("long" * 20)
+    folder.mkdir()
+    async with serving(folder / "state.db") as driver, serving(folder / "state.db") as fleet:
+        assert not [name for name in os.listdir(folder) if "superlink" in name]
+        run_id, node_id = await driver.create_run(Run()), await fleet.create_node(30.0)
+        assert await fleet.take_task_ins(node_id, "c1") is None
+        task = task_ins(run_id, node_id)
+        await driver.store_task_ins([task])
+        await settle(driver, fleet)
+        assert await fleet.take_task_ins(node_id, "c1") == task
+
+
+async def test_a_process_that_ended_long_ago_is_forgotten(
+    serving: Any, start: Callable[..., Any], file: Path
+) -> None:
+    fleet = start("fleet.py", file, "hold")
+    await fleet.told()
+    fleet.kill()
+    async with serving():
+        with closing(sqlite3.connect(file)) as connection:
+            query = "SELECT count(*) FROM superlink_process"
+            assert connection.execute(query).fetchone() == (1,)
+        assert len([name for name in os.listdir(file.parent) if ".superlink-" in name]) == 1
+    assert os.listdir(file.parent) == [file.name]
+
+
+async def test_a_node_that_another_process_deletes_is_not_written_again(
+    sides: tuple[SqliteState, SqliteState], mock_clock: MockClock
+) -> None:
+    one, other = sides
+    run_id, node_id = await one.create_run(Run()), await one.create_node(30.0)
+    with other.attend(node_id):
+        await one.delete_node(node_id)
+    mock_clock.jump(1)
+    await settle(one, other)
+    assert await other.online_nodes(run_id) == []
