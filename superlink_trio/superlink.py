@@ -24,7 +24,7 @@ from superlink_trio.config import Apis, SuperLinkConfig
 from superlink_trio.driver import Progress, driver_api
 from superlink_trio.fleet import adapter_api, fleet_api
 from superlink_trio.rpc import Api
-from superlink_trio.state import MemoryState, State
+from superlink_trio.state import State, open_state
 from superlink_trio.supervision import (
     Child,
     Control,
@@ -152,7 +152,7 @@ async def _run(
 
         try:
             await supervise(
-                _tree(apis, _Services(config, MemoryState(), loop, link)),
+                _tree(apis, _Services(config, open_state(config.database), loop, link)),
                 control=control,
                 observer=observe,
                 task_status=_Ready(link, task_status),
