@@ -12,7 +12,7 @@ import attrs
 import outcome
 
 from superlink_trio.state.interface import StateUnavailable
-from superlink_trio.state.sqlite import nodes, sweeping
+from superlink_trio.state.sqlite import nodes, sweeping, task_res
 from superlink_trio.state.sqlite.faults import in_words, spoils_connection
 from superlink_trio.state.sqlite.nodes import Beat
 from superlink_trio.state.sqlite.opening import Database, Opened
@@ -77,11 +77,15 @@ class Committer:
     def close(self) -> None:
         """Leave nothing under way, and close the file."""
         try:
-            self.commit([lambda tx: sweeping.lapse(tx, [self.me])], {}, durable=False)
+            leave: Sequence[Step[Any]] = [task_res.purge, task_res.purge, self._leave]
+            self.commit(leave, {}, durable=True)
         except StateUnavailable as error:
             _log.warning("Not closed well: %s", error)
         if self._connection is not None:
             self._connection.close()
+
+    def _leave(self, tx: Transaction) -> None:
+        sweeping.lapse(tx, [self.me])
 
     def _connected(self) -> sqlite3.Connection:
         if self._identity is not None:

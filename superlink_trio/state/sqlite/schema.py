@@ -36,6 +36,7 @@ REFERENCE: Sequence[str] = (
 
 # `phase`: 0 queued, 1 under way (to the node), 2 handed over, 3 closed: answered or out of time.
 # `holder` and `answer_holder`: the process that has the TaskIns, or its answer, under way.
+# `collected`: its answer was handed over, 1 just now, 2 a while ago; see `task_res.purge`.
 _FIRST: Sequence[str] = (
     """CREATE TABLE superlink_task(
         number INTEGER PRIMARY KEY,
@@ -47,6 +48,7 @@ _FIRST: Sequence[str] = (
         connection TEXT NOT NULL DEFAULT '',
         holder INTEGER,
         answer_holder INTEGER,
+        collected INTEGER NOT NULL DEFAULT 0,
         answer_id TEXT,
         answer_size INTEGER,
         answer_code INTEGER,

@@ -53,6 +53,9 @@ _SWEEP_EVERY = 60.0
 _RENEW_EVERY = SIGN_OF_LIFE / 3
 _SAY_AGAIN_AFTER = 1.0
 
+# What was sent has arrived by then, or never will.
+_PURGE_AFTER = 1.0
+
 # Another process tells when it changes something; when it is killed just before, time has to.
 _LOOK_AFTER = 5.0
 
@@ -87,6 +90,7 @@ class SqliteState(State):
         self._mailbox: socket.socket | None = None
         self._owed: deque[Step[None]] = deque()
         self._owing = trio.Event()
+        self._collected = trio.Event()
 
     @property
     def commits(self) -> int:
@@ -119,6 +123,7 @@ class SqliteState(State):
                 nursery.start_soon(self._renew_heartbeats)
                 nursery.start_soon(self._sweep)
                 nursery.start_soon(self._say_owed)
+                nursery.start_soon(self._purge)
                 nursery.start_soon(self._listen)
                 task_status.started()
                 await stopping.wait()
@@ -262,6 +267,18 @@ class SqliteState(State):
         while True:
             await trio.sleep(_RENEW_EVERY)
             self._heartbeats.renew(self.now())
+
+    async def _purge(self) -> None:
+        while True:
+            await self._collected.wait()
+            self._collected = trio.Event()
+            await trio.sleep(_PURGE_AFTER)
+            try:
+                more = await self._writer.do(task_res.purge, durable=False)
+            except StateUnavailable:
+                more = True
+            if more:
+                self._collected.set()
 
     async def _sweep(self) -> None:
         while True:
@@ -483,6 +500,7 @@ class SqliteState(State):
     async def confirm_task_res(self, answers: Sequence[Task]) -> None:
         """See `State`."""
         await self._say(partial(task_res.confirm, answers=answers))
+        self._collected.set()
 
     async def put_back_task_res(self, answers: Sequence[Task]) -> None:
         """See `State`."""

@@ -79,7 +79,7 @@ def lapse(tx: Transaction, processes: Collection[int]) -> None:
             process,
         ).fetchall()
         freed = tx.execute(
-            "UPDATE superlink_task SET answer_holder = NULL WHERE answer_holder = ?"
+            "UPDATE superlink_task SET answer_holder = NULL, collected = 0 WHERE answer_holder = ?"
             " RETURNING node_id, phase",
             process,
         ).fetchall()

@@ -26,8 +26,8 @@ def store(tx: Transaction, answer: Task, now: float) -> str:
         raise NotTaken(f"run {answer.run_id} is not known")
     asked_id = answer.ancestry[0]
     row = tx.first(
-        "SELECT s.node_id, s.expires_at, s.answer_id, t.run_id"
-        " FROM superlink_task AS s JOIN task_ins AS t USING (task_id) WHERE s.task_id = ?",
+        "SELECT s.node_id, s.expires_at, s.answer_id, t.run_id FROM superlink_task AS s"
+        " JOIN task_ins AS t USING (task_id) WHERE s.task_id = ? AND s.collected = 0",
         asked_id,
     )
     if row is None or (row[2] is None and row[1] <= now):
@@ -45,7 +45,7 @@ def store_error(
     tx: Transaction, asked_id: str, error: TaskError, producer: int | None, now: float
 ) -> bool:
     """Store an error as the answer."""
-    asked = _asked(tx, asked_id, "AND s.answer_id IS NULL")
+    asked = _asked(tx, asked_id, "AND s.answer_id IS NULL AND s.collected = 0")
     if asked is None or (producer is not None and producer != asked.consumer):
         return False
     _answer(tx, asked_id, error_answer(asked, error, now=now))
@@ -111,7 +111,7 @@ def look_up(connection: sqlite3.Connection, asked_ids: Collection[str]) -> Mappi
         "SELECT s.task_id, s.node_id, s.expires_at, s.answer_id, coalesce(s.answer_size, 0),"
         " s.answer_holder IS NOT NULL, n.online_until"
         " FROM json_each(?) AS wanted JOIN superlink_task AS s ON s.task_id = wanted.value"
-        " LEFT JOIN node AS n ON n.node_id = s.node_id",
+        " LEFT JOIN node AS n ON n.node_id = s.node_id WHERE s.collected = 0",
         (json.dumps(list(asked_ids)),),
     )
     return {row[0]: Question(*row) for row in found}
@@ -197,9 +197,32 @@ def read_content(connection: sqlite3.Connection, answer_id: str) -> bytes:
 
 
 def confirm(tx: Transaction, answers: Sequence[Task]) -> None:
-    """Delete taken answers and what they answer."""
+    """Note that taken answers were handed over: they and what they answer are gone.
+
+    Their rows stay for a moment, see `purge`.
+    """
     for answer in answers:
-        task_ins.drop(tx, answer.ancestry[0])
+        asked_id = answer.ancestry[0]
+        collected = tx.execute(
+            "UPDATE superlink_task SET collected = 1 WHERE task_id = ? AND answer_holder = ?",
+            *(asked_id, tx.me),
+        )
+        if collected.rowcount:
+            tx.tell(Kind.SETTLED, asked_id, 0)
+
+
+def purge(tx: Transaction) -> bool:
+    """Delete what was collected before the last purge; say whether there is more.
+
+    When this process dies, the last of what it sent may never have arrived: the kernel throws
+    away what it has not delivered yet. So what was collected just before is given again to a
+    driver that asks for it again, which no driver does that has got it.
+    """
+    mine = "WHERE answer_holder = ? AND collected = "
+    for (task_id,) in tx.execute(f"SELECT task_id FROM superlink_task {mine} 2", tx.me).fetchall():
+        task_ins.drop(tx, task_id)
+    young = tx.execute(f"UPDATE superlink_task SET collected = 2 {mine} 1", tx.me)
+    return young.rowcount > 0
 
 
 def put_back(tx: Transaction, answers: Sequence[Task]) -> None:
@@ -207,7 +230,7 @@ def put_back(tx: Transaction, answers: Sequence[Task]) -> None:
     for answer in answers:
         row = tx.first(
             "UPDATE superlink_task SET answer_holder = NULL"
-            " WHERE task_id = ? AND answer_holder = ? RETURNING phase, node_id",
+            " WHERE task_id = ? AND answer_holder = ? AND collected = 0 RETURNING phase, node_id",
             *(answer.ancestry[0], tx.me),
         )
         if row is not None and row[0] == 0:

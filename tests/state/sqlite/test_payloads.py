@@ -53,6 +53,9 @@ async def test_a_payload_goes_with_a_task_that_nobody_answers(
         await state.store_task_ins(tasks)
         answers = await state.take_task_res([tasks[0].task_id], MiB)
         await state.confirm_task_res(answers)
+        for _ in range(3):
+            mock_clock.jump(1)
+            await settle(state)
         assert payloads(file) == 1
         mock_clock.jump(3600 + LINGER)
         await settle(state)

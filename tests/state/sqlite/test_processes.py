@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -229,30 +229,31 @@ async def test_those_who_wait_outlive_a_restart_of_their_store(
         await state.await_task_res([task_id], MiB)
         got.append(task_id)
 
-    async def serve(stopping: trio.Event, task_status: trio.TaskStatus[None]) -> None:
-        await state.serve(stopping=stopping, task_status=task_status)
-        ended.set()
+    @asynccontextmanager
+    async def serving() -> AsyncIterator[None]:
+        stopping = trio.Event()
+        async with trio.open_nursery() as life:
+            await life.start(
+                lambda task_status: state.serve(stopping=stopping, task_status=task_status)
+            )
+            yield
+            stopping.set()
 
-    stopping, ended = trio.Event(), trio.Event()
-    await nursery.start(serve, stopping)
-    run_id = await state.create_run(Run())
-    node_id, busy = await state.create_node(1e6), await state.create_node(1e6)
-    asked = task_ins(run_id, busy, now=time.time())
-    await state.store_task_ins([asked])
-    nursery.start_soon(pull, node_id)
-    nursery.start_soon(gather, asked.task_id)
-    await settle(state)
-    stopping.set()
-    await ended.wait()
-    again = trio.Event()
-    await nursery.start(serve, again)
-    await settle(state)
-    assert got == []
-    await state.store_task_ins([task_ins(run_id, node_id, now=time.time())])
-    await state.store_task_res(answer_to(asked, now=time.time()))
-    await settle(state)
-    assert got == [True, asked.task_id]
-    again.set()
+    async with serving():
+        run_id = await state.create_run(Run())
+        node_id, busy = await state.create_node(1e6), await state.create_node(1e6)
+        asked = task_ins(run_id, busy, now=time.time())
+        await state.store_task_ins([asked])
+        nursery.start_soon(pull, node_id)
+        nursery.start_soon(gather, asked.task_id)
+        await settle(state)
+    async with serving():
+        await settle(state)
+        assert got == []
+        await state.store_task_ins([task_ins(run_id, node_id, now=time.time())])
+        await state.store_task_res(answer_to(asked, now=time.time()))
+        await settle(state)
+        assert got == [True, asked.task_id]
 
 
 async def test_a_long_path_has_its_socket_elsewhere(tmp_path: Path, serving: Any) -> None:

@@ -44,6 +44,7 @@ async def test_nothing_acknowledged_is_lost_in_a_crash(
         assert sorted(await state.online_nodes(names["run"])) == sorted([node_id, other])
         assert await state.ping(gone, 30.0, readmit=True) is Admission.UNKNOWN
         assert await collect(state, names["answered"]) == [LARGE]
+        assert await collect(state, names["last"]) == [b"result"], "it may not have arrived"
         assert await collect(state, names["failed"]) == [TaskError(2, "ValueError:<'x'>")]
 
 
@@ -74,9 +75,13 @@ async def test_a_clean_stop_leaves_nothing_under_way(serving: Any) -> None:
         await state.store_task_res(answer_to(answered))
         assert await state.take_task_ins(node_id) == task
         assert len(await state.take_task_res([answered.task_id], 1)) == 1
+        collected = task_ins(run_id, 4711)
+        await state.store_task_ins([collected])
+        assert len(await collect(state, collected.task_id)) == 1
     async with serving() as state:
         assert await state.take_task_ins(node_id) == task
         assert await collect(state, answered.task_id) == [b"result"]
+        assert await collect(state, collected.task_id) == []
 
 
 async def test_a_restart_gives_nodes_time_to_report(serving: Any, mock_clock: MockClock) -> None:

@@ -52,6 +52,9 @@ async def test_an_answer_under_way_is_not_swept(
             await settle(state)
         assert rows(file, "task_ins") == [1]
         await state.confirm_task_res(answers)
+        for _ in range(3):
+            mock_clock.jump(1)
+            await settle(state)
         assert rows(file, "task_ins") == [0]
 
 

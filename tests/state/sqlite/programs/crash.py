@@ -43,7 +43,12 @@ async def main(path: str) -> None:
         failed = await take(state, other)
         await state.store_error(failed.task_id, TaskError(2, "ValueError:<'x'>"), producer=None)
         await state.take_task_res([failed.task_id], 1)
+        last = task_ins(run_id, other)
+        await state.store_task_ins([last])
+        await state.store_task_res(answer_to(last))
+        await state.confirm_task_res(await state.take_task_res([last.task_id], 1))
         names = {
+            "last": last.task_id,
             "run": run_id,
             "nodes": [node_id, other, gone],
             "answered": answered.task_id,
