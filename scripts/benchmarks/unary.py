@@ -55,16 +55,17 @@ async def _measure(bench: Bench, side: Side, *options: str) -> Figures:
         calls = await load("calls", link.fleet, bench.folder)
         figures = {}
         for name, call in calls.items():
-            await _calls_per_second(link, name, call, _WARM_UP)
+            await _calls_per_second(link, name, call, _WARM_UP, faultless=False)
             figures[name] = await _calls_per_second(
-                link, name, call, 3000 if bench.quick else 15_000
+                link, name, call, 3000 if bench.quick else 15_000, faultless=side is bench.ours
             )
     return figures
 
 
 async def _calls_per_second(
-    link: SuperLink, name: str, call: dict[str, str | int], number: int
+    link: SuperLink, name: str, call: dict[str, str | int], number: int, *, faultless: bool
 ) -> float:
+    """Count good answers only. The reference's SQLite answers a few of many calls with an error."""
     load = ("-d", str(call["body"]), "-n", str(number), "-c", str(_CONNECTIONS))
     url = f"http://{link.fleet}/flwr.proto.Fleet/{name}"
     command = ("h2load", *load, *_HEADERS, url)
@@ -72,9 +73,10 @@ async def _calls_per_second(
     # h2load takes every answer with an HTTP status of 200 for a success, and a gRPC error has
     # one too. But it has no message: as many bytes came as good answers hold only if all are good.
     received = int(_find(r"\((\d+)\) data", report))
-    if f" {number} succeeded" not in report or received != number * int(call["answer_bytes"]):
+    good = received / (number * int(call["answer_bytes"]))
+    if f" {number} succeeded" not in report or good < (1 if faultless else 0.9) or good > 1:
         raise FailedError(f"not every call of {name} was answered as it should be:\n{report}")
-    return float(_find(r", ([0-9.]+) req/s", report))
+    return good * float(_find(r", ([0-9.]+) req/s", report))
 
 
 def _find(pattern: str, report: str) -> str:
