@@ -9,7 +9,9 @@ import attrs
 
 from superlink_trio.state.ids import draw_id
 from superlink_trio.state.interface import Admission
+from superlink_trio.state.sqlite import schema
 from superlink_trio.state.sqlite.transaction import Kind, Transaction
+from superlink_trio.wire.tasks import ANONYMOUS
 
 
 @attrs.frozen
@@ -37,12 +39,62 @@ class Alive:
         return beat.until if beat.interval is not None else max(beat.until, stored)
 
 
-def create(tx: Transaction, until: float, interval: float) -> int:
-    """Register a new node."""
+def create(tx: Transaction, until: float, interval: float, public_key: bytes) -> int:
+    """Register a new node, or give the one that the key has, online anew."""
+    own = of_key(tx.connection, public_key) if public_key else None
+    if own is not None:
+        write_beat(tx, own, Beat(until, interval))
+        tx.tell(Kind.KNOWN, own, until)
+        return own
     # That 64 random bits are taken already is no case to plan for: the INSERT would fail.
     node_id = draw_id()
     _insert(tx, node_id, until, interval)
+    if public_key:
+        _bind(tx, node_id, public_key)
     return node_id
+
+
+def of_key(connection: sqlite3.Connection, public_key: bytes) -> int | None:
+    """Give the node that is bound to a key."""
+    row = connection.execute(
+        "SELECT node_id FROM superlink_node_key WHERE public_key = ?", (public_key,)
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def bind(
+    tx: Transaction, node_id: int, public_key: bytes, now: float, *, readmit: bool
+) -> Admission:
+    """Say whether a node is the key's, and make it so where it may be."""
+    own = of_key(tx.connection, public_key)
+    if own is not None:
+        if own != node_id:
+            return Admission.FOREIGN
+        tx.tell(Kind.BOUND, node_id, public_key)
+        return Admission.KNOWN
+    if tx.first("SELECT 1 FROM superlink_node_key WHERE node_id = ?", node_id) is not None:
+        return Admission.FOREIGN
+    if not readmit or node_id == ANONYMOUS or _was_deleted(tx, node_id):
+        return Admission.UNKNOWN
+    if tx.first("SELECT 1 FROM node WHERE node_id = ?", node_id) is None:
+        _insert(tx, node_id, now, 0.0)
+    _bind(tx, node_id, public_key)
+    return Admission.READMITTED
+
+
+def _bind(tx: Transaction, node_id: int, public_key: bytes) -> None:
+    tx.execute(
+        "INSERT INTO superlink_node_key(public_key, node_id) VALUES (?, ?)",
+        *(public_key, node_id),
+    )
+    if schema.names_keys(tx.connection):
+        tx.execute("UPDATE node SET public_key = ? WHERE node_id = ?", public_key, node_id)
+    tx.tell(Kind.BOUND, node_id, public_key)
+
+
+def _was_deleted(tx: Transaction, node_id: int) -> bool:
+    row = tx.first("SELECT 1 FROM superlink_deleted_node WHERE node_id = ?", node_id)
+    return row is not None
 
 
 def _insert(tx: Transaction, node_id: int, until: float, interval: float) -> None:
@@ -60,8 +112,7 @@ def admit(tx: Transaction, node_id: int, beat: Beat, *, readmit: bool) -> Admiss
         write_beat(tx, node_id, beat)
         tx.tell(Kind.KNOWN, node_id, Alive({node_id: beat}).until(node_id, row[0]))
         return Admission.KNOWN
-    deleted = tx.first("SELECT 1 FROM superlink_deleted_node WHERE node_id = ?", node_id)
-    if not readmit or deleted is not None:
+    if not readmit or _was_deleted(tx, node_id):
         return Admission.UNKNOWN
     _insert(tx, node_id, beat.until, beat.interval or 0.0)
     return Admission.READMITTED

@@ -81,6 +81,9 @@ _FIRST: Sequence[str] = (
         override_config TEXT NOT NULL)""",
     "CREATE TABLE superlink_fab(hash TEXT PRIMARY KEY, content BLOB NOT NULL)",
     "CREATE TABLE superlink_deleted_node(node_id INTEGER PRIMARY KEY, deleted_at REAL NOT NULL)",
+    """CREATE TABLE superlink_node_key(
+        public_key BLOB PRIMARY KEY,
+        node_id INTEGER NOT NULL UNIQUE REFERENCES node(node_id) ON DELETE CASCADE)""",
     "CREATE INDEX superlink_deleted_at ON superlink_deleted_node(deleted_at)",
     """CREATE TABLE superlink_process(
         process_id INTEGER PRIMARY KEY AUTOINCREMENT, socket TEXT NOT NULL)""",
@@ -110,6 +113,9 @@ _ADOPT: Sequence[str] = (
         WHERE answer.ancestry = superlink_task.task_id AND superlink_task.answer_id IS NULL""",
 )
 
+_ADOPT_KEYS = """INSERT OR IGNORE INTO superlink_node_key(public_key, node_id)
+    SELECT public_key, node_id FROM node WHERE length(public_key) > 0"""
+
 
 def version(connection: sqlite3.Connection) -> int:
     """Give the version of our part of the schema; 0 where there is none yet."""
@@ -138,3 +144,11 @@ def adopt(connection: sqlite3.Connection) -> None:
     """Take over what another program than this one put into the reference's tables."""
     for statement in _ADOPT:
         connection.execute(statement)
+    if names_keys(connection):
+        connection.execute(_ADOPT_KEYS)
+
+
+def names_keys(connection: sqlite3.Connection) -> bool:
+    """Say whether the reference's table of nodes has a place for their keys; 1.8's has none."""
+    columns = "SELECT 1 FROM pragma_table_info('node') WHERE name = 'public_key'"
+    return connection.execute(columns).fetchone() is not None

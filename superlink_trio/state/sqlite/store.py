@@ -82,6 +82,8 @@ class SqliteState(State):
         self._gatherings = Gatherings()
         # Nodes for which nothing can be taken, and over which connection (None: over any).
         self._quiet: dict[int, str | None] = {}
+        # Nodes of which it is certain that they are bound to a key.
+        self._keys: dict[int, bytes] = {}
         self._writer = Writer(self._heartbeats, self._hear)
         self._readers = Readers(self._database)
         self._others: Sequence[tuple[int, str]] = ()
@@ -186,14 +188,18 @@ class SqliteState(State):
                 self._gatherings.settle(change.key, change.value)
             case Kind.KNOWN:
                 self._heartbeats.meet(change.key, change.value)
+            case Kind.BOUND:
+                self._keys[change.key] = change.value
             case Kind.GONE:
                 self._quiet.pop(change.key, None)
+                self._keys.pop(change.key, None)
                 self._heartbeats.forget(change.key)
                 self._parked.wake_all(change.key)
                 self._gatherings.look_again()
 
     def _look_again(self) -> None:
         self._quiet.clear()
+        self._keys.clear()
         self._heartbeats.forget_all()
         self._parked.wake_everyone()
         self._gatherings.look_again()
@@ -292,10 +298,30 @@ class SqliteState(State):
 
     # Nodes
 
-    async def create_node(self, ping_interval: float) -> int:
+    async def create_node(self, ping_interval: float, public_key: bytes = b"") -> int:
         """See `State`."""
         until = self.now() + ping_interval
-        return await self._writer.do(partial(nodes.create, until=until, interval=ping_interval))
+        return await self._writer.do(
+            partial(nodes.create, until=until, interval=ping_interval, public_key=public_key)
+        )
+
+    async def node_of_key(self, public_key: bytes) -> int | None:
+        """See `State`."""
+        return await self._read(partial(nodes.of_key, public_key=public_key))
+
+    async def bind_node(self, node_id: int, public_key: bytes, *, readmit: bool) -> Admission:
+        """See `State`."""
+        if self._keys.get(node_id) == public_key:
+            return Admission.KNOWN
+        return await self._writer.do(
+            partial(
+                nodes.bind,
+                node_id=node_id,
+                public_key=public_key,
+                now=self.now(),
+                readmit=readmit,
+            )
+        )
 
     async def delete_node(self, node_id: int) -> bool:
         """See `State`."""

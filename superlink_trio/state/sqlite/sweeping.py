@@ -46,10 +46,10 @@ def sweep(tx: Transaction, now: float) -> bool:
 
 def _forget_nodes(tx: Transaction, now: float) -> None:
     # A node that is bound to a key is found again by it: it stays.
-    columns = {row[1] for row in tx.execute("PRAGMA table_info(node)")}
-    unbound = " AND public_key IS NULL" if "public_key" in columns else ""
     forgotten = tx.execute(
-        f"DELETE FROM node WHERE online_until <= ?{unbound} RETURNING node_id", now - FORGET
+        "DELETE FROM node WHERE online_until <= ?"
+        " AND node_id NOT IN (SELECT node_id FROM superlink_node_key) RETURNING node_id",
+        now - FORGET,
     ).fetchall()
     for (node_id,) in forgotten:
         tx.tell(Kind.GONE, node_id)

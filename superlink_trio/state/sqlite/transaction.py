@@ -27,6 +27,8 @@ class Kind(enum.IntEnum):
     """A node is registered; key: the node, value: until when it is online."""
     QUIET = 6
     """Nothing can be taken; key: the node, value: over which connection, None: over any."""
+    BOUND = 7
+    """A node belongs to a key; key: the node, value: the key."""
 
 
 _FOR_OTHERS = frozenset({Kind.QUEUED, Kind.HANDED_OVER, Kind.SETTLED, Kind.GONE})

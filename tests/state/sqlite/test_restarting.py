@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +132,29 @@ async def test_calls_that_wait_share_a_commit(serving: Any, nursery: Any) -> Non
         while len(await state.online_nodes(run_id)) < 100:
             pass
         assert state.commits - commits < 10
+
+
+async def test_a_node_is_still_its_keys(serving: Any, file: Path) -> None:
+    async with serving() as state:
+        node_id = await state.create_node(30.0, b"key")
+    with closing(sqlite3.connect(file)) as connection:
+        named = connection.execute("SELECT public_key FROM node").fetchall()
+    assert named == [(b"key",)], "where the reference looks for it"
+    async with serving() as state:
+        assert await state.node_of_key(b"key") == node_id
+        assert await state.bind_node(node_id, b"key", readmit=False) is Admission.KNOWN
+        assert await state.bind_node(node_id, b"key", readmit=False) is Admission.KNOWN
+        assert await state.bind_node(node_id, b"other", readmit=True) is Admission.FOREIGN
+        assert await state.create_node(30.0, b"key") == node_id
+        await state.delete_node(node_id)
+        assert await state.node_of_key(b"key") is None
+        assert await state.bind_node(node_id, b"key", readmit=True) is Admission.UNKNOWN
+
+
+async def test_keys_that_the_reference_wrote_are_known(serving: Any, file: Path) -> None:
+    async with serving() as state:
+        node_id = await state.create_node(30.0)
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("UPDATE node SET public_key = ?", (b"key",))
+    async with serving() as state:
+        assert await state.node_of_key(b"key") == node_id

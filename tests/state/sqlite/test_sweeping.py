@@ -63,10 +63,8 @@ async def test_nodes_that_were_not_heard_of_are_forgotten(
 ) -> None:
     async with serving() as state:
         node_id, deleted = await state.create_node(30.0), await state.create_node(30.0)
-        bound = await state.create_node(30.0)
+        bound = await state.create_node(30.0, b"key")
         await state.delete_node(deleted)
-        with closing(sqlite3.connect(file)) as connection, connection:
-            connection.execute("UPDATE node SET public_key = x'00' WHERE node_id = ?", (bound,))
         for _ in range(2):
             mock_clock.jump(FORGET)
             await settle(state)
