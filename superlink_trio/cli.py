@@ -1,5 +1,7 @@
 """The programs: `superlink-trio`, and `driver-api` and `fleet-api` that run one side each.
 
+`backup` and `inspect`, which run nothing, are in `tools`.
+
 This is the only place that knows argparse, owns signals and decides an exit status. Whatever is
 slow to import waits until it is needed, so that `--help` and a faulty command line answer at once.
 """
@@ -98,7 +100,8 @@ SUPERLINK = Program(
     name="superlink-trio",
     apis=Apis.BOTH,
     about="Run a SuperLink: the Driver API and the Fleet API in one process. "
-    "The commands driver-api and fleet-api run one of them each, over a shared database.",
+    "The commands driver-api and fleet-api run one of them each, over a shared database; "
+    "backup and inspect work on a database file.",
     runner=_superlink,
 )
 DRIVER_API = Program(
@@ -114,6 +117,7 @@ FLEET_API = Program(
     runner=_fleet_api,
 )
 _COMMANDS = {"driver-api": DRIVER_API, "fleet-api": FLEET_API}
+_TOOLS = ("backup", "inspect")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -124,6 +128,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in _COMMANDS:
         return _main(_COMMANDS[words[0]], words[1:])
+    if words and words[0] in _TOOLS:
+        from superlink_trio import tools
+
+        return tools.COMMANDS[words[0]](words[1:])
     return _main(SUPERLINK, words)
 
 
@@ -187,7 +195,7 @@ def _refuse_unknown(settings: options.Settings, program: Program, words: Sequenc
             meant = options.suggestion(flag, flags)
             hint = options.did_you_mean(meant)
             settings.fault(f"{flag}: no such option{hint}", *([flags[meant]] if meant else []))
-        elif word in _COMMANDS:
+        elif word in (*_COMMANDS, *_TOOLS):
             settings.fault(f"{word}: a command comes first, before every option")
         elif not after_option:
             settings.fault(f"{word}: unexpected, options begin with --")
@@ -203,9 +211,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser(program: Program) -> argparse.ArgumentParser:
+    commands = f"[{' | '.join((*_COMMANDS, *_TOOLS))}] " if program is SUPERLINK else ""
     parser = _Parser(
         prog=program.name,
-        usage=f"%(prog)s {'[driver-api | fleet-api] ' if program is SUPERLINK else ''}[options]",
+        usage=f"%(prog)s {commands}[options]",
         description=program.about,
         epilog="Every option can also come from the environment variable named after it, or from "
         "the file that --config names (TOML, the options' names as keys). The command line wins, "

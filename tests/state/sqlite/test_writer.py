@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import trio
+
+from superlink_trio.state import StateUnavailable
+from superlink_trio.state.sqlite.committing import Committed, Committer
+from superlink_trio.state.sqlite.heartbeats import Heartbeats
+from superlink_trio.state.sqlite.opening import Database, open_database
+from superlink_trio.state.sqlite.transaction import Transaction
+from superlink_trio.state.sqlite.writer import Writer
+
+
+class Disaster(BaseException):
+    """What no step is allowed to raise."""
+
+
+@pytest.fixture
+def committer() -> Committer:
+    database = Database(":memory:", 1.0, math.inf)
+    return Committer(database, open_database(database, "", lambda _: False, 0.0))
+
+
+def ignore(_: Committed) -> None:
+    pass
+
+
+async def test_a_step_that_fails_fails_alone(committer: Committer, nursery: trio.Nursery) -> None:
+    writer = Writer(Heartbeats(), ignore)
+    await nursery.start(writer.serve, committer)
+
+    def insert(tx: Transaction) -> None:
+        tx.execute("INSERT INTO superlink_fab VALUES ('h', x'00')")
+
+    def insert_and_fail(tx: Transaction) -> None:
+        tx.execute("INSERT INTO superlink_fab VALUES ('i', x'00')")
+        raise ZeroDivisionError
+
+    async def fail() -> None:
+        with pytest.raises(ZeroDivisionError):
+            await writer.do(insert_and_fail)
+
+    async with trio.open_nursery() as callers:
+        callers.start_soon(fail)
+        callers.start_soon(writer.do, insert)
+        callers.start_soon(fail)
+    hashes = await writer.do(lambda tx: tx.execute("SELECT hash FROM superlink_fab").fetchall())
+    assert hashes == [("h",)]
+    assert writer.commits == 2
+    writer.close()
+
+
+async def test_what_nobody_foresaw_ends_the_store_and_leaves_nobody_waiting(
+    committer: Committer,
+) -> None:
+    writer = Writer(Heartbeats(), ignore)
+    told: list[str] = []
+
+    def fall(tx: Transaction) -> None:
+        raise Disaster
+
+    async def call() -> None:
+        with pytest.raises(StateUnavailable) as caught:
+            await writer.do(fall)
+        told.append(str(caught.value))
+
+    with pytest.raises(BaseExceptionGroup) as caught:  # noqa: PT012
+        async with trio.open_nursery() as callers, trio.open_nursery() as serving:
+            await serving.start(writer.serve, committer)
+            for _ in range(2):
+                callers.start_soon(call)
+    assert caught.group_contains(Disaster, depth=2) or caught.group_contains(Disaster)
+    assert told == ["The database failed; the log says why."] * 2
+    committer.close()

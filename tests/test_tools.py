@@ -1,0 +1,161 @@
+"""`superlink-trio backup` and `superlink-trio inspect`, on files that are in use."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+import trio
+from builders import answer_to, task_ins
+
+from superlink_trio import cli
+from superlink_trio.state import SqliteState
+from superlink_trio.wire.runs import Fab, Run
+
+LARGE = b"m" * 100_000
+
+
+@asynccontextmanager
+async def serving(path: Path) -> AsyncIterator[SqliteState]:
+    state = SqliteState(str(path))
+    stopping = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(
+            lambda task_status: state.serve(stopping=stopping, task_status=task_status)
+        )
+        yield state
+        stopping.set()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+@pytest.fixture
+async def state(file: Path) -> AsyncIterator[SqliteState]:
+    async with serving(file) as state:
+        yield state
+
+
+async def fill(state: SqliteState) -> tuple[int, int, list[str]]:
+    """Leave a task in each state: answered, handed over, under way, out of time, and two queued."""
+    run = Run(fab_id="me/app", fab_version="1.0", fab_hash="h")
+    run_id = await state.create_run(run, Fab(hash="h", content=b"bundle"))
+    node_id = await state.create_node(60.0)
+    now = time.time()
+    tasks = [task_ins(run_id, node_id, now=now - 120, content=LARGE) for _ in range(5)]
+    tasks.append(task_ins(run_id, node_id, now=now - 7200))
+    await state.store_task_ins(tasks)
+    await state.store_task_res(answer_to(tasks[0], now=now))
+    for confirmed in (True, False):
+        task = await state.take_task_ins(node_id, "c1")
+        assert task is not None
+        if confirmed:
+            await state.confirm_task_ins(task)
+    return run_id, node_id, [task.task_id for task in tasks]
+
+
+async def test_a_copy_is_served_like_the_original(
+    state: SqliteState, file: Path, tmp_path: Path
+) -> None:
+    run_id, node_id, task_ids = await fill(state)
+    copy = tmp_path / "copy.db"
+    assert cli.main(["backup", str(file), str(copy)]) == 0
+    assert await state.create_node(30.0), "the original goes on"
+    async with serving(copy) as copied:
+        assert await copied.online_nodes(run_id) == [node_id]
+        taken = [await copied.take_task_ins(node_id, "c1") for _ in range(5)]
+        assert [task and task.task_id for task in taken] == [*task_ids[1:5], None]
+        assert len(await copied.take_task_res(task_ids[:1], 1)) == 1
+
+
+async def test_inspect_for_people(
+    state: SqliteState, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id, _, _ = await fill(state)
+    assert cli.main(["inspect", str(file)]) == 0
+    told = capsys.readouterr().out
+    lines = [line.split() for line in told.splitlines()]
+    assert ["served", "by", "1", "processes"] in lines
+    assert ["nodes", "1,", "1", "of", "them", "online"] in lines
+    assert ["payloads", "1,", "98", "KiB"] in lines
+    assert ["queued", "2", "2", "min"] in lines
+    assert ["out", "of", "time", "1", "2", "h"] in lines
+    assert [str(run_id), "me/app", "1.0", "2", "1", "1", "1", "1"] in lines
+
+
+async def test_inspect_for_machines(
+    state: SqliteState, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id, _, _ = await fill(state)
+    assert cli.main(["inspect", "--json", str(file)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    counts = {state: tasks["count"] for state, tasks in told["tasks"].items()}
+    assert counts == {
+        "queued": 2,
+        "under way": 1,
+        "handed over": 1,
+        "answered": 1,
+        "out of time": 1,
+    }
+    assert told["payloads"] == {"count": 1, "size": len(LARGE)}
+    assert [(run["run_id"], run["fab_id"]) for run in told["runs"]] == [(run_id, "me/app")]
+
+
+def damaged(path: Path) -> Path:
+    path.write_bytes(b"Dear diary, " * 1000)
+    return path
+
+
+def foreign(path: Path) -> Path:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE run(run_id)")
+    return path
+
+
+def newer(path: Path) -> Path:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE superlink_schema(version)")
+        connection.execute("INSERT INTO superlink_schema VALUES (99)")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda path: path, "There is no database"),
+        (damaged, "is no SQLite database"),
+        (foreign, "was never served by this program"),
+        (newer, "was written by a newer release"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_why(
+    make: object, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert callable(make)
+    path = make(tmp_path / "state.db")
+    copy = tmp_path / "copy.db"
+    for command in (["inspect", str(path)], ["backup", str(path), str(copy)]):
+        assert cli.main(command) == 1
+        told = capsys.readouterr().err
+        assert what in told
+        assert f"superlink-trio {command[0]}: error: " in told
+    assert not list(tmp_path.glob("copy*"))
+
+
+async def test_a_copy_replaces_nothing(
+    state: SqliteState, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy.db"
+    copy.write_text("precious")
+    assert cli.main(["backup", str(file), str(copy)]) == 1
+    assert "exists already" in capsys.readouterr().err
+    assert copy.read_text() == "precious"
+    assert cli.main(["backup", str(file), str(tmp_path / "nowhere" / "copy.db")]) == 1
+    assert "does not exist" in capsys.readouterr().err
