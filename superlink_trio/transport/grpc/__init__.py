@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from superlink_trio.transport.grpc.listen import AddressError
 from superlink_trio.transport.grpc.loop import TrioEventLoop, open_loop
 from superlink_trio.transport.grpc.server import GrpcOptions, serve_grpc
 
-__all__ = ["AddressError", "GrpcOptions", "TrioEventLoop", "open_loop", "serve_grpc"]
+__all__ = ["GrpcOptions", "TrioEventLoop", "open_loop", "serve_grpc"]
