@@ -50,7 +50,7 @@ _STATE_GRACE = 0.25
 # What a server needs beyond the grace of its calls: to cancel what is left and see it end.
 _DRAIN = 0.2
 
-# Bytes of one gRPC message, both ways: the limit that Flower's clients have.
+# Bytes of one message, both ways: the limit that Flower's clients have.
 _MESSAGE_LIMIT = 536_870_912
 
 
@@ -226,9 +226,31 @@ class _Services:
             readmit=self.config.readmit,
             message_limit=_MESSAGE_LIMIT,
         )
-        address = self.link.fleet_address or self.config.grpc_rere_fleet_api_address
+        address = self.link.fleet_address or self.config.fleet_api_address
+        assert address is not None, "a simulation has no Fleet API"
         with _named("the Fleet API"):
-            await self._serve([api, adapter_api(api)], address, stopping, task_status)
+            if self.config.fleet_api_type == "rest":
+                await self._serve_rest(api, address, stopping, task_status)
+            else:
+                await self._serve([api, adapter_api(api)], address, stopping, task_status)
+
+    async def _serve_rest(
+        self,
+        api: Api,
+        address: Address,
+        stopping: trio.Event,
+        task_status: trio.TaskStatus[Address],
+    ) -> None:
+        # An extra: who serves gRPC need not have it.
+        from superlink_trio.transport.rest import RestOptions, serve_rest
+
+        await serve_rest(
+            api,
+            address,
+            options=RestOptions(max_body=_MESSAGE_LIMIT, grace=self.config.grace),
+            stopping=stopping,
+            task_status=task_status,
+        )
 
     async def _serve(
         self,
