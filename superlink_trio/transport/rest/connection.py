@@ -35,7 +35,6 @@ from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h2 import H2Protocol, StreamBuffer
 from hypercorn.protocol.h11 import STREAM_ID, H2ProtocolAssumedError, H11Protocol
 from hypercorn.trio.worker_context import WorkerContext
-from hyperframe.frame import GoAwayFrame
 from starlette.types import ASGIApp, Message
 
 from superlink_trio.transport.rest.app import ClientGone
@@ -64,8 +63,6 @@ _LINGER = 1.0
 # may send in a minute.
 _NUISANCES = 1000
 _MINUTE = 60.0
-
-_ANY_STREAM = 2**31 - 1
 
 
 class _TooManyNuisances(Exception):
@@ -97,7 +94,6 @@ class Connection:
         self._idle = True
         self._aborted = False
         self._linger = False
-        self._open = False
         self._nursery: trio.Nursery
         self._protocol: _H11 | _H2 = _H11(self)
 
@@ -111,7 +107,6 @@ class Connection:
                 self.client = self._transport.socket.getpeername()[:2]
                 self.server = self._transport.socket.getsockname()[:2]
                 async with trio.open_nursery() as self._nursery:
-                    self._open = True
                     await self._serve()
         except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             self.abort()
@@ -128,10 +123,8 @@ class Connection:
         self._transport.socket.close()
 
     def drain(self) -> None:
-        """Tell the client, as soon as its protocol allows, to send no more requests here."""
+        """Let the connection end after the requests that are under way."""
         self.draining = True
-        if isinstance(self._protocol, _H2) and self._open:
-            self.spawn(self._protocol.go_away)
 
     def close_if_idle(self) -> None:
         """Close the connection if no request is under way on it."""
@@ -233,8 +226,6 @@ class Connection:
             # Frees the writes that are shielded.
             self.abort()
             raise
-        finally:
-            self._open = False
 
     def _speaks_h2(self) -> bool:
         stream = self._stream
@@ -295,7 +286,7 @@ class _Exchange:
         self._asgi_scope = scope
         self._scope = trio.CancelScope()
         self._inbox, self._received = trio.open_memory_channel[Message](_INBOX)
-        self._body_ended = False
+        self.body_ended = False
         self._gone = False
         self._start: Message | None = None
         self._answering = False
@@ -309,7 +300,7 @@ class _Exchange:
         elif isinstance(event, Body):
             await self._put({"type": "http.request", "body": bytes(event.data), "more_body": True})
         elif isinstance(event, EndBody):
-            self._body_ended = True
+            self.body_ended = True
             await self._put({"type": "http.request", "body": b"", "more_body": False})
 
     async def _put(self, message: Message) -> None:
@@ -331,7 +322,7 @@ class _Exchange:
                 problem = await self._run()
                 if problem is not None and not self._gone:
                     await self._apologise(problem)
-                if not self._body_ended:
+                if not self.body_ended:
                     self._connection.linger()
                 await self._protocol.stream_send(StreamClosed(self._stream_id))
             except ClientGone:
@@ -402,7 +393,7 @@ class _Exchange:
         self._answered = True
 
     def _wants_close(self) -> bool:
-        return self._connection.draining or not self._body_ended
+        return self._connection.draining or not self.body_ended
 
 
 def _pieces(body: bytes) -> Iterator[bytes]:
@@ -532,18 +523,17 @@ class _H2(H2Protocol):
         """Add what the protocol has to say in an answer's head: nothing, GOAWAY says it."""
         return headers
 
-    async def go_away(self) -> None:
-        """Tell the client to open no more streams; those it has opened are answered."""
-        # h2 itself can only say this when it is over.
-        frame = GoAwayFrame(0, last_stream_id=_ANY_STREAM)
-        await self._owner.write(frame.serialize())
-
     async def handle(self, event: ConnectionEvent) -> None:
         """Take what came from the socket."""
         try:
             await super().handle(event)
         except h2.exceptions.ProtocolError:
             await self.send(Closed())
+        if isinstance(event, Closed):
+            # Not earlier: to many clients it means that what is under way is lost.
+            with suppress(h2.exceptions.ProtocolError):
+                self.connection.close_connection()
+            await self._flush()
 
     async def send_task(self) -> None:
         """Send what the flow control allows, as long as the connection is open."""
@@ -576,6 +566,8 @@ class _H2(H2Protocol):
 
     def _end_early(self, stream_id: int) -> None:
         """Tell a client that has its answer to stop sending its request."""
+        if stream_id not in self.streams or self.streams[stream_id].body_ended:
+            return
         with suppress(h2.exceptions.ProtocolError):  # it had ended
             self.connection.reset_stream(stream_id, h2.errors.ErrorCodes.NO_ERROR)
 
@@ -611,6 +603,10 @@ class _H2(H2Protocol):
 
     async def _create_stream(self, request: h2.events.RequestReceived) -> None:
         stream_id, fields = request.stream_id, list(request.headers)
+        if self._owner.draining:
+            # Says that nothing was done: the request may be sent again, elsewhere.
+            self.connection.reset_stream(stream_id, h2.errors.ErrorCodes.REFUSED_STREAM)
+            return
         pseudo = {name: value for name, value in fields if name.startswith(b":")}
         headers = [(name, value) for name, value in fields if not name.startswith(b":")]
         if b":authority" in pseudo:
@@ -644,15 +640,17 @@ class _H2(H2Protocol):
             window = self.connection.local_flow_control_window(stream_id)
             room = max(0, min(window, self.connection.max_outbound_frame_size))
             data = await buffer.pop(room)
-            if data or buffer.complete:
-                self.connection.send_data(stream_id, data, end_stream=buffer.complete)
+            # The application may complete the answer while this part of it is being written.
+            ends = buffer.complete
+            if data or ends:
+                self.connection.send_data(stream_id, data, end_stream=ends)
                 await self._flush()
             else:
                 self.priority.block(stream_id)
         except h2.exceptions.ProtocolError:
             await self._settle(stream_id)
         else:
-            if buffer.complete and stream_id in self.stream_buffers:
+            if ends and stream_id in self.stream_buffers:
                 self._sent.add(stream_id)
                 await self._settle(stream_id)
 

@@ -75,7 +75,7 @@ class Http1:
                 data = await self.stream.receive_some(65536)
                 if not data and not status:
                     raise EOFError
-                self._h11.receive_data(data)
+                self._h11.receive_data(bytes(data))
             elif isinstance(event, h11.Response):
                 status = event.status_code
                 headers = {name.decode(): value.decode() for name, value in event.headers}
@@ -144,7 +144,15 @@ class Http2:
     async def post(self, path: str, body: bytes = b"") -> Answer:
         """Send a request and give its answer."""
         stream_id = self.start(path, end=False)
-        self.h2.send_data(stream_id, body, end_stream=True)
+        while body:
+            window = self.h2.local_flow_control_window(stream_id)
+            room = min(window, self.h2.max_outbound_frame_size)
+            self.h2.send_data(stream_id, body[:room])
+            body = body[room:]
+            await self.flush()
+            if room == 0:
+                await self.read()
+        self.h2.end_stream(stream_id)
         await self.flush()
         return await self.answer(stream_id)
 

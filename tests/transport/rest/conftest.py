@@ -7,7 +7,9 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 import attrs
 import pytest
 import trio
+import trustme
 from transport.rest.clients import FLEET, Answer, Http1, Http2, connect
+from trio.testing import MockClock
 
 from superlink_trio.address import Address
 from superlink_trio.rpc import Api, Caller, Holds, Leased, Unary
@@ -107,7 +109,7 @@ def serving() -> Serving:
 
         async with trio.open_nursery() as nursery, AsyncExitStack() as clients:
             bound = await nursery.start(serve)
-            with trio.fail_after(120):
+            with trio.fail_after(5000):
                 try:
                     yield Server(bound, holds, stopping, ended, scope, clients)
                 finally:
@@ -116,6 +118,13 @@ def serving() -> Serving:
                         await ended.wait()
 
     return serving
+
+
+@pytest.fixture
+def clock(autojump_clock: MockClock) -> MockClock:
+    """A clock that jumps over waits, but not while bytes may be crossing the loopback."""
+    autojump_clock.autojump_threshold = 0.05
+    return autojump_clock
 
 
 class Lease:
@@ -154,3 +163,22 @@ def large_lease() -> Lease:
     lease = Lease(b"x" * 64_000_000)
     lease.proceed.set()
     return lease
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def server_context(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def client_context(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
