@@ -141,7 +141,7 @@ class Connection:
         target: bytes,
         headers: _Fields,
     ) -> _Exchange:
-        """Start to answer a request. Raises UnicodeDecodeError if its first line is not ASCII."""
+        """Start to answer a request whose first line is ASCII."""
         path, _, query = target.partition(b"?")
         scope = {
             "type": "http",
@@ -612,18 +612,13 @@ class _H2(H2Protocol):
         if b":authority" in pseudo:
             headers = [field for field in headers if field[0] != b"host"]
             headers.insert(0, (b"host", pseudo[b":authority"]))
-        try:
-            exchange = self._owner.open_exchange(
-                self,
-                stream_id,
-                version="2",
-                method=pseudo[b":method"],
-                target=pseudo[b":path"],
-                headers=headers,
-            )
-        except (KeyError, UnicodeDecodeError):
+        method, target = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
+        if method == b"CONNECT" or not (method + target).isascii():
             self.connection.reset_stream(stream_id, h2.errors.ErrorCodes.PROTOCOL_ERROR)
             return
+        exchange = self._owner.open_exchange(
+            self, stream_id, version="2", method=method, target=target, headers=headers
+        )
         self.streams[stream_id] = exchange
         self.stream_buffers[stream_id] = StreamBuffer(self.context.event_class)
         self._settled[stream_id] = trio.Event()
