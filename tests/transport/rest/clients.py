@@ -188,5 +188,9 @@ async def connect_tls(
     stream = trio.SSLStream(
         await connect(address), context, server_hostname="localhost", https_compatible=True
     )
-    await stream.do_handshake()
+    try:
+        await stream.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
     return stream
