@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from superlink_trio.address import Address
 from superlink_trio.config import Apis, ConfigError, ConfigErrors, SuperLinkConfig
 
+CERTFILES = ("ssl_certfile", "ssl_keyfile")
 FILES = ("ca.pem", "server.pem", "server.key")
 KEYS = ("keys.csv", "server", "server.pub")
 
@@ -214,7 +215,11 @@ def test_memory_is_not_shared_between_processes(apis: Apis) -> None:
             "node authentication",
             "leave it out",
         ),
-        ({"insecure": True, "fleet_api_type": "rest"}, "the REST Fleet API", "--grpc-rere"),
+        (
+            {"insecure": True, "fleet_api_type": "rest", **dict.fromkeys(CERTFILES, "f")},
+            "HTTPS",
+            "--insecure",
+        ),
         ({"insecure": True, "fleet_api_type": "vce"}, "simulation", "--grpc-rere"),
         ({"insecure": True, "database": ":memory:"}, "database", ":flwr-in-memory-state:"),
         ({"insecure": True, "database": "postgresql://host/db"}, "database", "in-memory"),

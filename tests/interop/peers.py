@@ -118,14 +118,15 @@ class Peers:
     ) -> SuperLink:
         """Start the SuperLink under test; it serves when this returns.
 
-        `transport` is for Flower's own, which serves one at a time.
+        Over `rest` or over gRPC: which of the two gRPC services matters to Flower's own only.
         """
         if REFERENCE is not None:
             return await self._reference(REFERENCE, driver, fleet, transport)
         program = await self._launch(
             "SuperLink",
             *(sys.executable, "-m", "superlink_trio", "--insecure", "--log-format", "json"),
-            *("--driver-api-address", driver, "--grpc-rere-fleet-api-address", fleet),
+            *("--driver-api-address", driver),
+            *("--fleet-api-type", transport, "--fleet-api-address", fleet),
             *options,
         )
         ready = await program.report("fleet_address")
@@ -158,7 +159,8 @@ class Peers:
         """Start the adding client: it adds `step`, and its first fit takes `stall` seconds."""
         client = await self._launch(
             f"client of {version} over {transport}",
-            *(self._interpreters[version], _PROGRAMS / "adder.py", superlink.fleet, transport),
+            *(self._interpreters[version], _PROGRAMS / "adder.py"),
+            *(f"http://{superlink.fleet}" if transport == "rest" else superlink.fleet, transport),
             STEP=str(step),
             STALL=str(stall),
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 import trio
-from interop.peers import Peers, Round, SuperLink
+from interop.peers import VERSIONS, Peers, Round, SuperLink
 
 pytestmark = pytest.mark.interop
 
@@ -35,6 +35,16 @@ async def test_client_apps_under_their_own_launcher(
         await peers.client_app(superlink, version, "adder:app")
         rounds = await peers.federate(superlink, version, clients=2, rounds=1)
     assert rounds == [Round(1, 1, failures=0)]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_clients_over_rest_under_a_server_app_of_1_9(version: str, peers: Peers) -> None:
+    with trio.fail_after(60):
+        superlink = await peers.superlink(transport="rest")
+        await peers.client(superlink, version, transport="rest", step=1)
+        await peers.client(superlink, version, transport="rest", step=3)
+        rounds = await peers.federate(superlink, clients=2)
+    assert rounds == THREE_ROUNDS
 
 
 @pytest.mark.parametrize("transport", ["grpc-rere", "grpc-adapter"])
