@@ -7,6 +7,7 @@ import signal
 import pytest
 import trio
 from interop.peers import VERSIONS, Peers
+from pytest import approx
 
 pytestmark = pytest.mark.interop
 
@@ -24,6 +25,26 @@ async def test_every_client_comes_back_by_itself(ending: signal.Signals, peers: 
         await old.program.end()
         new = await peers.superlink(driver=old.driver, fleet=old.fleet)
         first, second = await peers.federate(new, clients=5, rounds=2)
-    assert (before.loss, before.failures) == (2, 0)
-    assert (first.loss, first.failures) == (2, 0)
-    assert (second.loss, second.failures) == (4, 0)
+    # The mean of five depends on the order in which they came, in its last digit.
+    assert (before.loss, before.failures) == (approx(2), 0)
+    assert (first.loss, first.failures) == (approx(2), 0)
+    assert (second.loss, second.failures) == (approx(4), 0)
+
+
+@pytest.mark.beyond("knows none of its nodes after a restart")
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
+async def test_every_client_over_rest_comes_back_by_itself(
+    ending: signal.Signals, peers: Peers
+) -> None:
+    with trio.fail_after(90):
+        old = await peers.superlink(transport="rest")
+        for version in VERSIONS:
+            await peers.client(old, version, transport="rest")
+        [before] = await peers.federate(old, clients=4, rounds=1)
+        old.program.process.send_signal(ending)
+        await old.program.end()
+        new = await peers.superlink(driver=old.driver, fleet=old.fleet, transport="rest")
+        first, second = await peers.federate(new, clients=4, rounds=2)
+    assert (before.loss, before.failures) == (1, 0)
+    assert (first.loss, first.failures) == (1, 0)
+    assert (second.loss, second.failures) == (2, 0)
