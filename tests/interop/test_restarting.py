@@ -7,7 +7,6 @@ import signal
 import pytest
 import trio
 from interop.peers import VERSIONS, Peers
-from pytest import approx
 
 pytestmark = pytest.mark.interop
 
@@ -26,9 +25,9 @@ async def test_every_client_comes_back_by_itself(ending: signal.Signals, peers: 
         new = await peers.superlink(driver=old.driver, fleet=old.fleet)
         first, second = await peers.federate(new, clients=5, rounds=2)
     # The mean of five depends on the order in which they came, in its last digit.
-    assert (before.loss, before.failures) == (approx(2), 0)
-    assert (first.loss, first.failures) == (approx(2), 0)
-    assert (second.loss, second.failures) == (approx(4), 0)
+    assert (before.loss, before.failures) == (pytest.approx(2), 0)
+    assert (first.loss, first.failures) == (pytest.approx(2), 0)
+    assert (second.loss, second.failures) == (pytest.approx(4), 0)
 
 
 @pytest.mark.beyond("knows none of its nodes after a restart")
