@@ -44,6 +44,14 @@ class Address:
             raise ValueError(f"{text!r}: the port must be a number from 0 to 65535, not {port!r}")
         return cls(host, int(port))
 
+    @property
+    def loopback(self) -> bool:
+        """Whether only programs on this machine can reach it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 

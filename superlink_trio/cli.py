@@ -48,6 +48,9 @@ class Link(Protocol):
     def cancel(self) -> None:
         """Stop now: nothing gets any more grace."""
 
+    async def reload(self) -> None:
+        """Read keys and certificates again; the log says with what result."""
+
 
 class Runner(Protocol):
     """`run_superlink` and its like."""
@@ -298,6 +301,7 @@ class _Control:
         self.forced = 0
         self._nursery = nursery
         self._stopping = False
+        self._reload_once_ready = False
 
     def started(self, value: Link | None = None) -> None:
         """Be told that the SuperLink is ready (this is the `task_status` it gets)."""
@@ -318,12 +322,19 @@ class _Control:
                 "fleet_address": None if fleet is None else str(fleet),
             },
         )
+        if self._reload_once_ready:
+            self._nursery.start_soon(value.reload)
 
     def heed(self, number: int) -> None:
         """Act on a signal."""
         name = signal.Signals(number).name
         if number == signal.SIGHUP:
-            logger.info("%s: there are no keys or certificates to read again", name)
+            logger.info("%s: reading keys and certificates again", name)
+            if self.link is None:
+                # Whatever the start has read of them may be old by now.
+                self._reload_once_ready = True
+            else:
+                self._nursery.start_soon(self.link.reload)
         elif not self._stopping:
             self._stopping = True
             logger.info("%s: stopping; a second signal stops at once", name)

@@ -197,6 +197,10 @@ class SuperLinkConfig:
         default=None, converter=_to_files, metadata=_checked(_or_none(_three_files))
     )
     """PEM files for gRPC: CA certificate, server certificate, private key."""
+    driver_client_ca: Path | None = attrs.field(
+        default=None, converter=_to_path, metadata=_checked(_or_none(_file))
+    )
+    """PEM certificates of the authorities whose clients may use the Driver API."""
     database: str = attrs.field(default=MEMORY, metadata=_checked(_text))
     require_client_authentication: Files | None = attrs.field(
         default=None, converter=_to_files, metadata=_checked(_or_none(_three_files))
@@ -270,6 +274,15 @@ class SuperLinkConfig:
         """Whether the gRPC ports speak TLS."""
         return self.certificates is not None and not self.insecure
 
+    @property
+    def rest_files(self) -> tuple[Path, Path] | None:
+        """Certificate and key for REST: its own, or else those for gRPC; None for plain HTTP."""
+        if self.ssl_certfile and self.ssl_keyfile:
+            return self.ssl_certfile, self.ssl_keyfile
+        if self.certificates and self.tls:
+            return self.certificates[1], self.certificates[2]
+        return None
+
     def faults(self, apis: Apis) -> list[ConfigError]:
         """What keeps these APIs from running with this config."""
         return [fault for rule in _RULES if (fault := rule(self, apis))] + [
@@ -283,7 +296,7 @@ class SuperLinkConfig:
         _raise_all(self.faults(apis))
 
     def warnings(self, apis: Apis) -> list[str]:
-        """What was asked for and will not be done, though it does not keep the APIs from running.
+        """What is not as somebody might think, though it does not keep the APIs from running.
 
         Options are spelled as on the command line.
         """
@@ -295,6 +308,17 @@ class SuperLinkConfig:
         if self._certfiles_unused(apis):
             warnings.append(
                 "--ssl-certfile and --ssl-keyfile are not used: they rule the REST Fleet API only"
+            )
+        if (
+            Apis.DRIVER in apis
+            and self.tls
+            and self.driver_client_ca is None
+            and not self.driver_api_address.loopback
+        ):
+            warnings.append(
+                f"the Driver API on {self.driver_api_address} lets in whoever reaches it, and who "
+                "is in can do everything: bind it to 127.0.0.1, put a firewall before it, or ask "
+                "drivers for certificates with --driver-client-ca FILE"
             )
         return warnings
 
@@ -348,15 +372,23 @@ def _certificate_and_key(config: SuperLinkConfig, _: Apis) -> ConfigError | None
     return None
 
 
+def _client_ca_over_tls(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
+    if config.driver_client_ca is None or config.tls or Apis.DRIVER not in apis:
+        return None
+    return ConfigError(_needs_tls(config), "driver_client_ca", "insecure", "certificates")
+
+
+def _needs_tls(config: SuperLinkConfig) -> str:
+    if config.insecure:
+        return "needs TLS: leave out --insecure and give --certificates"
+    return "needs TLS: give --certificates"
+
+
 def _authentication_over_tls(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
     if config.require_client_authentication is None or config.tls:
         return None
-    if config.insecure:
-        what_to_do = "leave out --insecure and give --certificates"
-    else:
-        what_to_do = "give --certificates"
     return ConfigError(
-        f"needs TLS: {what_to_do}", "require_client_authentication", "insecure", "certificates"
+        _needs_tls(config), "require_client_authentication", "insecure", "certificates"
     )
 
 
@@ -437,6 +469,7 @@ def _nodes_to_simulate(config: SuperLinkConfig, apis: Apis) -> ConfigError | Non
 _RULES: tuple[Callable[[SuperLinkConfig, Apis], ConfigError | None], ...] = (
     _tls_or_not,
     _certificate_and_key,
+    _client_ca_over_tls,
     _authentication_over_tls,
     _authentication_over_grpc,
     _addresses_apart,
@@ -447,24 +480,6 @@ _RULES: tuple[Callable[[SuperLinkConfig, Apis], ConfigError | None], ...] = (
 )
 
 _NOT_YET: tuple[tuple[str, Callable[[SuperLinkConfig], bool], str, str], ...] = (
-    (
-        "certificates",
-        lambda config: config.tls,
-        "TLS is",
-        "use --insecure on a network that you trust",
-    ),
-    (
-        "require_client_authentication",
-        lambda config: config.require_client_authentication is not None,
-        "node authentication is",
-        "leave it out",
-    ),
-    (
-        "ssl_certfile",
-        lambda config: config.fleet_api_type == "rest" and config.ssl_certfile is not None,
-        "HTTPS is",
-        "use --insecure alone on a network that you trust",
-    ),
     (
         "fleet_api_type",
         lambda config: config.fleet_api_type == "vce",

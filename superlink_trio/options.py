@@ -224,6 +224,12 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
     "Driver API": (
         Option("driver_api_address", ADDRESS, "where drivers connect", Apis.DRIVER),
         Option(
+            "driver_client_ca",
+            FILE,
+            "let in only drivers with a certificate that an authority in this PEM file signed",
+            Apis.DRIVER,
+        ),
+        Option(
             "driver_hold",
             SECONDS,
             "how long a driver's pull waits for all its results; 0 answers at once",

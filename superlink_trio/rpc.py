@@ -53,10 +53,16 @@ class Caller:
     `connection` names the connection the call came over (gRPC: `ipv4:127.0.0.1:41234`): equal
     for two calls means that the same process made both. Empty where a transport cannot tell.
     `metadata` holds the call's headers by lower-case name.
+
+    `public_key` is the node's key, as PEM SubjectPublicKeyInfo, where nodes are authenticated.
+    `headers` is for the API to fill: what it puts there before it answers goes ahead of the
+    answer (gRPC: initial metadata).
     """
 
     connection: str = ""
     metadata: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    public_key: bytes = attrs.field(default=b"", repr=False)
+    headers: dict[str, str] = attrs.field(factory=dict, repr=False)
 
 
 Unary: TypeAlias = Callable[[bytes, Caller], Awaitable[bytes]]

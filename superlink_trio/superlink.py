@@ -2,6 +2,7 @@
 
     superlink                rest for one: each stands on what was started before it
     ├── state                opens first, closes last
+    ├── certificates         with TLS: says in time when one expires
     └── apis                 one for one: each restarts alone
         ├── driver
         └── fleet
@@ -15,6 +16,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -22,7 +24,7 @@ import trio
 from superlink_trio.address import Address
 from superlink_trio.config import Apis, SuperLinkConfig
 from superlink_trio.driver import Progress, driver_api
-from superlink_trio.fleet import adapter_api, fleet_api
+from superlink_trio.fleet import adapter_api, fleet_api, refusing_adapter_api
 from superlink_trio.rpc import Api
 from superlink_trio.state import MemoryState, State
 from superlink_trio.supervision import (
@@ -36,7 +38,16 @@ from superlink_trio.supervision import (
     shielded_stop,
     supervise,
 )
-from superlink_trio.transport.grpc import GrpcOptions, TrioEventLoop, open_loop, serve_grpc
+from superlink_trio.transport.grpc import (
+    GrpcOptions,
+    TrioEventLoop,
+    open_loop,
+    serve_grpc,
+    server_credentials,
+)
+
+if TYPE_CHECKING:
+    from superlink_trio.credentials import Credentials
 
 Observer = Callable[[Event], None]
 
@@ -57,8 +68,9 @@ _MESSAGE_LIMIT = 536_870_912
 class SuperLink:
     """A running SuperLink: where it listens, how it is doing, and how to stop it."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, credentials: Credentials | None) -> None:
         self._control = control
+        self._credentials = credentials
         self._ended = trio.Event()
         self._states: dict[str, EventKind] = {}
         self._addresses: dict[str, Address] = {}
@@ -88,6 +100,17 @@ class SuperLink:
     def cancel(self) -> None:
         """Stop now: in the same order, but without any grace."""
         self._control.cancel()
+
+    async def reload(self) -> None:
+        """Read certificates and the list of nodes' keys again, without dropping connections.
+
+        What is not sound is not used: the log says why, and things stay as they were. The calls
+        of a node whose key is listed no more end at once.
+        """
+        if self._credentials is None:
+            _log.info("There are no keys or certificates to read again")
+        else:
+            await self._credentials.reload()
 
     def _observe(self, event: Event) -> None:
         self._states[event.path] = event.kind
@@ -141,8 +164,9 @@ async def _run(
     task_status: trio.TaskStatus[SuperLink],
 ) -> None:
     config.check(apis)
+    credentials = await _credentials(config, apis)
     async with shielded_stop() as control, open_loop() as loop:
-        link = SuperLink(control)
+        link = SuperLink(control, credentials)
 
         def observe(event: Event) -> None:
             link._observe(event)
@@ -152,13 +176,22 @@ async def _run(
 
         try:
             await supervise(
-                _tree(apis, _Services(config, MemoryState(), loop, link)),
+                _tree(apis, _Services(config, credentials, MemoryState(), loop, link)),
                 control=control,
                 observer=observe,
                 task_status=_Ready(link, task_status),
             )
         finally:
             link._ended.set()
+
+
+async def _credentials(config: SuperLinkConfig, apis: Apis) -> Credentials | None:
+    if config.insecure and config.fleet_api_type != "rest":
+        return None
+    # What reads keys takes a tenth of a second to import.
+    from superlink_trio.credentials import load
+
+    return await trio.to_thread.run_sync(load, config, apis)
 
 
 @attrs.frozen
@@ -181,6 +214,7 @@ def _tree(apis: Apis, services: _Services) -> Group:
         children=[
             # What is in memory is gone when its store fails: starting it again would hide that.
             Child(name="state", serve=services.state.serve, grace=_STATE_GRACE),
+            *services.expiries(),
             Group(
                 name="apis",
                 strategy=Strategy.ONE_FOR_ONE,
@@ -199,9 +233,15 @@ class _Services:
     """The leaves of the tree. Each life of a service makes its API anew."""
 
     config: SuperLinkConfig
+    credentials: Credentials | None
     state: State
     loop: TrioEventLoop
     link: SuperLink
+
+    def expiries(self) -> Iterator[Child]:
+        if self.credentials is not None:
+            for name, certificates in self.credentials.certificates.items():
+                yield Child(name=f"certificates-{name.lower()}", serve=certificates.serve)
 
     async def driver(self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]) -> None:
         progress = Progress()
@@ -216,27 +256,48 @@ class _Services:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(progress.tell)
             with _named("the Driver API"):
-                await self._serve([api], address, stopping, task_status)
+                await self._serve(
+                    [api],
+                    address,
+                    stopping,
+                    task_status,
+                    clients_need_certificates=self.config.driver_client_ca is not None,
+                )
             nursery.cancel_scope.cancel()
 
     async def fleet(self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]) -> None:
+        apis = self._fleet_apis()
+        address = self.link.fleet_address or self.config.fleet_api_address
+        assert address is not None, "a simulation has no Fleet API"
+        serve = self._serve_rest if self.config.fleet_api_type == "rest" else self._serve
+        with _named("the Fleet API"):
+            await serve(apis, address, stopping, task_status)
+
+    def _fleet_apis(self) -> Sequence[Api]:
+        readmit = self.config.readmit
+        keys = None if self.credentials is None else self.credentials.nodes
         api = fleet_api(
             self.state,
             hold=self.config.hold,
-            readmit=self.config.readmit,
+            # Behind authentication a node is known by its key, and re-admitted by that.
+            readmit=readmit and keys is None,
             message_limit=_MESSAGE_LIMIT,
         )
-        address = self.link.fleet_address or self.config.fleet_api_address
-        assert address is not None, "a simulation has no Fleet API"
-        with _named("the Fleet API"):
-            if self.config.fleet_api_type == "rest":
-                await self._serve_rest(api, address, stopping, task_status)
-            else:
-                await self._serve([api, adapter_api(api)], address, stopping, task_status)
+        if self.config.fleet_api_type == "rest":
+            return [api]
+        if keys is None:
+            return [api, adapter_api(api)]
+        from superlink_trio.fleet.authentication import authenticated
+
+        reason = "GrpcAdapter is not served here, where nodes have to authenticate: use grpc-rere"
+        return [
+            authenticated(api, self.state, keys, readmit=readmit),
+            refusing_adapter_api(reason),
+        ]
 
     async def _serve_rest(
         self,
-        api: Api,
+        apis: Sequence[Api],
         address: Address,
         stopping: trio.Event,
         task_status: trio.TaskStatus[Address],
@@ -244,9 +305,12 @@ class _Services:
         # An extra: who serves gRPC need not have it.
         from superlink_trio.transport.rest import RestOptions, serve_rest
 
+        certificates = None if self.credentials is None else self.credentials.rest
+        [api] = apis
         await serve_rest(
             api,
             address,
+            tls=None if certificates is None else certificates.context,
             options=RestOptions(max_body=_MESSAGE_LIMIT, grace=self.config.grace),
             stopping=stopping,
             task_status=task_status,
@@ -258,11 +322,19 @@ class _Services:
         address: Address,
         stopping: trio.Event,
         task_status: trio.TaskStatus[Address],
+        *,
+        clients_need_certificates: bool = False,
     ) -> None:
+        credentials = None
+        if self.credentials is not None and self.credentials.grpc is not None:
+            credentials = server_credentials(
+                self.credentials.grpc, clients_need_certificates=clients_need_certificates
+            )
         await serve_grpc(
             apis,
             address,
             loop=self.loop,
+            credentials=credentials,
             options=GrpcOptions(max_message_length=_MESSAGE_LIMIT, grace=self.config.grace),
             stopping=stopping,
             task_status=task_status,

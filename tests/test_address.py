@@ -80,3 +80,20 @@ def test_addresses(text: str, address: Address) -> None:
 def test_faults_say_what_to_write(text: str, advice: str) -> None:
     with pytest.raises(ValueError, match=advice):
         Address.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "loopback"),
+    [
+        ("127.0.0.1:1", True),
+        ("127.9.9.9:1", True),
+        ("[::1]:1", True),
+        ("LocalHost:1", True),
+        ("0.0.0.0:1", False),
+        ("[::]:1", False),
+        ("10.0.0.1:1", False),
+        ("localhost.example.org:1", False),
+    ],
+)
+def test_only_loopback_addresses_are_out_of_reach(text: str, loopback: bool) -> None:
+    assert Address.parse(text).loopback is loopback

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from superlink_trio.address import Address
 from superlink_trio.config import Apis, ConfigError, ConfigErrors, SuperLinkConfig
 
-CERTFILES = ("ssl_certfile", "ssl_keyfile")
 FILES = ("ca.pem", "server.pem", "server.key")
 KEYS = ("keys.csv", "server", "server.pub")
 
@@ -162,6 +161,51 @@ def test_authentication_needs_tls() -> None:
     assert problem(certificates=FILES) is None
 
 
+def test_driver_certificates_need_tls() -> None:
+    def problem(apis: Apis = Apis.BOTH, **values: Any) -> str | None:
+        return problems(SuperLinkConfig(driver_client_ca="ca.pem", **values), apis).get(
+            "driver_client_ca"
+        )
+
+    assert problem(insecure=True) == "needs TLS: leave out --insecure and give --certificates"
+    assert problem() == "needs TLS: give --certificates"
+    assert problem(certificates=FILES) is None
+    assert problem(Apis.FLEET, insecure=True) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "warned"),
+    [
+        ({"certificates": FILES}, True),
+        ({"certificates": FILES, "driver_api_address": "192.0.2.1:1"}, True),
+        ({"certificates": FILES, "driver_api_address": "driver.example.org:1"}, True),
+        ({"certificates": FILES, "driver_api_address": "127.0.0.1:1"}, False),
+        ({"certificates": FILES, "driver_api_address": "[::1]:1"}, False),
+        ({"certificates": FILES, "driver_api_address": "localhost:1"}, False),
+        ({"certificates": FILES, "driver_client_ca": "ca.pem"}, False),
+        ({"insecure": True}, False),
+    ],
+)
+def test_a_driver_api_that_is_open_to_all_is_warned_of(
+    values: dict[str, Any], warned: bool
+) -> None:
+    config = SuperLinkConfig(**values)
+    told = [text for text in config.warnings(Apis.BOTH) if "lets in whoever reaches it" in text]
+    assert len(told) == warned
+    assert config.warnings(Apis.FLEET) == []
+
+
+def test_rest_has_its_own_files_or_those_of_grpc() -> None:
+    def files(**values: Any) -> tuple[Path, Path] | None:
+        return SuperLinkConfig(fleet_api_type="rest", **values).rest_files
+
+    own = {"ssl_certfile": "c", "ssl_keyfile": "k"}
+    assert files(insecure=True, **own) == (Path("c"), Path("k"))
+    assert files(certificates=FILES, **own) == (Path("c"), Path("k"))
+    assert files(certificates=FILES) == (Path("server.pem"), Path("server.key"))
+    assert files(certificates=FILES, insecure=True) is None
+
+
 @pytest.mark.parametrize("kind", ["rest", "vce", "grpc-adapter"])
 def test_authentication_needs_grpc_rere(kind: Any) -> None:
     config = SuperLinkConfig(
@@ -209,17 +253,6 @@ def test_memory_is_not_shared_between_processes(apis: Apis) -> None:
 @pytest.mark.parametrize(
     ("values", "what", "instead"),
     [
-        ({"certificates": FILES}, "TLS", "--insecure"),
-        (
-            {"certificates": FILES, "require_client_authentication": KEYS},
-            "node authentication",
-            "leave it out",
-        ),
-        (
-            {"insecure": True, "fleet_api_type": "rest", **dict.fromkeys(CERTFILES, "f")},
-            "HTTPS",
-            "--insecure",
-        ),
         ({"insecure": True, "fleet_api_type": "vce"}, "simulation", "--grpc-rere"),
         ({"insecure": True, "database": ":memory:"}, "database", ":flwr-in-memory-state:"),
         ({"insecure": True, "database": "postgresql://host/db"}, "database", "in-memory"),

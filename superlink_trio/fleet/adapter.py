@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from superlink_trio.bulk import join
-from superlink_trio.rpc import Api, Caller, Refused, Status, malformed, parse
+from superlink_trio.rpc import Api, Caller, Holds, Refused, Status, malformed, parse
 from superlink_trio.wire import superlink_pb2 as pb
 from superlink_trio.wire.splice import Malformed, header, split
 
@@ -35,6 +35,22 @@ def adapter_api(fleet: Api) -> Api:
         unary={},
         leased={"SendReceive": send_receive},
         holds=fleet.holds,
+    )
+
+
+def refusing_adapter_api(reason: str) -> Api:
+    """Make the GrpcAdapter API that refuses every call for a reason."""
+
+    @asynccontextmanager
+    async def send_receive(_raw: bytes, _caller: Caller) -> AsyncIterator[bytes]:
+        raise Refused(Status.UNIMPLEMENTED, reason)
+        yield b""
+
+    return Api(
+        service="flwr.proto.GrpcAdapter",
+        unary={},
+        leased={"SendReceive": send_receive},
+        holds=Holds(),
     )
 
 

@@ -77,7 +77,7 @@ class _Fleet:
         self, request: pb.CreateNodeRequest, caller: Caller
     ) -> pb.CreateNodeResponse:
         interval = _ping_interval(request.ping_interval)
-        node_id = await self.state.create_node(interval)
+        node_id = await self.state.create_node(interval, caller.public_key)
         _log.info("Node %d joined from %s", node_id, caller.connection, extra={"node_id": node_id})
         return pb.CreateNodeResponse(node=pb.Node(node_id=node_id))
 

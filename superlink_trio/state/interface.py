@@ -62,6 +62,8 @@ class Admission(enum.Enum):
     KNOWN = enum.auto()
     READMITTED = enum.auto()
     UNKNOWN = enum.auto()
+    FOREIGN = enum.auto()
+    """Asked about a key's node: the node is another key's, or the key's node is another."""
 
 
 class State(ABC):
@@ -80,14 +82,34 @@ class State(ABC):
         """Run the store's own tasks (writer, sweeper) until `stopping`; ready when it is open."""
 
     @abstractmethod
-    async def create_node(self, ping_interval: float) -> int:
-        """Register a node, online for `ping_interval` seconds from now; give its id."""
+    async def create_node(self, ping_interval: float, public_key: bytes = b"") -> int:
+        """Register a node, online for `ping_interval` seconds from now; give its id.
+
+        With `public_key` the node is bound to that key. A key has one node: where it has it
+        already, that one is online anew, and its id is given.
+        """
+
+    @abstractmethod
+    async def node_of_key(self, public_key: bytes) -> int | None:
+        """Give the id of the node that is bound to a key, None when there is none.
+
+        A bound node is kept until it is deleted, however long it is offline.
+        """
+
+    @abstractmethod
+    async def bind_node(self, node_id: int, public_key: bytes, *, readmit: bool) -> Admission:
+        """Say whether a node is the one bound to a key (KNOWN).
+
+        With `readmit` a key that has no node is bound to this one (READMITTED), unless it was
+        deleted or is anonymous; a node that is not known is registered by it, offline as yet.
+        FOREIGN: another key has the node, or the key has another one. UNKNOWN: none of these.
+        """
 
     @abstractmethod
     async def delete_node(self, node_id: int) -> bool:
         """Forget a node for good and end its held pull; say whether it was known.
 
-        Its id is not admitted again.
+        Its id is not admitted again. A key that it was bound to has no node any more.
         """
 
     @abstractmethod

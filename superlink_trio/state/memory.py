@@ -53,6 +53,7 @@ class _Phase(enum.Enum):
 @attrs.define(eq=False)
 class _Node:
     online_until: float
+    public_key: bytes = b""
     attended: int = 0
 
     def online(self, now: float) -> bool:
@@ -101,6 +102,7 @@ class MemoryState(State):
     def __init__(self, *, clock: Clock = time.time) -> None:
         super().__init__(clock=clock)
         self._nodes: dict[int, _Node] = {}
+        self._by_key: dict[bytes, int] = {}
         self._deleted: dict[int, float] = {}
         self._runs: dict[int, Run] = {}
         self._fabs: dict[str, Fab] = {}
@@ -133,24 +135,55 @@ class MemoryState(State):
 
     # Nodes
 
-    async def create_node(self, ping_interval: float) -> int:
+    async def create_node(self, ping_interval: float, public_key: bytes = b"") -> int:
         """See `State`."""
+        online_until = self.now() + ping_interval
+        if public_key in self._by_key:
+            node_id = self._by_key[public_key]
+            self._nodes[node_id].online_until = online_until
+            return node_id
         node_id = _new_id(self._nodes)
-        self._nodes[node_id] = _Node(self.now() + ping_interval)
+        self._nodes[node_id] = _Node(online_until)
+        if public_key:
+            self._bind(node_id, public_key)
         return node_id
+
+    async def node_of_key(self, public_key: bytes) -> int | None:
+        """See `State`."""
+        return self._by_key.get(public_key)
+
+    async def bind_node(self, node_id: int, public_key: bytes, *, readmit: bool) -> Admission:
+        """See `State`."""
+        own = self._by_key.get(public_key)
+        if own is not None:
+            return Admission.KNOWN if own == node_id else Admission.FOREIGN
+        node = self._nodes.get(node_id)
+        if node is not None and node.public_key:
+            return Admission.FOREIGN
+        if not readmit or node_id == ANONYMOUS or node_id in self._deleted:
+            return Admission.UNKNOWN
+        if node is None:
+            self._nodes[node_id] = _Node(self.now())
+        self._bind(node_id, public_key)
+        return Admission.READMITTED
+
+    def _bind(self, node_id: int, public_key: bytes) -> None:
+        self._nodes[node_id].public_key = public_key
+        self._by_key[public_key] = node_id
 
     async def delete_node(self, node_id: int) -> bool:
         """See `State`."""
         if node_id == ANONYMOUS:
             return False
-        known = self._nodes.pop(node_id, None) is not None
-        if known:
+        node = self._nodes.pop(node_id, None)
+        if node is not None:
             self._deleted[node_id] = self.now()
+            self._by_key.pop(node.public_key, None)
         for waiter in self._parked.get(node_id, ()):
             waiter.set()
         for task_id in self._unanswered.get(node_id, ()):
             self._settle(self._entries[task_id])
-        return known
+        return node is not None
 
     async def ping(self, node_id: int, ping_interval: float, *, readmit: bool) -> Admission:
         """See `State`."""
@@ -506,7 +539,9 @@ class MemoryState(State):
             old = self.now() - FORGET
             self._deleted = {node: when for node, when in self._deleted.items() if when > old}
             self._nodes = {
-                node_id: node for node_id, node in self._nodes.items() if node.online(old)
+                node_id: node
+                for node_id, node in self._nodes.items()
+                if node.public_key or node.online(old)
             }
 
 

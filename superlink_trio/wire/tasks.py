@@ -90,6 +90,26 @@ def read_push_task_res(raw: bytes) -> list[Draft]:
     return _read_push(raw, pb.TaskRes)
 
 
+def read_producers(raw: bytes) -> list[int]:
+    """Give the producers' node ids in a PushTaskResRequest, one an item. Raises Malformed.
+
+    `ANONYMOUS` for an item without one.
+    """
+    items, _ = split(memoryview(raw), _PUSH_LIST)
+    return [_read_producer(item) for item in items]
+
+
+def _read_producer(item: memoryview) -> int:
+    tasks, _ = split(item, _TASK)
+    task = pb.Task()
+    try:
+        for part in tasks:
+            task.MergeFromString(split(part, _RECORDSET)[1])
+    except DecodeError as error:
+        raise Malformed("a task's fields cannot be read") from error
+    return task.producer.node_id
+
+
 def _read_push(raw: bytes, kind: Callable[[], Message]) -> list[Draft]:
     items, _ = split(memoryview(raw), _PUSH_LIST)
     return [_read_draft(item, kind()) for item in items]

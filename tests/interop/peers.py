@@ -89,6 +89,13 @@ class SuperLink:
     program: Program
     driver: str
     fleet: str
+    ca: Path | None = None
+    """The certificate that clients have to trust, if it speaks TLS."""
+
+    @property
+    def client_options(self) -> list[str | Path]:
+        """How a Flower program is told to connect, but for the address."""
+        return ["--insecure"] if self.ca is None else ["--root-certificates", self.ca]
 
 
 @attrs.frozen
@@ -115,22 +122,25 @@ class Peers:
         driver: str = _ANY_PORT,
         fleet: str = _ANY_PORT,
         transport: str = "grpc-rere",
+        ca: Path | None = None,
     ) -> SuperLink:
         """Start the SuperLink under test; it serves when this returns.
 
-        Over `rest` or over gRPC: which of the two gRPC services matters to Flower's own only.
+        Over `rest` or over gRPC: which of the two gRPC services matters to Flower's own only. With
+        `ca` it speaks TLS, and the options have to name its certificates.
         """
         if REFERENCE is not None:
             return await self._reference(REFERENCE, driver, fleet, transport)
         program = await self._launch(
             "SuperLink",
-            *(sys.executable, "-m", "superlink_trio", "--insecure", "--log-format", "json"),
+            *(sys.executable, "-m", "superlink_trio", "--log-format", "json"),
+            *(["--insecure"] if ca is None else []),
             *("--driver-api-address", driver),
             *("--fleet-api-type", transport, "--fleet-api-address", fleet),
             *options,
         )
         ready = await program.report("fleet_address")
-        return SuperLink(program, ready["driver_address"], ready["fleet_address"])
+        return SuperLink(program, ready["driver_address"], ready["fleet_address"], ca)
 
     async def _reference(self, version: str, driver: str, fleet: str, transport: str) -> SuperLink:
         driver, fleet = _with_port(driver), _with_port(fleet)
@@ -167,12 +177,37 @@ class Peers:
         self._clients.append(client)
         return client
 
-    async def client_app(self, superlink: SuperLink, version: str, app: str) -> Program:
+    async def client_app(
+        self, superlink: SuperLink, version: str, app: str, *options: str | Path, step: float = 1
+    ) -> Program:
         """Start a client-app with 1.8's or 1.9's own launcher."""
         client = await self._launch(
             f"client-app of {version}",
             *(self._command(version, "flower-client-app"), app, "--dir", _PROGRAMS),
-            *("--insecure", _server_option(version), superlink.fleet),
+            *(*superlink.client_options, _server_option(version), superlink.fleet),
+            *options,
+            STEP=str(step),
+        )
+        self._clients.append(client)
+        return client
+
+    async def node(
+        self, superlink: SuperLink, version: str, private: Path, public: Path, *, step: float = 1
+    ) -> Program:
+        """Start the adding client with a key pair, over TLS, as the release wants to be told."""
+        assert superlink.ca is not None
+        if version == "1.9.0":
+            return await self.client_app(
+                *(superlink, version, "adder:app"),
+                *("--auth-supernode-private-key", private),
+                *("--auth-supernode-public-key", public),
+                step=step,
+            )
+        client = await self._launch(
+            f"node of {version}",
+            *(self._interpreters[version], _PROGRAMS / "authenticated.py", superlink.fleet),
+            *(superlink.ca, private, public),
+            STEP=str(step),
         )
         self._clients.append(client)
         return client
@@ -193,7 +228,7 @@ class Peers:
         return await self._launch(
             f"server-app of {version}",
             *(self._command(version, "flower-server-app"), "averager:app", "--dir", _PROGRAMS),
-            *("--insecure", _server_option(version), superlink.driver),
+            *(*superlink.client_options, _server_option(version), superlink.driver),
             CLIENTS=str(clients),
             ROUNDS=str(rounds),
             ROUND_TIMEOUT="" if round_timeout is None else str(round_timeout),

@@ -12,7 +12,7 @@ from builders import answer_to, is_error, task_ins
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from superlink_trio.state import Admission, NotTaken, State
-from superlink_trio.state.memory import LINGER, MAX_DELIVERIES
+from superlink_trio.state.memory import FORGET, LINGER, MAX_DELIVERIES
 from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError
 
@@ -152,6 +152,71 @@ async def test_a_deleted_node_is_not_readmitted(state: State) -> None:
     assert await state.ping(node_id, 30.0, readmit=True) is Admission.UNKNOWN
     assert await state.greet(node_id, readmit=True) is Admission.UNKNOWN
     assert list(await state.online_nodes(run_id)) == []
+
+
+# Nodes by their keys
+
+
+async def test_a_key_has_one_node(state: State, mock_clock: MockClock) -> None:
+    run_id = await state.create_run(Run())
+    first = await state.create_node(30.0, b"first")
+    second = await state.create_node(30.0, b"second")
+    unbound = {await state.create_node(30.0), await state.create_node(30.0)}
+    assert len({first, second, *unbound}) == 4
+    mock_clock.jump(31)
+    assert await state.create_node(60.0, b"first") == first
+    assert list(await state.online_nodes(run_id)) == [first]
+    mock_clock.jump(59)
+    assert list(await state.online_nodes(run_id)) == [first]
+    assert await state.node_of_key(b"second") == second
+    assert await state.node_of_key(b"third") is None
+
+
+async def test_a_key_is_bound_to_the_node_it_names(state: State) -> None:
+    run_id = await state.create_run(Run())
+    assert await state.bind_node(7, b"key", readmit=False) is Admission.UNKNOWN
+    assert await state.node_of_key(b"key") is None
+    assert await state.bind_node(7, b"key", readmit=True) is Admission.READMITTED
+    assert await state.bind_node(7, b"key", readmit=True) is Admission.KNOWN
+    assert await state.bind_node(7, b"key", readmit=False) is Admission.KNOWN
+    assert await state.node_of_key(b"key") == 7
+    assert list(await state.online_nodes(run_id)) == [], "it has shown no sign of life"
+    assert await state.ping(7, 30.0, readmit=False) is Admission.KNOWN
+    assert list(await state.online_nodes(run_id)) == [7]
+
+
+async def test_a_node_that_has_no_key_can_be_bound(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    assert await state.bind_node(node_id, b"key", readmit=True) is Admission.READMITTED
+    assert list(await state.online_nodes(run_id)) == [node_id]
+    assert await state.create_node(30.0, b"key") == node_id
+
+
+async def test_neither_a_node_nor_a_key_is_bound_twice(state: State) -> None:
+    node_id = await state.create_node(30.0, b"first")
+    for readmit in (True, False):
+        assert await state.bind_node(node_id, b"other", readmit=readmit) is Admission.FOREIGN
+        assert await state.bind_node(7, b"first", readmit=readmit) is Admission.FOREIGN
+    assert await state.node_of_key(b"first") == node_id
+    assert await state.node_of_key(b"other") is None
+
+
+async def test_a_deleted_node_leaves_its_key_free(state: State) -> None:
+    node_id = await state.create_node(30.0, b"key")
+    assert await state.delete_node(node_id)
+    assert await state.node_of_key(b"key") is None
+    assert await state.bind_node(node_id, b"key", readmit=True) is Admission.UNKNOWN
+    assert await state.bind_node(ANONYMOUS, b"key", readmit=True) is Admission.UNKNOWN
+    assert await state.create_node(30.0, b"key") != node_id
+
+
+async def test_a_bound_node_is_not_forgotten(state: State, autojump_clock: MockClock) -> None:
+    bound = await state.create_node(30.0, b"key")
+    unbound = await state.create_node(30.0)
+    await trio.sleep(2 * FORGET + 1)
+    assert await state.node_of_key(b"key") == bound
+    assert await state.ping(bound, 30.0, readmit=False) is Admission.KNOWN
+    assert await state.ping(unbound, 30.0, readmit=False) is Admission.UNKNOWN
 
 
 # Runs

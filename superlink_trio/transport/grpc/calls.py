@@ -87,13 +87,17 @@ def _unary(
 ) -> _Coroutine:
     async def serve(request: bytes, context: _Context) -> bytes:
         call = _Call(name, trio.CancelScope(), loop.create_future())
-        calls.start_soon(_answer, call, handler, request, _caller(context), name=name)
+        caller = _caller(context)
+        calls.start_soon(_answer, call, handler, request, caller, name=name)
         try:
             answer = await call.answer
         except asyncio.CancelledError:
             call.scope.cancel()
             raise
-        return answer if isinstance(answer, bytes) else _refuse(context, answer)
+        if isinstance(answer, Refused):
+            return _refuse(context, answer)
+        await _send_headers(context, caller)
+        return answer
 
     return serve
 
@@ -114,12 +118,14 @@ def _leased(
 ) -> _Coroutine:
     async def serve(request: bytes, context: _Context) -> None:
         call = _LeasedCall(name, trio.CancelScope(), loop.create_future(), loop.create_future())
-        calls.start_soon(_lease, call, leased, request, _caller(context), name=name)
+        caller = _caller(context)
+        calls.start_soon(_lease, call, leased, request, caller, name=name)
         try:
             answer = await call.answer
             if isinstance(answer, Refused):
                 _refuse(context, answer)
                 return
+            await _send_headers(context, caller)
             await context.write(answer)
         except BaseException:
             call.scope.cancel()
@@ -186,6 +192,11 @@ def _refuse(context: _Context, refusal: Refused) -> bytes:
     details = refusal.message.encode(errors="replace")[:_MAX_DETAILS]
     context.set_details(details.decode(errors="ignore"))
     return b""  # grpc wants a message, which does not count beside an error status
+
+
+async def _send_headers(context: _Context, caller: Caller) -> None:
+    if caller.headers:
+        await context.send_initial_metadata(tuple(caller.headers.items()))
 
 
 def _caller(context: _Context) -> Caller:

@@ -327,11 +327,12 @@ async def test_a_lease_taken_for_a_client_that_has_just_left_goes_back(serving: 
             raise
         outcome.append("committed")
 
-    async with serving(leased={"Lease": handler}) as server:
+    async with serving(unary={"Echo": echo}, leased={"Lease": handler}) as server:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.call, "Lease")
             await entered.wait()
             nursery.cancel_scope.cancel()
+        await server.call("Echo")  # comes behind the cancellation, over the same connection
         gone.set()
     assert outcome == ["put back"]
 
@@ -366,3 +367,37 @@ async def test_messages_over_the_limit_are_refused_both_ways(serving: Any) -> No
         for method, request in (("Echo", bytes(1001)), ("Grow", bytes(501)), ("Lease", b"")):
             assert (await server.status(method, request))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert lease.outcome == "put back after Cancelled"
+
+
+@attrs.frozen
+class Announcing:
+    """A handler that sends a header ahead of its answer, or of its refusal."""
+
+    refuse: bool
+
+    async def unary(self, request: bytes, caller: Caller) -> bytes:
+        caller.headers["key"] = "value"
+        if self.refuse:
+            raise Refused(Status.NOT_FOUND, "no")
+        return request
+
+    @asynccontextmanager
+    async def leased(self, request: bytes, caller: Caller) -> AsyncIterator[bytes]:
+        yield await self.unary(request, caller)
+
+
+@pytest.mark.parametrize("kind", ["unary", "leased"])
+async def test_headers_go_ahead_of_an_answer_but_not_of_a_refusal(serving: Any, kind: str) -> None:
+    handlers = {"Yes": Announcing(refuse=False), "No": Announcing(refuse=True)}
+    methods = {name: getattr(handler, kind) for name, handler in handlers.items()}
+    async with serving(**{kind: methods}) as server:
+
+        async def headers(method: str) -> dict[str, Any]:
+            async with grpc.aio.insecure_channel(str(server.address)) as channel:
+                call = channel.unary_unary(f"/test.Service/{method}", None, None)(b"x", timeout=10)
+                found = dict(list(await call.initial_metadata()))
+                await call.code()
+                return found
+
+        assert (await server.loop.run_aio_coroutine(headers("Yes")))["key"] == "value"
+        assert "key" not in await server.loop.run_aio_coroutine(headers("No"))

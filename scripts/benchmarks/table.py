@@ -1,0 +1,115 @@
+"""Rows of figures, and the Markdown table they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from statistics import median
+
+import attrs
+
+_HEAD = ("what", "reference", "ours", "ratio", "target", "reached")
+
+
+@attrs.frozen
+class Unit:
+    """What figures are counted in, and whether a larger one is the better one."""
+
+    name: str
+    more_is_better: bool = False
+
+
+SECONDS = Unit("s")
+MILLISECONDS = Unit("ms")
+MEGABYTES = Unit("MB")
+KILOBYTES = Unit("KB")
+PERCENT = Unit("%")
+TIMES = Unit("×")
+MEGABYTES_PER_SECOND = Unit("MB/s", more_is_better=True)
+CALLS_PER_SECOND = Unit("calls/s", more_is_better=True)
+
+
+@attrs.frozen
+class Target:
+    """What must be reached. `reached` gets our median and the ratio, if there is one."""
+
+    text: str
+    reached: Callable[[float, float | None], bool | None]
+
+
+def at_most(limit: float, unit: Unit) -> Target:
+    """Ask for a figure of ours that is not above a limit."""
+    return Target(f"≤ {limit:g} {unit.name}", lambda ours, _: ours <= limit)
+
+
+def times_better(factor: float) -> Target:
+    """Ask for a ratio; without a reference it stays open."""
+    return Target(f"≥ {factor:g}×", lambda _, ratio: None if ratio is None else ratio >= factor)
+
+
+@attrs.frozen(kw_only=True)
+class Row:
+    """One thing measured. Without a reference its samples are empty."""
+
+    what: str
+    unit: Unit
+    ours: Sequence[float]
+    reference: Sequence[float] = ()
+    target: Target | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times better ours is: above 1 ours is the better one."""
+        if not self.reference:
+            return None
+        ours, reference = median(self.ours), median(self.reference)
+        better, worse = (ours, reference) if self.unit.more_is_better else (reference, ours)
+        return better / worse if worse else None
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the target is reached; None where there is none, or nothing to compare with."""
+        return self.target.reached(median(self.ours), self.ratio) if self.target else None
+
+    def cells(self) -> Sequence[str]:
+        """Give the row's cells in the table's order."""
+        return (
+            self.what,
+            _samples(self.reference, self.unit),
+            _samples(self.ours, self.unit),
+            "–" if self.ratio is None else f"{_number(self.ratio)}×",
+            self.target.text if self.target else "–",
+            {True: "yes", False: "**no**", None: "–"}[self.reached],
+        )
+
+
+@attrs.frozen
+class Skipped:
+    """Rows that could not be measured here, and why."""
+
+    what: str
+    why: str
+
+    def cells(self) -> Sequence[str]:
+        """Give the row's cells in the table's order."""
+        return (self.what, "–", "–", "–", "–", f"not measured: {self.why}")
+
+
+def markdown(rows: Iterable[Row | Skipped]) -> str:
+    """Write the table."""
+    table = [_HEAD, ("---",) * len(_HEAD), *(row.cells() for row in rows)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in table)
+
+
+def _samples(samples: Sequence[float], unit: Unit) -> str:
+    if not samples:
+        return "–"
+    text = f"{_number(median(samples))} {unit.name}"
+    if len(samples) == 1:
+        return text
+    return f"{text} ({_number(min(samples))}–{_number(max(samples))})"
+
+
+def _number(value: float) -> str:
+    """Write three digits or more, as many as a measurement can bear."""
+    decimals = next((n for n, limit in enumerate((100, 10, 1)) if abs(value) >= limit), 3)
+    return f"{value:,.{decimals}f}"

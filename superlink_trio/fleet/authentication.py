@@ -1,0 +1,316 @@
+"""Node authentication: the Fleet API for nodes that hold a listed key, and nobody else.
+
+A node sends its public key with every call. CreateNode tells it the server's key; from then on it
+signs each request (HMAC-SHA256) with the secret that the two pairs share. The signature is of the
+deterministic serialisation, which need not be the bytes that travelled.
+
+Whatever is wrong, the caller learns "Access denied" and nothing more; the log says what it was.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import logging
+import math
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import attrs
+import trio
+from google.protobuf.message import DecodeError, Message
+
+from superlink_trio.bulk import in_thread_if_large
+from superlink_trio.fleet.keys import NodeKey, ServerKey, warn_of_unusable
+from superlink_trio.rpc import Api, Caller, Leased, Refused, Status, Unary, malformed, parse
+from superlink_trio.state import Admission, State
+from superlink_trio.wire import recordset_pb2 as whole
+from superlink_trio.wire import superlink_pb2 as pb
+from superlink_trio.wire.splice import Malformed
+from superlink_trio.wire.tasks import read_producers
+
+_log = logging.getLogger(__name__)
+
+PUBLIC_KEY, TOKEN = "public-key", "auth-token"
+_TOKEN_SIZE = 32
+
+# Seconds between two log lines about refusals of the same key, or of keys that are not listed.
+_TELL_EVERY = 10.0
+
+
+@attrs.frozen
+class _Rule:
+    """What a signed call has to prove."""
+
+    request: type[Message]
+    """Parses all of the request, so that it can be serialised deterministically."""
+    node_ids: Callable[[bytes], Collection[int]]
+    """Reads which nodes the request speaks for; empty: whichever the key has. Raises Refused."""
+    readmits: bool = False
+    """Whether it may bind a key that has no node to the one that it speaks for."""
+
+
+def _node_of(
+    kind: type[pb.PingRequest] | type[pb.PullTaskInsRequest] | type[pb.DeleteNodeRequest],
+) -> Callable[[bytes], Collection[int]]:
+    return lambda raw: {parse(kind, raw).node.node_id}
+
+
+def _producers(raw: bytes) -> Collection[int]:
+    try:
+        return read_producers(raw)
+    except Malformed:
+        raise malformed(pb.PushTaskResRequest) from None
+
+
+_SIGNED: Mapping[str, _Rule] = {
+    "DeleteNode": _Rule(pb.DeleteNodeRequest, _node_of(pb.DeleteNodeRequest)),
+    "Ping": _Rule(pb.PingRequest, _node_of(pb.PingRequest), readmits=True),
+    "PullTaskIns": _Rule(pb.PullTaskInsRequest, _node_of(pb.PullTaskInsRequest), readmits=True),
+    "PushTaskRes": _Rule(whole.WholePushTaskResRequest, _producers, readmits=True),
+    "GetRun": _Rule(pb.GetRunRequest, lambda _: ()),
+}
+
+# Their callers do not sign: the first cannot yet, and clients of 1.11 do not sign the second.
+_UNSIGNED = frozenset({"CreateNode", "GetFab"})
+
+
+class Denied(Exception):
+    """A call is refused; the message is for the log, and so is whose key it came with."""
+
+    def __init__(self, reason: str, fingerprint: str | None = None) -> None:
+        super().__init__(reason)
+        self.fingerprint = fingerprint
+
+
+@attrs.define
+class _Tally:
+    """Refusals of one key, or of all keys that are not listed."""
+
+    silent_until: float = -math.inf
+    untold: int = 0
+
+
+class NodeKeys:
+    """Who may call, and who does at this moment."""
+
+    def __init__(self, server: ServerKey, nodes: Mapping[bytes, NodeKey], *, source: Path) -> None:
+        """`source` is the file that lists `nodes`; it can be read again."""
+        self.server = server
+        self.source = source
+        self.refused = 0
+        """How many calls were refused so far."""
+        self._nodes: Mapping[bytes, NodeKey] = {}
+        self._by_header: Mapping[str, NodeKey] = {}
+        self._secrets: dict[bytes, bytes] = {}
+        self._calls: dict[bytes, set[trio.CancelScope]] = {}
+        self._tallies: dict[bytes, _Tally] = {}
+        self.replace(nodes)
+
+    def replace(self, nodes: Mapping[bytes, NodeKey]) -> None:
+        """List these nodes from now on. Calls of keys that are on the list no more end at once."""
+        warn_of_unusable(self.server, nodes)
+        revoked = self._nodes.keys() - nodes.keys()
+        added = len(nodes.keys() - self._nodes.keys())
+        self._nodes = nodes
+        self._by_header = {node.header: node for node in nodes.values()}
+        for pem in revoked:
+            self._secrets.pop(pem, None)
+            self._tallies.pop(pem, None)
+            for scope in self._calls.get(pem, ()):
+                scope.cancel()
+        _log.info(
+            "Keys of nodes that are listed: %d (%d new, %d revoked)",
+            *(len(nodes), added, len(revoked)),
+            extra={"keys": len(nodes), "new": added, "revoked": len(revoked)},
+        )
+
+    def find(self, header: str | None) -> NodeKey:
+        """Give the listed key that a header names. Raises Denied."""
+        if header is None:
+            raise Denied("no public key was sent")
+        node = self._by_header.get(header)
+        if node is None:
+            try:
+                sent = NodeKey.from_header(header)
+            except ValueError:
+                raise Denied("what was sent as public key is none") from None
+            node = self._nodes.get(sent.pem)
+            if node is None:
+                raise Denied("the key is not listed", sent.fingerprint)
+        if not self.server.shares_curve_with(node):
+            raise Denied(f"the key is on another curve than the server's ({self.server.curve})")
+        return node
+
+    def secret(self, node: NodeKey) -> bytes:
+        """Give the secret that is shared with a listed node."""
+        secret = self._secrets.get(node.pem)
+        if secret is None:
+            secret = self._secrets[node.pem] = self.server.secret(node)
+        return secret
+
+    @contextmanager
+    def calling(self, node: NodeKey) -> Iterator[None]:
+        """Hold a call of this key inside the block. Raises Denied when it is revoked meanwhile."""
+        calls = self._calls.setdefault(node.pem, set())
+        with trio.CancelScope() as scope:
+            calls.add(scope)
+            try:
+                yield
+            finally:
+                calls.discard(scope)
+                if not calls:
+                    self._calls.pop(node.pem, None)
+        if scope.cancelled_caught:
+            raise Denied("the key was revoked")
+
+    def refuse(self, node: NodeKey | None, call: str, caller: Caller, reason: Denied) -> NoReturn:
+        """Count a refusal, log it unless that was done a moment ago, and raise it."""
+        self.refused += 1
+        # What is not listed shares a tally: how many keys there are of it is the caller's choice.
+        pem = b"" if node is None else node.pem
+        tally = self._tallies.setdefault(pem, _Tally())
+        if trio.current_time() < tally.silent_until:
+            tally.untold += 1
+        else:
+            fingerprint = reason.fingerprint if node is None else node.fingerprint
+            more = f", and {tally.untold} more since the last such line" if tally.untold else ""
+            _log.warning(
+                "Access denied to %s with the key %s: %s (%s%s)",
+                *(caller.connection, fingerprint or "unknown", reason, call, more),
+                extra={"fingerprint": fingerprint, "call": call, "refused": self.refused},
+            )
+            self._tallies[pem] = _Tally(trio.current_time() + _TELL_EVERY)
+        raise Refused(Status.UNAUTHENTICATED, "Access denied") from None
+
+
+def authenticated(fleet: Api, state: State, keys: NodeKeys, *, readmit: bool) -> Api:
+    """Make the Fleet API that lets in what `keys` allows, and passes it on to `fleet`.
+
+    `readmit`: whether a key that has no node is given the one that it says it had before. The API
+    behind this one has no need to re-admit.
+    """
+    gate = _Gate(fleet=fleet, state=state, keys=keys, readmit=readmit)
+    return attrs.evolve(
+        fleet,
+        unary={name: gate.unary(name, handler) for name, handler in fleet.unary.items()},
+        leased={name: gate.leased(name, handler) for name, handler in fleet.leased.items()},
+    )
+
+
+@attrs.frozen(kw_only=True)
+class _Gate:
+    fleet: Api
+    state: State
+    keys: NodeKeys
+    readmit: bool
+    # Taking a large request apart takes twice its size once more: one at a time.
+    rewriting: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1))
+
+    def unary(self, name: str, handler: Unary) -> Unary:
+        async def answer(raw: bytes, caller: Caller) -> bytes:
+            async with self._admitted(name, raw, caller) as (known, admitted):
+                # DeleteNode of a node that nobody has is done already.
+                return await handler(raw, admitted) if known else b""
+
+        return answer
+
+    def leased(self, name: str, handler: Leased) -> Leased:
+        @asynccontextmanager
+        async def lease(raw: bytes, caller: Caller) -> AsyncIterator[bytes]:
+            async with (
+                self._admitted(name, raw, caller) as (_, admitted),
+                handler(raw, admitted) as answer,
+            ):
+                yield answer
+
+        return lease
+
+    @asynccontextmanager
+    async def _admitted(
+        self, name: str, raw: bytes, caller: Caller
+    ) -> AsyncIterator[tuple[bool, Caller]]:
+        """Give the block the caller by its key, and whether the node that it names is known.
+
+        Raises Refused for a caller that may not do this, also when it is revoked meanwhile.
+        """
+        node: NodeKey | None = None
+        try:
+            node = self.keys.find(caller.metadata.get(PUBLIC_KEY))
+            with self.keys.calling(node):
+                known = await self._check(name, raw, caller, node)
+                if name == "CreateNode":
+                    caller.headers[PUBLIC_KEY] = self.keys.server.public.header
+                yield known, attrs.evolve(caller, public_key=node.pem)
+        except Denied as reason:
+            self.keys.refuse(node, name, caller, reason)
+
+    async def _check(self, name: str, raw: bytes, caller: Caller, node: NodeKey) -> bool:
+        if name in _UNSIGNED:
+            return True
+        if name not in _SIGNED:
+            raise Denied("nobody may call this")
+        await self._check_token(_SIGNED[name], raw, caller, node)
+        return await self._check_nodes(name, raw, node)
+
+    async def _check_token(self, rule: _Rule, raw: bytes, caller: Caller, node: NodeKey) -> None:
+        token = _read_token(caller.metadata.get(TOKEN))
+        secret = self.keys.secret(node)
+        if hmac.compare_digest(await _sign(secret, raw), token):
+            return
+        async with self.rewriting:
+            rewritten = await in_thread_if_large(len(raw), _rewrite, rule.request, raw)
+            if rewritten != raw and hmac.compare_digest(await _sign(secret, rewritten), token):
+                return
+        raise Denied("the token is not that of this request and this key")
+
+    async def _check_nodes(self, name: str, raw: bytes, node: NodeKey) -> bool:
+        """Check that the nodes a call speaks for are the key's; say whether that node is known."""
+        rule = _SIGNED[name]
+        node_ids = rule.node_ids(raw)
+        if not node_ids:
+            if await self.state.node_of_key(node.pem) is None:
+                raise Denied("the key has no node")
+            return True
+        if len(set(node_ids)) > 1:
+            raise Denied("the call speaks for several nodes")
+        node_id = next(iter(node_ids))
+        readmit = self.readmit and rule.readmits
+        admission = await self.state.bind_node(node_id, node.pem, readmit=readmit)
+        if admission is Admission.READMITTED:
+            _log.info(
+                "Node %d came back with the key %s",
+                *(node_id, node.fingerprint),
+                extra={"node_id": node_id, "fingerprint": node.fingerprint},
+            )
+        if admission is Admission.UNKNOWN and name == "DeleteNode":
+            return False
+        if admission not in (Admission.KNOWN, Admission.READMITTED):
+            raise Denied(f"node {node_id} is not the key's")
+        return True
+
+
+def _read_token(text: str | None) -> bytes:
+    if text is None:
+        raise Denied("no token was sent")
+    try:
+        token = base64.b64decode(text, altchars=b"-_", validate=True)
+    except ValueError:
+        raise Denied("what was sent as token is none") from None
+    if len(token) != _TOKEN_SIZE:
+        raise Denied("what was sent as token is none")
+    return token
+
+
+async def _sign(secret: bytes, message: bytes) -> bytes:
+    return await in_thread_if_large(len(message), hmac.digest, secret, message, "sha256")
+
+
+def _rewrite(kind: type[Message], raw: bytes) -> bytes:
+    """Serialise a request deterministically; what cannot be parsed stays as it is."""
+    try:
+        return kind.FromString(raw).SerializeToString(deterministic=True)
+    except DecodeError:
+        return raw

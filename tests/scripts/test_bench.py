@@ -1,0 +1,98 @@
+"""The benchmark's table, and that the benchmark runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from benchmarks.table import (
+    CALLS_PER_SECOND,
+    SECONDS,
+    Row,
+    Skipped,
+    Target,
+    Unit,
+    at_most,
+    markdown,
+    times_better,
+)
+
+_BENCH = Path(__file__).parents[2] / "scripts" / "bench"
+
+
+def _row(unit: Unit, reference: list[float], ours: list[float], target: Target | None) -> Row:
+    return Row(what="it", unit=unit, reference=reference, ours=ours, target=target)
+
+
+@pytest.mark.parametrize(
+    ("unit", "reference", "ours", "ratio"),
+    [
+        (SECONDS, [18.0], [0.1], 180),
+        (SECONDS, [0.2], [0.4], 0.5),
+        (CALLS_PER_SECOND, [2000.0], [3000.0], 1.5),
+        (SECONDS, [1.0, 9.0, 2.0], [4.0, 1.0, 0.1], 2),
+        (SECONDS, [], [0.1], None),
+    ],
+)
+def test_ratio_is_above_1_where_ours_is_the_better_one(
+    unit: Unit, reference: list[float], ours: list[float], ratio: float | None
+) -> None:
+    assert _row(unit, reference, ours, None).ratio == ratio
+
+
+@pytest.mark.parametrize(
+    ("target", "reference", "ours", "reached"),
+    [
+        (at_most(0.4, SECONDS), [0.6], [0.4], True),
+        (at_most(0.4, SECONDS), [0.6], [0.41], False),
+        (at_most(0.4, SECONDS), [], [0.3], True),
+        (times_better(2), [0.6], [0.3], True),
+        (times_better(2), [0.6], [0.31], False),
+        (times_better(2), [], [0.3], None),
+        (None, [0.6], [0.3], None),
+    ],
+)
+def test_whether_a_target_is_reached(
+    target: Target | None, reference: list[float], ours: list[float], reached: bool | None
+) -> None:
+    assert _row(SECONDS, reference, ours, target).reached is reached
+
+
+def test_table() -> None:
+    rows: list[Row | Skipped] = [
+        _row(CALLS_PER_SECOND, [2370.2, 2400.0, 2200.0], [4740.4], times_better(1.6)),
+        _row(SECONDS, [], [0.5], at_most(0.4, SECONDS)),
+        Skipped("REST", "no client"),
+    ]
+    assert markdown(rows) == (
+        "| what | reference | ours | ratio | target | reached |\n"
+        "| --- | --- | --- | --- | --- | --- |\n"
+        "| it | 2,370 calls/s (2,200–2,400) | 4,740 calls/s | 2.00× | ≥ 1.6× | yes |\n"
+        "| it | – | 0.500 s | – | ≤ 0.4 s | **no** |\n"
+        "| REST | – | – | – | – | not measured: no client |\n"
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the benchmark reads /proc")
+def test_a_run_writes_its_table(tmp_path: Path) -> None:
+    output = tmp_path / "table.md"
+    options = ("--quick", "--no-reference", "--output", str(output))
+    completed = subprocess.run(
+        [sys.executable, _BENCH, "start", *options],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "\n| start to listening | – | " in completed.stdout
+    assert output.read_text() == completed.stdout
+
+
+def test_unknown_rows_are_refused() -> None:
+    completed = subprocess.run(
+        [sys.executable, _BENCH, "speed"], capture_output=True, text=True, timeout=60
+    )
+    assert completed.returncode == 2
+    assert "no rows are called speed" in completed.stderr

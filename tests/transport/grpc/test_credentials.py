@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import grpc
+import pytest
+import trio
+from certificates import Authority
+from trio.testing import wait_all_tasks_blocked
+
+from superlink_trio.rpc import Caller
+from superlink_trio.tls import Certificates
+from superlink_trio.transport.grpc import server_credentials
+
+METHOD = "/test.Service/Echo"
+
+
+async def echo(request: bytes, _: Caller) -> bytes:
+    return request
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    authority = Authority(tmp_path)
+    authority.issue()
+    return authority
+
+
+@attrs.define
+class Client:
+    """A client that trusts an authority; its calls wait in worker threads."""
+
+    channel: grpc.Channel
+
+    async def call(self, method: str = METHOD) -> bytes:
+        invoke = self.channel.unary_unary(method, None, None)
+        answer: bytes = await trio.to_thread.run_sync(lambda: invoke(b"hello", timeout=10))
+        return answer
+
+
+Connect = Callable[..., Client]
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    channels: list[grpc.Channel] = []
+
+    def connect(server: Any, ca: bytes, *key_and_chain: bytes) -> Client:
+        credentials = grpc.ssl_channel_credentials(ca, *key_and_chain)
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        channels.append(grpc.secure_channel(str(server.address), credentials, options))
+        return Client(channels[-1])
+
+    yield connect
+    for channel in channels:
+        channel.close()
+
+
+def presented(server: Any, ca: bytes, version: ssl.TLSVersion | None = None) -> bytes:
+    """Shake hands and give the certificate that the server shows."""
+    context = ssl.create_default_context(cadata=ca.decode())
+    context.set_alpn_protocols(["h2"])
+    if version is not None:
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")
+        context.minimum_version = context.maximum_version = version
+    with (
+        socket.create_connection((server.address.host, server.address.port), 10) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as stream,
+    ):
+        return stream.getpeercert(binary_form=True) or b""
+
+
+async def test_calls_are_answered_over_tls(
+    serving: Any, connect: Connect, authority: Authority, tmp_path_factory: Any
+) -> None:
+    credentials = server_credentials(Certificates(authority.sources))
+    stranger = Authority(tmp_path_factory.mktemp("stranger"))
+    async with serving(unary={"Echo": echo}, credentials=credentials) as server:
+        assert await connect(server, authority.pem).call() == b"hello"
+        with pytest.raises(grpc.RpcError) as refused:
+            await connect(server, stranger.pem).call()
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        with pytest.raises(grpc.aio.AioRpcError):
+            await server.call("Echo")
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+async def test_old_versions_of_tls_are_refused(serving: Any, authority: Authority) -> None:
+    credentials = server_credentials(Certificates(authority.sources))
+    async with serving(unary={"Echo": echo}, credentials=credentials) as server:
+        for version in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1):
+            with pytest.raises(OSError):
+                await trio.to_thread.run_sync(presented, server, authority.pem, version)
+        await trio.to_thread.run_sync(presented, server, authority.pem, ssl.TLSVersion.TLSv1_2)
+
+
+async def test_a_new_certificate_is_for_new_connections(
+    serving: Any, connect: Connect, authority: Authority
+) -> None:
+    release = trio.Event()
+
+    @asynccontextmanager
+    async def held(request: bytes, _: Caller) -> AsyncIterator[bytes]:
+        await release.wait()
+        yield request
+
+    certificates = Certificates(authority.sources)
+    async with serving(
+        unary={"Echo": echo}, leased={"Held": held}, credentials=server_credentials(certificates)
+    ) as server:
+        client = connect(server, authority.pem)
+        answers: list[bytes] = []
+
+        async def hold() -> None:
+            answers.append(await client.call("/test.Service/Held"))
+
+        async with trio.open_nursery() as nursery:
+            assert await client.call() == b"hello"
+            nursery.start_soon(hold)
+            await wait_all_tasks_blocked(0.1)
+            old = await trio.to_thread.run_sync(presented, server, authority.pem)
+            authority.issue()
+            certificates.reload()
+            new = await trio.to_thread.run_sync(presented, server, authority.pem)
+            again = await trio.to_thread.run_sync(presented, server, authority.pem)
+            assert old != new == again
+            assert answers == []
+            assert await client.call() == b"hello", "the connection was left alone"
+            release.set()
+        assert answers == [b"hello"]
+
+
+async def test_clients_have_to_be_signed_for(
+    serving: Any, connect: Connect, authority: Authority, tmp_path_factory: Any
+) -> None:
+    drivers = Authority(tmp_path_factory.mktemp("drivers"))
+    drivers.issue()
+    sources = attrs.evolve(authority.sources, client_ca=drivers.folder / "ca.pem")
+    credentials = server_credentials(Certificates(sources), clients_need_certificates=True)
+    async with serving(unary={"Echo": echo}, credentials=credentials) as server:
+        assert await connect(server, authority.pem, *drivers.client()).call() == b"hello"
+        for key_and_chain in ((), authority.client()):
+            with pytest.raises(grpc.RpcError) as refused:
+                await connect(server, authority.pem, *key_and_chain).call()
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_storm_of_connections_and_changes_is_survived(tmp_path: Path) -> None:
+    script = Path(__file__).parent / "tls_storm.py"
+    done = subprocess.run(
+        [sys.executable, script, tmp_path, "3000", "20"],
+        stdout=subprocess.PIPE,
+        timeout=120,
+        env={**os.environ, "GRPC_VERBOSITY": "NONE"},
+    )
+    assert (done.returncode, done.stdout) == (0, b"3000")
