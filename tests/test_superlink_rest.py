@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 import trio
 from builders import pb_node, pb_task_ins, pb_task_res
-from transport.rest.clients import FLEET, Http1, connect
+from certificates import Authority
+from transport.rest.clients import FLEET, Http1, connect, connect_tls
 
 from superlink_trio import SuperLink, SuperLinkConfig, run_superlink
 from superlink_trio.supervision import EventKind
@@ -144,3 +147,37 @@ async def test_a_taken_port_is_named() -> None:
         with pytest.raises(ExceptionGroup) as caught:
             await run_superlink(bad)
     assert caught.group_contains(OSError, match=f"cannot listen on 127.0.0.1:{port}")
+
+
+async def test_over_https_certificates_are_reloaded_under_open_connections(
+    nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    authority.issue()
+    _, certificate, key = authority.files
+    link = await nursery.start(run_superlink, config(ssl_certfile=certificate, ssl_keyfile=key))
+    assert link.fleet_address is not None
+    context = ssl.create_default_context(cadata=authority.pem.decode())
+
+    async def open_connection() -> tuple[Http1, bytes | None]:
+        stream = await connect_tls(link.fleet_address, context, "http/1.1")
+        presented: bytes | None = stream.getpeercert(binary_form=True)
+        return Http1(stream), presented
+
+    ping = pb.PingRequest(node=pb_node(1)).SerializeToString()
+    old, before = await open_connection()
+    assert (await old.post(FLEET + "ping", ping)).status == 200
+    authority.issue()
+    await link.reload()
+    new, after = await open_connection()
+    assert before != after
+    for client in (old, new):
+        assert (await client.post(FLEET + "ping", ping)).status == 200
+
+    key.write_text("junk")
+    await link.reload()
+    newest, still = await open_connection()
+    assert still == after
+    for client in (old, new, newest):
+        await client.stream.aclose()
+    await link.stop()

@@ -93,6 +93,11 @@ class SuperLink:
     """The certificate that clients have to trust, if it speaks TLS."""
 
     @property
+    def url(self) -> str:
+        """Where clients find its Fleet API if that is REST."""
+        return f"{'http' if self.ca is None else 'https'}://{self.fleet}"
+
+    @property
     def client_options(self) -> list[str | Path]:
         """How a Flower program is told to connect, but for the address."""
         return ["--insecure"] if self.ca is None else ["--root-certificates", self.ca]
@@ -170,7 +175,8 @@ class Peers:
         client = await self._launch(
             f"client of {version} over {transport}",
             *(self._interpreters[version], _PROGRAMS / "adder.py"),
-            *(f"http://{superlink.fleet}" if transport == "rest" else superlink.fleet, transport),
+            *(superlink.url if transport == "rest" else superlink.fleet, transport),
+            CA_CERT="" if superlink.ca is None else str(superlink.ca),
             STEP=str(step),
             STALL=str(stall),
         )

@@ -6,8 +6,11 @@ loss means that an answer was lost, given twice or given to the wrong node.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import trio
+from certificates import Authority
 from interop.peers import VERSIONS, Peers, Round, SuperLink
 
 pytestmark = pytest.mark.interop
@@ -41,6 +44,21 @@ async def test_client_apps_under_their_own_launcher(
 async def test_clients_over_rest_under_a_server_app_of_1_9(version: str, peers: Peers) -> None:
     with trio.fail_after(60):
         superlink = await peers.superlink(transport="rest")
+        await peers.client(superlink, version, transport="rest", step=1)
+        await peers.client(superlink, version, transport="rest", step=3)
+        rounds = await peers.federate(superlink, clients=2)
+    assert rounds == THREE_ROUNDS
+
+
+@pytest.mark.beyond("is started without TLS by these tests")
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_clients_over_https(version: str, peers: Peers, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue()
+    ca, *_ = authority.files
+    certificates = ("--certificates", *map(str, authority.files))
+    with trio.fail_after(60):
+        superlink = await peers.superlink(*certificates, transport="rest", ca=ca)
         await peers.client(superlink, version, transport="rest", step=1)
         await peers.client(superlink, version, transport="rest", step=3)
         rounds = await peers.federate(superlink, clients=2)
