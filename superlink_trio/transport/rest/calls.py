@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import trio
 
@@ -18,22 +17,18 @@ class Calls:
         self._none = trio.Event()
         self._none.set()
 
-    def __len__(self) -> int:
-        return len(self._cancels)
-
-    @contextmanager
-    def under_way(self, cancel: Callable[[], None]) -> Iterator[None]:
-        """Count a call inside the block; `cancel` ends it early."""
+    def begin(self, cancel: Callable[[], None]) -> None:
+        """Count a call; `cancel` ends it early."""
         self.begun += 1
         if not self._cancels:
             self._none = trio.Event()
         self._cancels.add(cancel)
-        try:
-            yield
-        finally:
-            self._cancels.discard(cancel)
-            if not self._cancels:
-                self._none.set()
+
+    def end(self, cancel: Callable[[], None]) -> None:
+        """Count a call no more."""
+        self._cancels.discard(cancel)
+        if not self._cancels:
+            self._none.set()
 
     async def ended(self) -> None:
         """Wait until there is none."""

@@ -317,16 +317,19 @@ class _Exchange:
 
     async def run(self) -> None:
         """Let the application answer, and make the connection ready for what comes next."""
-        with self._connection.calls.under_way(self.cancel):
-            try:
-                problem = await self._run()
-                if problem is not None and not self._gone:
-                    await self._apologise(problem)
-                if not self.body_ended:
-                    self._connection.linger()
-                await self._protocol.stream_send(StreamClosed(self._stream_id))
-            except ClientGone:
-                self._connection.abort()
+        calls = self._connection.calls
+        calls.begin(self.cancel)
+        try:
+            problem = await self._run()
+            if problem is not None and not self._gone:
+                await self._apologise(problem)
+            if not self.body_ended:
+                self._connection.linger()
+            await self._protocol.stream_send(StreamClosed(self._stream_id))
+        except ClientGone:
+            self._connection.abort()
+        finally:
+            calls.end(self.cancel)
 
     async def _run(self) -> Problem | None:
         """Run the application; if it has not answered, give what is to be said instead."""
@@ -370,24 +373,15 @@ class _Exchange:
         if self._start is None:
             self._start = message
             return
-        self._answering = True
-        with trio.CancelScope(shield=True) as patience:
-            await self._send(self._start, message.get("body", b""), patience)
-        if patience.cancelled_caught:
-            # The client has not made room in time.
-            self._connection.abort()
-            raise ClientGone
-
-    async def _send(self, start: Message, body: bytes, patience: trio.CancelScope) -> None:
         if self._gone:
             raise ClientGone
+        self._answering = True
         send, stream_id = self._protocol.stream_send, self._stream_id
-        headers = self._protocol.response_headers([*start["headers"]], self._wants_close())
-        seconds = self._connection.options.write_timeout
-        patience.deadline = trio.current_time() + seconds
-        await send(Response(stream_id, headers, int(start["status"])))
-        for piece in _pieces(body):
-            patience.deadline = trio.current_time() + seconds
+        headers = self._protocol.response_headers(
+            [*self._start["headers"]], close=self._wants_close()
+        )
+        await send(Response(stream_id, headers, int(self._start["status"])))
+        for piece in _pieces(message.get("body", b"")):
             await send(Body(stream_id, piece))
         await send(EndBody(stream_id))
         self._answered = True
@@ -442,7 +436,7 @@ class _H11(H11Protocol):
         self._head = b""
 
     def response_headers(
-        self, headers: list[tuple[bytes, bytes]], close: bool
+        self, headers: list[tuple[bytes, bytes]], *, close: bool
     ) -> list[tuple[bytes, bytes]]:
         """Add what the protocol has to say in an answer's head."""
         return [*headers, (b"connection", b"close")] if close else headers
@@ -518,7 +512,7 @@ class _H2(H2Protocol):
         self._minute = trio.current_time()
 
     def response_headers(
-        self, headers: list[tuple[bytes, bytes]], close: bool
+        self, headers: list[tuple[bytes, bytes]], *, close: bool
     ) -> list[tuple[bytes, bytes]]:
         """Add what the protocol has to say in an answer's head: nothing, GOAWAY says it."""
         return headers
@@ -552,9 +546,19 @@ class _H2(H2Protocol):
             return
         if stream_id not in self.stream_buffers:
             raise ClientGone
-        if not isinstance(event, EndBody):
-            await super().stream_send(event)
-            return
+        deadline = trio.current_time() + self._owner.options.write_timeout
+        with trio.CancelScope(shield=True, deadline=deadline) as patience:
+            if isinstance(event, EndBody):
+                await self._end(stream_id)
+            else:
+                await super().stream_send(event)
+        if patience.cancelled_caught:
+            # The client has given no room for what is left.
+            self._owner.abort()
+            raise ClientGone
+
+    async def _end(self, stream_id: int) -> None:
+        """Wait until the whole answer is written. Raises ClientGone if it never will be."""
         settled = self._settled[stream_id]
         self.stream_buffers[stream_id].set_complete()
         self.priority.unblock(stream_id)

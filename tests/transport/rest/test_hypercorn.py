@@ -19,7 +19,7 @@ from superlink_trio import config
 from superlink_trio.transport.rest import RestOptions, connection
 
 # Ours alone, in Hypercorn's classes.
-OWN = {"response_headers", "_end_early", "_count", "_settle"}
+OWN = {"response_headers", "_end", "_end_early", "_count", "_settle"}
 
 
 def overridden() -> list[Any]:
