@@ -114,10 +114,15 @@ class _Server:
         self._per_host: Counter[str] = Counter()
         self._left = trio.lowlevel.ParkingLot()
         self._limit = _fitting(options.max_connections)
+        self._closed = False
 
     async def serve(self, transport: trio.SocketStream) -> None:
         """Serve one connection, and let nothing that it does reach the others."""
         host = _host(transport)
+        if self._closed:
+            # Accepted a moment before the end.
+            transport.socket.close()
+            return
         full = len(self._connections) >= self._limit
         if full or self._per_host[host] >= self._options.max_connections_per_address:
             # Closed without an answer: Flower's clients try that again, and nothing else.
@@ -153,7 +158,8 @@ class _Server:
                 await self._left.park()
 
     def abort(self) -> None:
-        """Close every socket at once."""
+        """Close every socket at once, those that are accepted still included."""
+        self._closed = True
         for connection in self._connections:
             connection.abort()
 

@@ -152,6 +152,15 @@ async def test_a_failure_is_logged_and_not_told(
     assert record.exc_info is not None
 
 
+async def test_a_client_may_ask_before_it_sends_the_body(serving: Any) -> None:
+    async with serving() as server:
+        client = await server.http1()
+        await client.send(head("POST", FLEET + "ping", 3, [*PROTOBUF, ("expect", "100-continue")]))
+        assert (await client.stream.receive_some(1000)).startswith(b"HTTP/1.1 100 ")
+        await client.send(b"abc")
+        assert (await client.answer()).body == b"Ping:abc"
+
+
 async def test_a_handler_learns_who_calls(serving: Any) -> None:
     callers: list[Caller] = []
 

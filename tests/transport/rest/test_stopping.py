@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -51,6 +52,17 @@ async def test_idle_connections_do_not_keep_it(serving: Any, clock: MockClock) -
         silent = await server.http1()
         assert await server.stop() < 0.2
         assert await silent.ended() == b""
+
+
+async def test_connections_that_come_in_the_last_moment_do_not_keep_it(
+    serving: Any, clock: MockClock
+) -> None:
+    for patience in range(12):
+        async with serving(options=GRACE) as server:
+            with socket.create_connection((server.address.host, server.address.port)):
+                for _ in range(patience):
+                    await trio.lowlevel.checkpoint()
+                assert await server.stop() < 0.3
 
 
 async def test_held_calls_are_answered_empty(serving: Any, clock: MockClock) -> None:
