@@ -423,11 +423,11 @@ def _addresses_apart(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
 
 
 def _shared_database(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
-    if apis == Apis.BOTH or config.database != MEMORY:
+    if apis == Apis.BOTH or config.database not in (MEMORY, ":memory:"):
         return None
     return ConfigError(
-        f"{MEMORY} cannot be shared: the Driver API and the Fleet API in processes of their own "
-        "need a database that both can open. Without one, run both in one process",
+        f"{config.database} cannot be shared: the Driver API and the Fleet API in processes of "
+        "their own need a database that both can open. Without one, run both in one process",
         "database",
     )
 
@@ -488,8 +488,8 @@ _NOT_YET: tuple[tuple[str, Callable[[SuperLinkConfig], bool], str, str], ...] = 
     ),
     (
         "database",
-        lambda config: config.database != MEMORY,
-        "this database is",
-        f"use {MEMORY} (default)",
+        lambda config: config.database.startswith(("postgresql://", "postgres://")),
+        "PostgreSQL is",
+        f"use a file, or {MEMORY} (default)",
     ),
 )

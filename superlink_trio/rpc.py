@@ -13,13 +13,15 @@ carries back what the handler answers; it never looks inside. Two kinds of call 
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import TypeAlias, TypeVar
 
 import attrs
 import trio
 from google.protobuf.message import DecodeError, Message
+
+from superlink_trio.state import StateUnavailable
 
 
 class Status(enum.Enum):
@@ -137,3 +139,41 @@ def unary(kind: type[Request], handle: Callable[[Request, Caller], Awaitable[Mes
         return (await handle(parse(kind, raw), caller)).SerializeToString()
 
     return answer
+
+
+def refusing_outages(api: Api) -> Api:
+    """Answer UNAVAILABLE, "try again later", where the state cannot do what a call needs.
+
+    What is wrong with it is for the operator, who finds it in the log, and not for the caller.
+    """
+    return attrs.evolve(
+        api,
+        unary={name: _refusing_unary(call) for name, call in api.unary.items()},
+        leased={name: _refusing_leased(call) for name, call in api.leased.items()},
+    )
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except StateUnavailable as error:
+        raise Refused(Status.UNAVAILABLE, "The server's database is not available.") from error
+
+
+def _refusing_unary(call: Unary) -> Unary:
+    async def answer(raw: bytes, caller: Caller) -> bytes:
+        with _refusing():
+            return await call(raw, caller)
+
+    return answer
+
+
+def _refusing_leased(call: Leased) -> Leased:
+    @asynccontextmanager
+    async def lease(raw: bytes, caller: Caller) -> AsyncIterator[bytes]:
+        with _refusing():
+            async with call(raw, caller) as answer:
+                yield answer
+
+    return lease

@@ -26,7 +26,7 @@ from superlink_trio.config import Apis, SuperLinkConfig
 from superlink_trio.driver import Progress, driver_api
 from superlink_trio.fleet import adapter_api, fleet_api, refusing_adapter_api
 from superlink_trio.rpc import Api
-from superlink_trio.state import MemoryState, State
+from superlink_trio.state import State, open_state
 from superlink_trio.supervision import (
     Child,
     Control,
@@ -176,7 +176,9 @@ async def _run(
 
         try:
             await supervise(
-                _tree(apis, _Services(config, credentials, MemoryState(), loop, link)),
+                _tree(
+                    apis, _Services(config, credentials, open_state(config.database), loop, link)
+                ),
                 control=control,
                 observer=observe,
                 task_status=_Ready(link, task_status),

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from pathlib import Path
 
-from superlink_trio.state import MemoryState, State
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from superlink_trio.state import MemoryState, SqliteState, State
 from superlink_trio.state.interface import Clock
 
-STORES: dict[str, Callable[[Clock], State]] = {
-    "memory": lambda clock: MemoryState(clock=clock),
+STORES: dict[str, Callable[[Clock, Path], State]] = {
+    "memory": lambda clock, _: MemoryState(clock=clock),
+    "sqlite": lambda clock, folder: SqliteState(str(folder / "state.db"), clock=clock),
+    "sqlite-in-memory": lambda clock, _: SqliteState(":memory:", clock=clock),
 }
+"""By name: each makes a store, given a clock and an empty folder."""
+
+
+async def settle(*states: State) -> None:
+    """Let everything get as far as it gets without the clock.
+
+    A task that waits for a worker thread is blocked, but will go on by itself.
+    """
+    while True:
+        await wait_all_tasks_blocked()
+        if not any(isinstance(state, SqliteState) and state.busy for state in states):
+            return
+        await trio.to_thread.run_sync(time.sleep, 0.0005)

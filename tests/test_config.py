@@ -244,18 +244,18 @@ def test_only_the_chosen_fleet_api_takes_a_port() -> None:
 
 @pytest.mark.parametrize("apis", [Apis.DRIVER, Apis.FLEET])
 def test_memory_is_not_shared_between_processes(apis: Apis) -> None:
-    config = SuperLinkConfig(insecure=True)
-    assert "cannot be shared" in problems(config, apis)["database"]
+    for database in (":flwr-in-memory-state:", ":memory:"):
+        config = SuperLinkConfig(insecure=True, database=database)
+        assert f"{database} cannot be shared" in problems(config, apis)["database"]
     shared = SuperLinkConfig(insecure=True, database="state.db")
-    assert "cannot be shared" not in problems(shared, apis)["database"]
+    assert "database" not in problems(shared, apis)
 
 
 @pytest.mark.parametrize(
     ("values", "what", "instead"),
     [
         ({"insecure": True, "fleet_api_type": "vce"}, "simulation", "--grpc-rere"),
-        ({"insecure": True, "database": ":memory:"}, "database", ":flwr-in-memory-state:"),
-        ({"insecure": True, "database": "postgresql://host/db"}, "database", "in-memory"),
+        ({"insecure": True, "database": "postgresql://host/db"}, "PostgreSQL", "use a file"),
     ],
 )
 def test_what_is_not_there_yet_says_so(values: dict[str, Any], what: str, instead: str) -> None:

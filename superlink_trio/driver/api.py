@@ -17,7 +17,17 @@ import attrs
 
 from superlink_trio.bulk import in_thread_if_large, join
 from superlink_trio.driver.progress import Progress
-from superlink_trio.rpc import Api, Caller, Holds, Refused, Status, malformed, parse, unary
+from superlink_trio.rpc import (
+    Api,
+    Caller,
+    Holds,
+    Refused,
+    Status,
+    malformed,
+    parse,
+    refusing_outages,
+    unary,
+)
 from superlink_trio.state import State
 from superlink_trio.wire import superlink_pb2 as pb
 from superlink_trio.wire.runs import Fab, read_run, write_fab, write_run
@@ -49,7 +59,7 @@ def driver_api(state: State, *, hold: float, message_limit: int, progress: Progr
     driver = _Driver(
         state=state, hold=hold, message_limit=message_limit, holds=holds, progress=progress
     )
-    return Api(
+    api = Api(
         service="flwr.proto.Driver",
         unary={
             "CreateRun": unary(pb.CreateRunRequest, driver.create_run),
@@ -61,6 +71,7 @@ def driver_api(state: State, *, hold: float, message_limit: int, progress: Progr
         leased={"PullTaskRes": driver.pull_task_res},
         holds=holds,
     )
+    return refusing_outages(api)
 
 
 @attrs.frozen(kw_only=True)

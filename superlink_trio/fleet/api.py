@@ -14,7 +14,17 @@ from contextlib import asynccontextmanager
 import attrs
 
 from superlink_trio.bulk import in_thread_if_large, join
-from superlink_trio.rpc import Api, Caller, Holds, Refused, Status, malformed, parse, unary
+from superlink_trio.rpc import (
+    Api,
+    Caller,
+    Holds,
+    Refused,
+    Status,
+    malformed,
+    parse,
+    refusing_outages,
+    unary,
+)
 from superlink_trio.state import Admission, NotTaken, State
 from superlink_trio.wire import superlink_pb2 as pb
 from superlink_trio.wire.runs import write_fab, write_run
@@ -50,7 +60,7 @@ def fleet_api(state: State, *, hold: float, readmit: bool, message_limit: int) -
     fleet = _Fleet(
         state=state, hold=hold, readmit=readmit, message_limit=message_limit, holds=holds
     )
-    return Api(
+    api = Api(
         service="flwr.proto.Fleet",
         unary={
             "CreateNode": unary(pb.CreateNodeRequest, fleet.create_node),
@@ -63,6 +73,7 @@ def fleet_api(state: State, *, hold: float, readmit: bool, message_limit: int) -
         leased={"PullTaskIns": fleet.pull_task_ins},
         holds=holds,
     )
+    return refusing_outages(api)
 
 
 @attrs.frozen(kw_only=True)

@@ -2,7 +2,36 @@
 
 from __future__ import annotations
 
-from superlink_trio.state.interface import Admission, NotTaken, State
-from superlink_trio.state.memory import MemoryState
+import time
 
-__all__ = ["Admission", "MemoryState", "NotTaken", "State"]
+from superlink_trio.state.interface import (
+    Admission,
+    CannotOpen,
+    Clock,
+    NotTaken,
+    State,
+    StateUnavailable,
+)
+from superlink_trio.state.memory import MemoryState
+from superlink_trio.state.sqlite import SqliteState
+
+__all__ = [
+    "Admission",
+    "CannotOpen",
+    "MemoryState",
+    "NotTaken",
+    "SqliteState",
+    "State",
+    "StateUnavailable",
+    "open_state",
+]
+
+IN_MEMORY = ":flwr-in-memory-state:"
+"""The name of the default store, the reference's own."""
+
+
+def open_state(database: str, *, clock: Clock = time.time) -> State:
+    """Make the store that `--database` names; it opens when it is served."""
+    if database == IN_MEMORY:
+        return MemoryState(clock=clock)
+    return SqliteState(database, clock=clock)

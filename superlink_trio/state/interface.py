@@ -4,6 +4,9 @@ Each method is one atomic step, named for what it means to its caller; none does
 says, whatever fails or is cancelled. Waiting is part of the contract: the two `await_…` methods
 return when there is something to take, never miss it, and do not poll.
 
+A store on a disk may raise StateUnavailable, but not from `attend`, `confirm_…` and `put_back_…`:
+what those say is kept, and said when the disk is there again.
+
 A task moves like this::
 
     store_task_ins ──▶ queued ──take──▶ handed out ──store_task_res──▶ answered ──take──▶ under way
@@ -42,6 +45,15 @@ SIGN_OF_LIFE = 30.0
 LAST_WORDS = 5.0
 """Seconds for which a cancelled call may take to confirm or put back what it took."""
 
+LINGER = 600.0
+"""Seconds for which a task that ran out of time can still be asked for; drivers ask every few."""
+
+FORGET = 24 * 3600.0
+"""Seconds after which deleted nodes, and nodes not heard of, are forgotten."""
+
+MAX_DELIVERIES = 3
+"""How often a TaskIns is handed to a node that keeps losing it, before its ttl has to decide."""
+
 NODE_UNAVAILABLE = TaskError(
     code=3,
     reason=(
@@ -54,6 +66,17 @@ OUT_OF_TIME = TaskError(code=0, reason="The task's ttl ran out before its node a
 
 class NotTaken(Exception):
     """A TaskRes was not stored; the message says why."""
+
+
+class StateUnavailable(Exception):
+    """The store cannot do this now: nothing was changed, and it may work later.
+
+    The message says what is wrong with what, and what an operator can do about it.
+    """
+
+
+class CannotOpen(OSError):
+    """The store could not be opened; the message says what is wrong and what to do."""
 
 
 class Admission(enum.Enum):
@@ -79,7 +102,10 @@ class State(ABC):
         stopping: trio.Event,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Run the store's own tasks (writer, sweeper) until `stopping`; ready when it is open."""
+        """Run the store's own tasks (writer, sweeper) until `stopping`; ready when it is open.
+
+        Raises CannotOpen.
+        """
 
     @abstractmethod
     async def create_node(self, ping_interval: float, public_key: bytes = b"") -> int:
@@ -220,10 +246,10 @@ class State(ABC):
         try:
             yield
         except BaseException:
-            with _last_words():
+            with last_words():
                 await self.put_back_task_ins(task)
             raise
-        with _last_words():
+        with last_words():
             await self.confirm_task_ins(task)
 
     @asynccontextmanager
@@ -232,13 +258,13 @@ class State(ABC):
         try:
             yield
         except BaseException:
-            with _last_words():
+            with last_words():
                 await self.put_back_task_res(answers)
             raise
-        with _last_words():
+        with last_words():
             await self.confirm_task_res(answers)
 
 
-def _last_words() -> trio.CancelScope:
-    # A call that is cancelled still has to say what became of what it held, but not for ever.
+def last_words() -> trio.CancelScope:
+    """Shield what a cancelled call has to say of what it held, but not for ever."""
     return trio.CancelScope(shield=True, deadline=trio.current_time() + LAST_WORDS)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 import heapq
 import math
-import secrets
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,11 @@ from contextlib import contextmanager
 import attrs
 import trio
 
+from superlink_trio.state.ids import draw_id
 from superlink_trio.state.interface import (
+    FORGET,
+    LINGER,
+    MAX_DELIVERIES,
     NODE_UNAVAILABLE,
     OUT_OF_TIME,
     SIGN_OF_LIFE,
@@ -29,15 +32,6 @@ from superlink_trio.state.interface import (
 from superlink_trio.state.payloads import Payload, PayloadPool
 from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError, error_answer
-
-LINGER = 600.0
-"""Seconds for which a task that ran out of time can still be asked for; drivers ask every few."""
-
-FORGET = 24 * 3600.0
-"""Seconds after which deleted nodes, and nodes not heard of, are forgotten."""
-
-MAX_DELIVERIES = 3
-"""How often a TaskIns is handed to a node that keeps losing it, before its ttl has to decide."""
 
 _SWEEP_AT_LEAST_EVERY = 60.0  # the wall clock may be set while the sweeper sleeps
 _HEAP_SLACK = 1024  # dead heap entries that are not worth a rebuild
@@ -557,8 +551,8 @@ def _discard(index: dict[int, dict[str, None]], node_id: int, task_id: str) -> N
 
 
 def _new_id(taken: Collection[int]) -> int:
-    """Draw a signed 64-bit id that is neither 0 nor in use."""
-    node_id = ANONYMOUS
-    while node_id == ANONYMOUS or node_id in taken:
-        node_id = int.from_bytes(secrets.token_bytes(8), signed=True)
+    """Draw an id that is not in use."""
+    node_id = draw_id()
+    while node_id in taken:
+        node_id = draw_id()
     return node_id

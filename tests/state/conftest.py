@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import trio
@@ -11,10 +12,10 @@ from superlink_trio.state import State
 
 
 @pytest.fixture(params=STORES)
-async def state(request: pytest.FixtureRequest) -> AsyncIterator[State]:
+async def state(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[State]:
     """Give a store that serves, in which it is `EPOCH` now, and time moves with Trio's clock."""
     start = trio.current_time()
-    state = STORES[request.param](lambda: EPOCH + trio.current_time() - start)
+    state = STORES[request.param](lambda: EPOCH + trio.current_time() - start, tmp_path)
     stopping = trio.Event()
     async with trio.open_nursery() as nursery:
         await nursery.start(

@@ -9,10 +9,11 @@ import attrs
 import pytest
 import trio
 from builders import answer_to, is_error, task_ins
-from trio.testing import MockClock, wait_all_tasks_blocked
+from stores import settle
+from trio.testing import MockClock
 
 from superlink_trio.state import Admission, NotTaken, State
-from superlink_trio.state.memory import FORGET, LINGER, MAX_DELIVERIES
+from superlink_trio.state.interface import FORGET, LINGER, MAX_DELIVERIES
 from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError
 
@@ -30,8 +31,9 @@ class Waiting:
 class Beside:
     """Runs calls in the background of a test."""
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(self, nursery: trio.Nursery, state: State) -> None:
         self._nursery = nursery
+        self._state = state
 
     async def start(
         self, function: Callable[..., Awaitable[object]], *arguments: object
@@ -44,13 +46,13 @@ class Beside:
             waiting.done.set()
 
         self._nursery.start_soon(run)
-        await wait_all_tasks_blocked()
+        await settle(self._state)
         return waiting
 
 
 @pytest.fixture
-def beside(nursery: trio.Nursery) -> Beside:
-    return Beside(nursery)
+def beside(nursery: trio.Nursery, state: State) -> Beside:
+    return Beside(nursery, state)
 
 
 async def run_with_node(state: State) -> tuple[int, int]:
@@ -325,7 +327,7 @@ async def test_a_waiting_node_is_woken_by_its_task_only(state: State, beside: Be
     other = await state.create_node(30.0)
     waiting = await beside.start(state.await_task_ins, node_id)
     await state.store_task_ins([task_ins(run_id, other)])
-    await wait_all_tasks_blocked()
+    await settle(state)
     assert not waiting.done.is_set()
     await state.store_task_ins([task_ins(run_id, node_id)])
     await waiting.done.wait()
@@ -365,7 +367,7 @@ async def test_one_task_wakes_one_of_many(state: State, beside: Beside) -> None:
     run_id = await state.create_run(Run())
     waiting = [await beside.start(state.await_task_ins, ANONYMOUS) for _ in range(3)]
     await state.store_task_ins([task_ins(run_id, ANONYMOUS)])
-    await wait_all_tasks_blocked()
+    await settle(state)
     assert sum(each.done.is_set() for each in waiting) == 1
 
 
@@ -568,7 +570,7 @@ async def test_a_driver_waits_for_every_answer(state: State, beside: Beside) -> 
     ids = [task.task_id for task in tasks]
     waiting = await beside.start(state.await_task_res, ids, MiB)
     await state.store_task_res(answer_to(tasks[2]))
-    await wait_all_tasks_blocked()
+    await settle(state)
     assert not waiting.done.is_set()
     await state.store_task_res(answer_to(tasks[1]))
     await waiting.done.wait()
@@ -582,7 +584,7 @@ async def test_enough_bytes_end_the_wait(state: State, beside: Beside) -> None:
     ids = [task.task_id for task in tasks]
     waiting = await beside.start(state.await_task_res, ids, 2 * MiB)
     await state.store_task_res(answer_to(tasks[0], content=b"a" * MiB))
-    await wait_all_tasks_blocked()
+    await settle(state)
     assert not waiting.done.is_set()
     await state.store_task_res(answer_to(tasks[1], content=b"b" * MiB))
     await waiting.done.wait()
@@ -602,7 +604,7 @@ async def test_the_wait_ends_when_the_ttl_runs_out(
     await state.store_task_ins(tasks)
     waiting = await beside.start(state.await_task_res, [task.task_id for task in tasks], MiB)
     mock_clock.jump(6)
-    await wait_all_tasks_blocked()
+    await settle(state)
     assert not waiting.done.is_set()
     mock_clock.jump(5)
     await waiting.done.wait()
@@ -617,7 +619,7 @@ async def test_the_wait_ends_when_the_last_node_goes(
     await state.store_task_ins(tasks)
     waiting = await beside.start(state.await_task_res, [task.task_id for task in tasks], MiB)
     mock_clock.jump(31)
-    await wait_all_tasks_blocked()
+    await settle(state)
     assert not waiting.done.is_set()
     await state.delete_node(second)
     await waiting.done.wait()
@@ -633,7 +635,7 @@ async def test_a_heartbeat_prolongs_the_wait(
     mock_clock.jump(20)
     await state.ping(node_id, 30.0, readmit=False)
     mock_clock.jump(20)
-    await wait_all_tasks_blocked()
+    await settle(state)
     assert not waiting.done.is_set()
     mock_clock.jump(11)
     await waiting.done.wait()
@@ -717,7 +719,7 @@ async def test_what_nobody_can_ask_for_is_swept(state: State, mock_clock: MockCl
     await state.store_task_res(answer)
     for _ in range(3):
         mock_clock.jump(LINGER / 2)
-        await wait_all_tasks_blocked()
+        await settle(state)
     assert await collect(state, unanswered.task_id, answered.task_id) == []
 
 
@@ -728,5 +730,5 @@ async def test_tasks_out_of_time_can_be_asked_for_a_while(
     task = task_ins(run_id, node_id, ttl=10.0)
     await state.store_task_ins([task])
     mock_clock.jump(LINGER)
-    await wait_all_tasks_blocked()
+    await settle(state)
     assert len(await collect(state, task.task_id)) == 1

@@ -1,0 +1,179 @@
+"""One commit, in a worker thread: what others wrote, the heartbeats, then step after step."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+import outcome
+
+from superlink_trio.state.interface import StateUnavailable
+from superlink_trio.state.sqlite import nodes, sweeping, task_res
+from superlink_trio.state.sqlite.faults import in_words, spoils_connection
+from superlink_trio.state.sqlite.nodes import Beat
+from superlink_trio.state.sqlite.opening import Database, Opened
+from superlink_trio.state.sqlite.transaction import Change, Kind, Step, Transaction
+
+_log = logging.getLogger(__name__)
+
+
+@attrs.frozen
+class Performed:
+    """What came of one step."""
+
+    result: outcome.Outcome[Any]
+    changes: Sequence[Change]
+
+
+@attrs.frozen
+class Committed:
+    """What came of one commit."""
+
+    performed: Sequence[Performed]
+    news: Sequence[Change]
+    """What other processes changed since the last commit, and nodes that turned out to be gone."""
+    missed_news: bool
+    """Whether some of it was deleted before it was read."""
+    others: Sequence[tuple[int, str]]
+    """The other processes over the file, and their sockets."""
+
+
+class Committer:
+    """The writing connection. Used by one thread at a time."""
+
+    def __init__(self, database: Database, opened: Opened) -> None:
+        self.me = opened.me
+        self._database = database
+        self._identity = opened.identity
+        self._connection: sqlite3.Connection | None = opened.connection
+        self._last_news: int | None = None
+
+    def commit(
+        self, steps: Sequence[Step[Any]], beats: Mapping[int, Beat], *, durable: bool
+    ) -> Committed:
+        """Perform the steps in one transaction; it is on the disk when this returns.
+
+        A step that fails fails alone. Without `durable` the transaction survives the end of this
+        process but not that of the machine. Raises StateUnavailable when nothing was committed.
+        """
+        with self._in_words():
+            connection = self._connected()
+            # WAL: FULL syncs the log at every commit, NORMAL at checkpoints only.
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                committed, newest = self._perform_all(connection, steps, beats)
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.rollback()
+                raise
+        self._last_news = newest
+        return committed
+
+    def close(self) -> None:
+        """Leave nothing under way, and close the file."""
+        try:
+            leave: Sequence[Step[Any]] = [task_res.purge, task_res.purge, self._leave]
+            self.commit(leave, {}, durable=True)
+        except StateUnavailable as error:
+            _log.warning("Not closed well: %s", error)
+        if self._connection is not None:
+            self._connection.close()
+
+    def _leave(self, tx: Transaction) -> None:
+        sweeping.lapse(tx, [self.me])
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._identity is not None:
+            self._identity.check()
+        if self._connection is None:
+            self._connection = self._database.connect()
+        return self._connection
+
+    def _perform_all(
+        self, connection: sqlite3.Connection, steps: Sequence[Step[Any]], beats: Mapping[int, Beat]
+    ) -> tuple[Committed, int]:
+        others = sweeping.others(connection, self.me)
+        news, missed, newest = self._read_news(connection)
+        beating = Transaction(connection, self.me)
+        for node_id, beat in beats.items():
+            nodes.write_beat(beating, node_id, beat)
+        performed = [self._perform(connection, step, publish=bool(others)) for step in steps]
+        if others:
+            newest = self._newest(connection)
+        return Committed(performed, [*news, *beating.changes], missed, others), newest
+
+    def _perform(
+        self, connection: sqlite3.Connection, step: Step[Any], *, publish: bool
+    ) -> Performed:
+        tx = Transaction(connection, self.me)
+        connection.execute("SAVEPOINT step")
+        try:
+            result = step(tx)
+            if publish:
+                self._publish(tx)
+        except Exception as error:
+            if not connection.in_transaction:
+                raise  # SQLite has taken back the whole transaction
+            connection.execute("ROLLBACK TO step")
+            connection.execute("RELEASE step")
+            return Performed(outcome.Error(self._translated(error)), ())
+        connection.execute("RELEASE step")
+        return Performed(outcome.Value(result), tx.changes)
+
+    def _translated(self, error: Exception) -> Exception:
+        words = in_words(error, self._database.path) if isinstance(error, sqlite3.Error) else None
+        if words is None:
+            return error
+        unavailable = StateUnavailable(words)
+        unavailable.__cause__ = error
+        return unavailable
+
+    def _publish(self, tx: Transaction) -> None:
+        tx.connection.executemany(
+            "INSERT INTO superlink_news(kind, key, value) VALUES (?, ?, ?)",
+            [
+                (change.kind, change.key, change.value)
+                for change in tx.changes
+                if change.concerns_others
+            ],
+        )
+
+    def _read_news(self, connection: sqlite3.Connection) -> tuple[list[Change], bool, int]:
+        newest = self._newest(connection)
+        since = newest if self._last_news is None else self._last_news
+        if since == newest:
+            return [], False, newest
+        rows = connection.execute(
+            "SELECT kind, key, value FROM superlink_news WHERE number > ? ORDER BY number", (since,)
+        ).fetchall()
+        news = [Change(Kind(kind), key, value) for kind, key, value in rows]
+        return news, len(rows) < newest - since, newest
+
+    def _newest(self, connection: sqlite3.Connection) -> int:
+        row = connection.execute(
+            "SELECT seq FROM sqlite_sequence WHERE name = 'superlink_news'"
+        ).fetchone()
+        return 0 if row is None else int(row[0])
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            if spoils_connection(error):
+                self._disconnect()
+            words = in_words(error, self._database.path)
+            raise StateUnavailable(
+                words or f"The database {self._database.path} failed: {error}"
+            ) from error
+
+    def _disconnect(self) -> None:
+        # The file is opened anew by the next commit. What is in memory only cannot be.
+        if self._connection is not None and not self._database.in_memory:
+            self._connection.close()
+            self._connection = None

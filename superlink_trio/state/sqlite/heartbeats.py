@@ -1,0 +1,99 @@
+"""Signs of life, kept in memory and written behind: a ping costs no transaction of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import trio
+
+from superlink_trio.state.interface import SIGN_OF_LIFE
+from superlink_trio.state.sqlite.nodes import Alive, Beat
+
+WRITE_BEHIND = 0.5
+"""Seconds after which a sign of life is written at the latest, if the disk keeps up."""
+
+
+class Heartbeats:
+    """The nodes that this process has met, and what the file does not say yet about them."""
+
+    def __init__(self) -> None:
+        self._online_until: dict[int, float] = {}
+        self._fresh: dict[int, Beat] = {}
+        self._being_written: Mapping[int, Beat] = {}
+        self._attended: dict[int, int] = {}
+        self._stirred = trio.Event()
+
+    def knows(self, node_id: int) -> bool:
+        """Whether the node is registered for certain; if not, the file may know it still."""
+        return node_id in self._online_until
+
+    def meet(self, node_id: int, online_until: float) -> None:
+        """Remember a registered node."""
+        self._online_until[node_id] = online_until
+
+    def forget(self, node_id: int) -> None:
+        """Forget a node that is not registered any more."""
+        self._online_until.pop(node_id, None)
+        self._fresh.pop(node_id, None)
+
+    def forget_all(self) -> None:
+        """Take no node for registered without asking the file."""
+        self._online_until.clear()
+
+    def ping(self, node_id: int, until: float, interval: float) -> None:
+        """Keep a node that was met online until then."""
+        self._online_until[node_id] = until
+        self._beat(node_id, Beat(until, interval))
+
+    def extend(self, node_id: int, until: float) -> None:
+        """Keep a node online at least until then."""
+        before = self._online_until.get(node_id, until)
+        until = max(until, before)
+        if self.knows(node_id):
+            self._online_until[node_id] = until
+        pinged = self._fresh.get(node_id)
+        self._beat(node_id, Beat(until, None if pinged is None else pinged.interval))
+
+    def _beat(self, node_id: int, beat: Beat) -> None:
+        self._fresh[node_id] = beat
+        self._stirred.set()
+
+    def attend(self, node_id: int) -> None:
+        """Keep a node online, if it is registered, until `leave`."""
+        self._attended[node_id] = self._attended.get(node_id, 0) + 1
+
+    def leave(self, node_id: int, until: float) -> None:
+        """End `attend`."""
+        self._attended[node_id] -= 1
+        if not self._attended[node_id]:
+            del self._attended[node_id]
+        self.extend(node_id, until)
+
+    def renew(self, now: float) -> None:
+        """Let the file say for a while longer that attended nodes are online."""
+        for node_id in self._attended:
+            if self._online_until.get(node_id, 0.0) < now + SIGN_OF_LIFE / 2:
+                self.extend(node_id, now + SIGN_OF_LIFE)
+
+    def alive(self) -> Alive:
+        """Give what the file does not say yet."""
+        return Alive({**self._being_written, **self._fresh}, frozenset(self._attended))
+
+    async def wait(self) -> None:
+        """Return when there is something to write."""
+        if not self._fresh:
+            self._stirred = trio.Event()
+        await self._stirred.wait()
+
+    @contextmanager
+    def written(self) -> Iterator[Mapping[int, Beat]]:
+        """Give what is to be written inside the block. An exception keeps it for the next time."""
+        self._being_written, self._fresh = self._fresh, {}
+        try:
+            yield self._being_written
+        except BaseException:
+            self._fresh = {**self._being_written, **self._fresh}
+            raise
+        finally:
+            self._being_written = {}

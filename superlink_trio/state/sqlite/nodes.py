@@ -1,0 +1,175 @@
+"""Steps about nodes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+
+import attrs
+
+from superlink_trio.state.ids import draw_id
+from superlink_trio.state.interface import Admission
+from superlink_trio.state.sqlite import schema
+from superlink_trio.state.sqlite.transaction import Kind, Transaction
+from superlink_trio.wire.tasks import ANONYMOUS
+
+
+@attrs.frozen
+class Beat:
+    """A sign of life that is not written yet; `interval` is None for one that is no ping."""
+
+    until: float
+    interval: float | None = None
+
+
+@attrs.frozen
+class Alive:
+    """What the file does not say yet about who is online."""
+
+    beats: Mapping[int, Beat] = attrs.field(factory=dict)
+    attended: Collection[int] = frozenset()
+
+    def until(self, node_id: int, stored: float) -> float:
+        """Say until when a registered node is online, for which the file says `stored`."""
+        if node_id in self.attended:
+            return float("inf")
+        beat = self.beats.get(node_id)
+        if beat is None:
+            return stored
+        return beat.until if beat.interval is not None else max(beat.until, stored)
+
+
+def create(tx: Transaction, until: float, interval: float, public_key: bytes) -> int:
+    """Register a new node, or give the one that the key has, online anew."""
+    own = of_key(tx.connection, public_key) if public_key else None
+    if own is not None:
+        write_beat(tx, own, Beat(until, interval))
+        tx.tell(Kind.KNOWN, own, until)
+        return own
+    # That 64 random bits are taken already is no case to plan for: the INSERT would fail.
+    node_id = draw_id()
+    _insert(tx, node_id, until, interval)
+    if public_key:
+        _bind(tx, node_id, public_key)
+    return node_id
+
+
+def of_key(connection: sqlite3.Connection, public_key: bytes) -> int | None:
+    """Give the node that is bound to a key."""
+    row = connection.execute(
+        "SELECT node_id FROM superlink_node_key WHERE public_key = ?", (public_key,)
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def bind(
+    tx: Transaction, node_id: int, public_key: bytes, now: float, *, readmit: bool
+) -> Admission:
+    """Say whether a node is the key's, and make it so where it may be."""
+    own = of_key(tx.connection, public_key)
+    if own is not None:
+        if own != node_id:
+            return Admission.FOREIGN
+        tx.tell(Kind.BOUND, node_id, public_key)
+        return Admission.KNOWN
+    if tx.first("SELECT 1 FROM superlink_node_key WHERE node_id = ?", node_id) is not None:
+        return Admission.FOREIGN
+    if not readmit or node_id == ANONYMOUS or _was_deleted(tx, node_id):
+        return Admission.UNKNOWN
+    if tx.first("SELECT 1 FROM node WHERE node_id = ?", node_id) is None:
+        _insert(tx, node_id, now, 0.0)
+    _bind(tx, node_id, public_key)
+    return Admission.READMITTED
+
+
+def _bind(tx: Transaction, node_id: int, public_key: bytes) -> None:
+    tx.execute(
+        "INSERT INTO superlink_node_key(public_key, node_id) VALUES (?, ?)",
+        *(public_key, node_id),
+    )
+    if schema.names_keys(tx.connection):
+        tx.execute("UPDATE node SET public_key = ? WHERE node_id = ?", public_key, node_id)
+    tx.tell(Kind.BOUND, node_id, public_key)
+
+
+def _was_deleted(tx: Transaction, node_id: int) -> bool:
+    row = tx.first("SELECT 1 FROM superlink_deleted_node WHERE node_id = ?", node_id)
+    return row is not None
+
+
+def _insert(tx: Transaction, node_id: int, until: float, interval: float) -> None:
+    tx.execute(
+        "INSERT INTO node(node_id, online_until, ping_interval) VALUES (?, ?, ?)",
+        *(node_id, until, interval),
+    )
+    tx.tell(Kind.KNOWN, node_id, until)
+
+
+def admit(tx: Transaction, node_id: int, beat: Beat, *, readmit: bool) -> Admission:
+    """Take a sign of life of a node that this process has not met."""
+    row = tx.first("SELECT online_until FROM node WHERE node_id = ?", node_id)
+    if row is not None:
+        write_beat(tx, node_id, beat)
+        tx.tell(Kind.KNOWN, node_id, Alive({node_id: beat}).until(node_id, row[0]))
+        return Admission.KNOWN
+    if not readmit or _was_deleted(tx, node_id):
+        return Admission.UNKNOWN
+    _insert(tx, node_id, beat.until, beat.interval or 0.0)
+    return Admission.READMITTED
+
+
+def write_beat(tx: Transaction, node_id: int, beat: Beat) -> None:
+    """Write a sign of life down."""
+    if beat.interval is None:
+        written = tx.execute(
+            "UPDATE node SET online_until = max(online_until, ?) WHERE node_id = ?",
+            *(beat.until, node_id),
+        )
+    else:
+        written = tx.execute(
+            "UPDATE node SET online_until = ?, ping_interval = ? WHERE node_id = ?",
+            *(beat.until, beat.interval, node_id),
+        )
+    if not written.rowcount:
+        tx.tell(Kind.GONE, node_id)
+
+
+def delete(tx: Transaction, node_id: int, now: float) -> bool:
+    """Forget a node and remember that it was deleted."""
+    if not tx.execute("DELETE FROM node WHERE node_id = ?", node_id).rowcount:
+        return False
+    tx.execute("INSERT OR REPLACE INTO superlink_deleted_node VALUES (?, ?)", node_id, now)
+    tx.tell(Kind.GONE, node_id)
+    return True
+
+
+def meet(tx: Transaction, node_id: int) -> bool:
+    """Say whether a node is registered."""
+    row = tx.first("SELECT online_until FROM node WHERE node_id = ?", node_id)
+    if row is not None:
+        tx.tell(Kind.KNOWN, node_id, row[0])
+    return row is not None
+
+
+def online(connection: sqlite3.Connection, run_id: int, alive: Alive, now: float) -> Sequence[int]:
+    """Give the nodes that are online now; none for an unknown run."""
+    if connection.execute("SELECT 1 FROM run WHERE run_id = ?", (run_id,)).fetchone() is None:
+        return ()
+    stored: dict[int, float] = dict(
+        connection.execute("SELECT node_id, online_until FROM node WHERE online_until > ?", (now,))
+    )
+    for node_id in {*alive.beats, *alive.attended} - stored.keys():
+        row = connection.execute(
+            "SELECT online_until FROM node WHERE node_id = ?", (node_id,)
+        ).fetchone()
+        if row is not None:
+            stored[node_id] = row[0]
+    return [node_id for node_id, until in stored.items() if alive.until(node_id, until) > now]
+
+
+def give_time(connection: sqlite3.Connection, now: float, at_least: float) -> None:
+    """Keep every node online for one ping interval: it could not report while we were away."""
+    connection.execute(
+        "UPDATE node SET online_until = max(online_until, ? + max(coalesce(ping_interval, 0), ?))",
+        (now, at_least),
+    )

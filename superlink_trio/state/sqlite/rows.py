@@ -1,0 +1,63 @@
+"""Tasks as rows of the reference's tables `task_ins` and `task_res`, which have the same columns.
+
+Source: the SQL of Flower 1.8 to 1.11, flwr/server/superlink/state/sqlite_state.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError
+
+FIELDS = (
+    "task_id, group_id, run_id, producer_node_id, consumer_node_id, "
+    "created_at, pushed_at, ttl, ancestry, task_type"
+)
+"""The columns that `to_task` wants, in its order."""
+
+HIDDEN = "kept by superlink-trio"
+"""`delivered_at` of what the reference could not read: it takes such a row for delivered."""
+
+INSERT = (
+    "INSERT INTO {table}(task_id, group_id, run_id, producer_anonymous, producer_node_id, "
+    "consumer_anonymous, consumer_node_id, created_at, delivered_at, pushed_at, ttl, ancestry, "
+    "task_type, recordset) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+def to_row(task: Task, recordset: bytes | None) -> tuple[object, ...]:
+    """Give the values for `INSERT`; without a recordset the row is hidden from the reference."""
+    return (
+        task.task_id,
+        task.group_id,
+        task.run_id,
+        task.producer == ANONYMOUS,
+        task.producer,
+        task.consumer == ANONYMOUS,
+        task.consumer,
+        task.created_at,
+        HIDDEN if recordset is None else "",
+        task.pushed_at,
+        task.ttl,
+        ",".join(task.ancestry),
+        task.task_type,
+        b"" if recordset is None else recordset,
+    )
+
+
+def to_task(row: tuple[Any, ...], content: bytes | TaskError) -> Task:
+    """Make a task of the columns `FIELDS`."""
+    ancestry: str = row[8]
+    return Task(
+        task_id=row[0],
+        group_id=row[1],
+        run_id=row[2],
+        producer=row[3],
+        consumer=row[4],
+        created_at=row[5],
+        pushed_at=row[6],
+        ttl=row[7],
+        ancestry=tuple(ancestry.split(",")) if ancestry else (),
+        task_type=row[9],
+        content=content,
+    )

@@ -1,0 +1,81 @@
+"""Steps about runs and their bundles."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sqlite3
+from collections.abc import Mapping
+
+from superlink_trio.state.ids import draw_id
+from superlink_trio.state.sqlite.transaction import Transaction
+from superlink_trio.wire.runs import Fab, Run, Scalar
+
+_BYTES = "base64"
+
+
+def create(tx: Transaction, run: Run, fab: Fab | None) -> int:
+    """Store a run and its bundle."""
+    run_id = draw_id()
+    config = _write_config(run.override_config)
+    values = (run_id, run.fab_id, run.fab_version, run.fab_hash, config)
+    columns = ("run_id", "fab_id", "fab_version", "fab_hash", "override_config")
+    # A file of an older release of the reference has only some of the columns.
+    present = {row[1] for row in tx.execute("PRAGMA table_info(run)")}
+    theirs = {name: value for name, value in zip(columns, values, strict=True) if name in present}
+    marks = ", ".join("?" * len(theirs))
+    tx.execute(f"INSERT INTO run({', '.join(theirs)}) VALUES ({marks})", *theirs.values())
+    tx.execute("INSERT INTO superlink_run VALUES (?, ?, ?, ?, ?)", *values)
+    if fab is not None:
+        tx.execute("INSERT OR IGNORE INTO superlink_fab VALUES (?, ?)", fab.hash, fab.content)
+    return run_id
+
+
+def exists(tx: Transaction, run_id: int) -> bool:
+    """Say whether a run is known."""
+    return tx.first("SELECT 1 FROM run WHERE run_id = ?", run_id) is not None
+
+
+def read(connection: sqlite3.Connection, run_id: int) -> Run | None:
+    """Read a run, one of the reference's too."""
+    cursor = connection.execute("SELECT * FROM superlink_run WHERE run_id = ?", (run_id,))
+    row = cursor.fetchone()
+    if row is None:
+        cursor = connection.execute("SELECT * FROM run WHERE run_id = ?", (run_id,))
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    names = [column[0] for column in cursor.description]
+    found = dict(zip(names, row, strict=True))
+    return Run(
+        run_id=run_id,
+        fab_id=found.get("fab_id") or "",
+        fab_version=found.get("fab_version") or "",
+        fab_hash=found.get("fab_hash") or "",
+        override_config=_read_config(found.get("override_config") or "{}"),
+    )
+
+
+def read_fab(connection: sqlite3.Connection, fab_hash: str) -> Fab | None:
+    """Read a bundle."""
+    row = connection.execute(
+        "SELECT content FROM superlink_fab WHERE hash = ?", (fab_hash,)
+    ).fetchone()
+    return None if row is None else Fab(hash=fab_hash, content=row[0])
+
+
+def _write_config(config: Mapping[str, Scalar]) -> str:
+    def pack(value: Scalar) -> object:
+        # JSON has no bytes, and the reference's own configurations have none either.
+        if isinstance(value, bytes):
+            return {_BYTES: base64.b64encode(value).decode("ascii")}
+        return value
+
+    return json.dumps({key: pack(value) for key, value in config.items()})
+
+
+def _read_config(text: str) -> Mapping[str, Scalar]:
+    return {
+        key: base64.b64decode(value[_BYTES]) if isinstance(value, dict) else value
+        for key, value in json.loads(text).items()
+    }

@@ -1,0 +1,154 @@
+"""The tables: the reference's, as it makes them, and ours.
+
+Ours begin with `superlink_`. They refer to rows of the reference and go with them, so that the
+reference may work on the file between two runs of this program. The reference inserts by
+position: its tables never get a column or lose one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from superlink_trio.wire.tasks import OVERHEAD
+
+_TASK_COLUMNS = """(
+    task_id TEXT UNIQUE, group_id TEXT, run_id INTEGER,
+    producer_anonymous BOOLEAN, producer_node_id INTEGER,
+    consumer_anonymous BOOLEAN, consumer_node_id INTEGER,
+    created_at REAL, delivered_at TEXT, pushed_at REAL, ttl REAL,
+    ancestry TEXT, task_type TEXT, recordset BLOB,
+    FOREIGN KEY(run_id) REFERENCES run(run_id))"""
+
+# As Flower 1.11 lays out a file. A file of an older release keeps what it has.
+REFERENCE: Sequence[str] = (
+    """CREATE TABLE IF NOT EXISTS run(
+        run_id INTEGER UNIQUE, fab_id TEXT, fab_version TEXT, fab_hash TEXT,
+        override_config TEXT)""",
+    f"CREATE TABLE IF NOT EXISTS task_ins{_TASK_COLUMNS}",
+    f"CREATE TABLE IF NOT EXISTS task_res{_TASK_COLUMNS}",
+    """CREATE TABLE IF NOT EXISTS node(
+        node_id INTEGER UNIQUE, online_until REAL, ping_interval REAL, public_key BLOB)""",
+    "CREATE TABLE IF NOT EXISTS credential(private_key BLOB PRIMARY KEY, public_key BLOB)",
+    "CREATE TABLE IF NOT EXISTS public_key(public_key BLOB UNIQUE)",
+    "CREATE INDEX IF NOT EXISTS idx_online_until ON node(online_until)",
+)
+
+# `phase`: 0 queued, 1 under way (to the node), 2 handed over, 3 closed: answered or out of time.
+# `holder` and `answer_holder`: the process that has the TaskIns, or its answer, under way.
+# `collected`: its answer was handed over, 1 just now, 2 a while ago; see `task_res.purge`.
+_FIRST: Sequence[str] = (
+    """CREATE TABLE superlink_task(
+        number INTEGER PRIMARY KEY,
+        task_id TEXT NOT NULL UNIQUE REFERENCES task_ins(task_id) ON DELETE CASCADE,
+        node_id INTEGER NOT NULL,
+        phase INTEGER NOT NULL,
+        expires_at REAL NOT NULL,
+        deliveries INTEGER NOT NULL DEFAULT 0,
+        connection TEXT NOT NULL DEFAULT '',
+        holder INTEGER,
+        answer_holder INTEGER,
+        collected INTEGER NOT NULL DEFAULT 0,
+        answer_id TEXT,
+        answer_size INTEGER,
+        answer_code INTEGER,
+        answer_reason TEXT,
+        code INTEGER,
+        reason TEXT,
+        payload_id INTEGER)""",
+    "CREATE INDEX superlink_queued ON superlink_task(node_id, number) WHERE phase = 0",
+    "CREATE INDEX superlink_handed_over ON superlink_task(node_id) WHERE phase = 2",
+    "CREATE INDEX superlink_open ON superlink_task(expires_at) WHERE phase < 3",
+    "CREATE INDEX superlink_expires ON superlink_task(expires_at)",
+    "CREATE INDEX superlink_holder ON superlink_task(holder) WHERE holder IS NOT NULL",
+    """CREATE INDEX superlink_answer_holder ON superlink_task(answer_holder)
+        WHERE answer_holder IS NOT NULL""",
+    """CREATE INDEX superlink_payload_users ON superlink_task(payload_id)
+        WHERE payload_id IS NOT NULL""",
+    """CREATE TABLE superlink_payload(
+        payload_id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, content BLOB NOT NULL)""",
+    """CREATE TRIGGER superlink_payload_after_delete AFTER DELETE ON superlink_task
+        WHEN old.payload_id IS NOT NULL AND NOT EXISTS (
+            SELECT 1 FROM superlink_task WHERE payload_id = old.payload_id)
+        BEGIN DELETE FROM superlink_payload WHERE payload_id = old.payload_id; END""",
+    """CREATE TRIGGER superlink_payload_after_update AFTER UPDATE OF payload_id ON superlink_task
+        WHEN old.payload_id IS NOT NULL AND NOT EXISTS (
+            SELECT 1 FROM superlink_task WHERE payload_id = old.payload_id)
+        BEGIN DELETE FROM superlink_payload WHERE payload_id = old.payload_id; END""",
+    """CREATE TABLE superlink_run(
+        run_id INTEGER PRIMARY KEY REFERENCES run(run_id) ON DELETE CASCADE,
+        fab_id TEXT NOT NULL, fab_version TEXT NOT NULL, fab_hash TEXT NOT NULL,
+        override_config TEXT NOT NULL)""",
+    "CREATE TABLE superlink_fab(hash TEXT PRIMARY KEY, content BLOB NOT NULL)",
+    "CREATE TABLE superlink_deleted_node(node_id INTEGER PRIMARY KEY, deleted_at REAL NOT NULL)",
+    """CREATE TABLE superlink_node_key(
+        public_key BLOB PRIMARY KEY,
+        node_id INTEGER NOT NULL UNIQUE REFERENCES node(node_id) ON DELETE CASCADE)""",
+    "CREATE INDEX superlink_deleted_at ON superlink_deleted_node(deleted_at)",
+    """CREATE TABLE superlink_process(
+        process_id INTEGER PRIMARY KEY AUTOINCREMENT, socket TEXT NOT NULL)""",
+    """CREATE TABLE superlink_news(
+        number INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, key, value)""",
+)
+
+MIGRATIONS: Sequence[Sequence[str]] = (_FIRST,)
+"""Forward only: entry n leads from version n to n + 1. What was released never changes."""
+
+# What the reference did to the file since we last had it, told to our tables.
+_ADOPT: Sequence[str] = (
+    """INSERT INTO superlink_task(task_id, node_id, phase, expires_at, deliveries)
+        SELECT task_id, CASE WHEN consumer_anonymous THEN 0 ELSE consumer_node_id END,
+            CASE WHEN delivered_at = '' THEN 0 ELSE 2 END, pushed_at + ttl,
+            CASE WHEN delivered_at = '' THEN 0 ELSE 1 END
+        FROM task_ins WHERE task_id NOT IN (SELECT task_id FROM superlink_task)
+        ORDER BY rowid""",
+    """UPDATE superlink_task SET phase = 2, deliveries = 1
+        WHERE phase = 0 AND payload_id IS NULL AND code IS NULL AND task_id IN (
+            SELECT task_id FROM task_ins WHERE delivered_at != '')""",
+    f"""UPDATE superlink_task
+        SET phase = 3, payload_id = NULL, answer_id = answer.task_id, answer_size = {OVERHEAD}
+            + length(answer.recordset)
+            + 4 * length(answer.group_id || answer.task_type || answer.ancestry) + 60
+        FROM task_res AS answer
+        WHERE answer.ancestry = superlink_task.task_id AND superlink_task.answer_id IS NULL""",
+)
+
+_ADOPT_KEYS = """INSERT OR IGNORE INTO superlink_node_key(public_key, node_id)
+    SELECT public_key, node_id FROM node WHERE length(public_key) > 0"""
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """Give the version of our part of the schema; 0 where there is none yet."""
+    ours = "SELECT 1 FROM sqlite_master WHERE name = 'superlink_schema'"
+    if connection.execute(ours).fetchone() is None:
+        return 0
+    (found,) = connection.execute("SELECT version FROM superlink_schema").fetchone()
+    return int(found)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the schema up to date, inside the caller's transaction."""
+    for statement in REFERENCE:
+        connection.execute(statement)
+    found = version(connection)
+    if found == 0:
+        connection.execute("CREATE TABLE superlink_schema(version INTEGER NOT NULL)")
+        connection.execute("INSERT INTO superlink_schema VALUES (0)")
+    for migration in MIGRATIONS[found:]:
+        for statement in migration:
+            connection.execute(statement)
+    connection.execute("UPDATE superlink_schema SET version = ?", (len(MIGRATIONS),))
+
+
+def adopt(connection: sqlite3.Connection) -> None:
+    """Take over what another program than this one put into the reference's tables."""
+    for statement in _ADOPT:
+        connection.execute(statement)
+    if names_keys(connection):
+        connection.execute(_ADOPT_KEYS)
+
+
+def names_keys(connection: sqlite3.Connection) -> bool:
+    """Say whether the reference's table of nodes has a place for their keys; 1.8's has none."""
+    columns = "SELECT 1 FROM pragma_table_info('node') WHERE name = 'public_key'"
+    return connection.execute(columns).fetchone() is not None

@@ -1,0 +1,97 @@
+"""Steps that keep the file small: what nobody can ask for any more goes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection
+
+from superlink_trio.state.interface import FORGET, LINGER
+from superlink_trio.state.sqlite import task_ins
+from superlink_trio.state.sqlite.transaction import Kind, Transaction
+
+PORTION = 500
+"""Rows of one kind that one step deletes at most: others want to write too."""
+
+KEPT_NEWS = 10_000
+"""Entries that are kept for processes that have not read them; who missed more looks anew."""
+
+_SPARE_PAGES = 4096  # what the next round will use again anyway
+_VACUUM_PAGES = 2048  # given back in one step
+
+
+def sweep(tx: Transaction, now: float) -> bool:
+    """Sweep a portion; say whether there may be more."""
+    closed = task_ins.close(
+        tx,
+        "number IN (SELECT number FROM superlink_task WHERE phase < 3 AND expires_at <= ?"
+        " AND answer_holder IS NULL LIMIT ?)",
+        *(now, PORTION),
+    )
+    dropped = tx.execute(
+        "SELECT task_id FROM superlink_task WHERE expires_at <= ? AND answer_holder IS NULL"
+        " LIMIT ?",
+        *(now - LINGER, PORTION),
+    ).fetchall()
+    for (task_id,) in dropped:
+        task_ins.drop(tx, task_id)
+    tx.execute("DELETE FROM superlink_deleted_node WHERE deleted_at <= ?", now - FORGET)
+    _forget_nodes(tx, now)
+    tx.execute(
+        "DELETE FROM superlink_news WHERE number <="
+        " (SELECT seq - ? FROM sqlite_sequence WHERE name = 'superlink_news')",
+        KEPT_NEWS,
+    )
+    return PORTION in (len(closed), len(dropped))
+
+
+def _forget_nodes(tx: Transaction, now: float) -> None:
+    # A node that is bound to a key is found again by it: it stays.
+    forgotten = tx.execute(
+        "DELETE FROM node WHERE online_until <= ?"
+        " AND node_id NOT IN (SELECT node_id FROM superlink_node_key) RETURNING node_id",
+        now - FORGET,
+    ).fetchall()
+    for (node_id,) in forgotten:
+        tx.tell(Kind.GONE, node_id)
+
+
+def give_back_space(tx: Transaction) -> bool:
+    """Give a portion of the free pages back to the disk; say whether there may be more.
+
+    It does nothing for a file that the reference made: such a file uses its free pages again,
+    but never shrinks.
+    """
+    (free,) = tx.first("PRAGMA freelist_count") or (0,)
+    (pages,) = tx.first("PRAGMA page_count") or (0,)
+    (mode,) = tx.first("PRAGMA auto_vacuum") or (0,)
+    if mode != 2 or free <= max(_SPARE_PAGES, pages // 4):
+        return False
+    tx.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+    return True
+
+
+def lapse(tx: Transaction, processes: Collection[int]) -> None:
+    """Queue again what ended processes had under way, and forget them."""
+    for process in processes:
+        queued = tx.execute(
+            "UPDATE superlink_task SET phase = 0, holder = NULL, deliveries = deliveries - 1"
+            " WHERE holder = ? RETURNING node_id",
+            process,
+        ).fetchall()
+        freed = tx.execute(
+            "UPDATE superlink_task SET answer_holder = NULL, collected = 0 WHERE answer_holder = ?"
+            " RETURNING node_id, phase",
+            process,
+        ).fetchall()
+        nodes = [node_id for (node_id,) in queued]
+        nodes += [node_id for node_id, phase in freed if phase == 0]
+        for node_id in nodes:
+            tx.tell(Kind.QUEUED, node_id)
+        tx.execute("DELETE FROM superlink_process WHERE process_id = ?", process)
+
+
+def others(connection: sqlite3.Connection, me: int) -> list[tuple[int, str]]:
+    """Give the ids and sockets of the other processes over the file."""
+    return connection.execute(
+        "SELECT process_id, socket FROM superlink_process WHERE process_id != ?", (me,)
+    ).fetchall()

@@ -1,0 +1,212 @@
+"""Steps from the driver to the nodes.
+
+A payload up to `INLINE` bytes lies in the reference's own column, where the reference finds it.
+A larger one lies once in `superlink_payload`, however many tasks carry it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from superlink_trio.state.interface import MAX_DELIVERIES
+from superlink_trio.state.sqlite import rows, runs
+from superlink_trio.state.sqlite.transaction import Kind, Transaction
+from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError, timestamp
+
+INLINE = 8 * 1024
+"""Bytes up to which sharing a payload would cost more than it saves."""
+
+SMALL = 64 * 1024
+"""Bytes up to which a content is read inside the transaction that takes its task."""
+
+
+@attrs.frozen
+class Taken:
+    """A task that was taken; `content` is None where it is large and still to be read."""
+
+    task: Task
+    content: bytes | TaskError | None
+
+    def complete(self, content: bytes | TaskError) -> Task:
+        """Give the task with its content."""
+        return attrs.evolve(self.task, content=content)
+
+
+def store(tx: Transaction, tasks: Sequence[Task], digests: Sequence[bytes | None]) -> list[str]:
+    """Queue tasks; `digests` are the SHA-256 of those payloads that are shared."""
+    known = {run_id: runs.exists(tx, run_id) for run_id in {task.run_id for task in tasks}}
+    for task, digest in zip(tasks, digests, strict=True):
+        if known[task.run_id]:
+            _insert(tx, task, digest)
+            tx.tell(Kind.QUEUED, task.consumer)
+    return [task.task_id if known[task.run_id] else "" for task in tasks]
+
+
+def _insert(tx: Transaction, task: Task, digest: bytes | None) -> None:
+    content, payload_id, error = task.content, None, None
+    if isinstance(content, TaskError):
+        error = content
+    elif digest is not None:
+        payload_id = _share(tx, digest, content)
+    inline = content if isinstance(content, bytes) and digest is None else None
+    tx.execute(rows.INSERT.format(table="task_ins"), *rows.to_row(task, inline))
+    tx.execute(
+        "INSERT INTO superlink_task(task_id, node_id, phase, expires_at, payload_id, code, reason)"
+        " VALUES (?, ?, 0, ?, ?, ?, ?)",
+        *(task.task_id, task.consumer, task.pushed_at + task.ttl, payload_id),
+        *(None if error is None else error.code, None if error is None else error.reason),
+    )
+
+
+def _share(tx: Transaction, digest: bytes, content: bytes) -> int:
+    row = tx.first("SELECT payload_id FROM superlink_payload WHERE digest = ?", digest)
+    if row is not None:
+        return int(row[0])
+    inserted = tx.execute(
+        "INSERT INTO superlink_payload(digest, content) VALUES (?, ?)", digest, content
+    )
+    return int(inserted.lastrowid or 0)
+
+
+def has_some(tx: Transaction, node_id: int, now: float) -> bool:
+    """Say whether a task may be handed to a node."""
+    return _oldest(tx, node_id, now) is not None
+
+
+def _oldest(tx: Transaction, node_id: int, now: float) -> int | None:
+    row = tx.first(
+        "SELECT number FROM superlink_task WHERE node_id = ? AND phase = 0"
+        " AND answer_holder IS NULL AND expires_at > ? ORDER BY number LIMIT 1",
+        *(node_id, now),
+    )
+    return None if row is None else int(row[0])
+
+
+def take(tx: Transaction, node_id: int, connection: str, now: float) -> Taken | None:
+    """Take the node's oldest task, after having queued again what it never received."""
+    # A connection's name may come again: after a restart, or in another process.
+    over = f"{tx.me} {connection}" if connection else ""
+    if node_id != ANONYMOUS:
+        _requeue_lost(tx, node_id, over)
+    number = _oldest(tx, node_id, now)
+    row = None if number is None else _read(tx.connection, "WHERE s.number = ?", number)
+    if row is None:
+        tx.tell(Kind.QUIET, node_id, _quiet_over(tx, node_id, connection))
+        return None
+    tx.execute(
+        "UPDATE superlink_task SET phase = 1, holder = ?, connection = ?,"
+        " deliveries = deliveries + 1 WHERE number = ?",
+        *(tx.me, over, number),
+    )
+    content = _content(tx.connection, row) if row[-1] <= SMALL else None
+    return Taken(rows.to_task(row, b""), content)
+
+
+def _requeue_lost(tx: Transaction, node_id: int, connection: str) -> None:
+    lost = tx.execute(
+        "UPDATE superlink_task SET phase = 0 WHERE node_id = ? AND phase = 2"
+        " AND deliveries < ? AND (? = '' OR connection != ?) RETURNING task_id",
+        *(node_id, MAX_DELIVERIES, connection, connection),
+    ).fetchall()
+    for (task_id,) in lost:
+        tx.execute(
+            "UPDATE task_ins SET delivered_at = '' WHERE task_id = ? AND delivered_at != ?",
+            *(task_id, rows.HIDDEN),
+        )
+        tx.tell(Kind.QUEUED, node_id)
+
+
+def _quiet_over(tx: Transaction, node_id: int, connection: str) -> str | None:
+    if node_id == ANONYMOUS:
+        return None
+    may_be_lost = tx.first(
+        "SELECT 1 FROM superlink_task WHERE node_id = ? AND phase = 2 AND deliveries < ?",
+        *(node_id, MAX_DELIVERIES),
+    )
+    return None if may_be_lost is None else connection
+
+
+def _read(connection: sqlite3.Connection, where: str, value: object) -> tuple[Any, ...] | None:
+    columns = ", ".join(f"t.{name}" for name in rows.FIELDS.split(", "))
+    row: tuple[Any, ...] | None = connection.execute(
+        f"SELECT {columns}, s.payload_id, s.code, s.reason,"
+        " coalesce((SELECT length(content) FROM superlink_payload AS p"
+        " WHERE p.payload_id = s.payload_id), length(t.recordset))"
+        f" FROM superlink_task AS s JOIN task_ins AS t USING (task_id) {where}",
+        (value,),
+    ).fetchone()
+    return row
+
+
+def _content(connection: sqlite3.Connection, row: tuple[Any, ...]) -> bytes | TaskError:
+    task_id, (payload_id, code, reason, _) = row[0], row[-4:]
+    if code is not None:
+        return TaskError(code, reason)
+    if payload_id is not None:
+        source, key = "content FROM superlink_payload WHERE payload_id = ?", payload_id
+    else:
+        source, key = "recordset FROM task_ins WHERE task_id = ?", task_id
+    content: bytes = connection.execute(f"SELECT {source}", (key,)).fetchone()[0]
+    return content
+
+
+def read_content(connection: sqlite3.Connection, task_id: str) -> bytes | TaskError | None:
+    """Read a taken task's content; None when the task was closed meanwhile."""
+    row = _read(connection, "WHERE s.task_id = ? AND s.phase = 1", task_id)
+    return None if row is None else _content(connection, row)
+
+
+def confirm(tx: Transaction, task: Task, now: float) -> None:
+    """Note that a taken task was handed over."""
+    confirmed = tx.execute(
+        "UPDATE superlink_task SET phase = 2, holder = NULL"
+        " WHERE task_id = ? AND phase = 1 AND holder = ?",
+        *(task.task_id, tx.me),
+    )
+    if confirmed.rowcount:
+        tx.execute(
+            "UPDATE task_ins SET delivered_at = ? WHERE task_id = ? AND delivered_at = ''",
+            *(timestamp(now), task.task_id),
+        )
+        tx.tell(Kind.HANDED_OVER, task.consumer)
+
+
+def put_back(tx: Transaction, task: Task) -> None:
+    """Queue a taken task again."""
+    queued = tx.execute(
+        "UPDATE superlink_task SET phase = 0, holder = NULL, deliveries = deliveries - 1"
+        " WHERE task_id = ? AND phase = 1 AND holder = ?",
+        *(task.task_id, tx.me),
+    )
+    if queued.rowcount:
+        tx.tell(Kind.QUEUED, task.consumer)
+
+
+def close(tx: Transaction, where: str, *values: object) -> list[str]:
+    """Take tasks off their node's list; they are not handed out again, their payloads go."""
+    closed = tx.execute(
+        "UPDATE superlink_task SET phase = 3, holder = NULL, payload_id = NULL"
+        f" WHERE {where} RETURNING task_id",
+        *values,
+    ).fetchall()
+    for (task_id,) in closed:
+        tx.execute(
+            "UPDATE task_ins SET recordset = x'', delivered_at = ? WHERE task_id = ?",
+            *(rows.HIDDEN, task_id),
+        )
+    return [task_id for (task_id,) in closed]
+
+
+def drop(tx: Transaction, task_id: str) -> None:
+    """Delete a task and its answer."""
+    tx.execute(
+        "DELETE FROM task_res WHERE task_id ="
+        " (SELECT answer_id FROM superlink_task WHERE task_id = ?)",
+        task_id,
+    )
+    if tx.execute("DELETE FROM task_ins WHERE task_id = ?", task_id).rowcount:
+        tx.tell(Kind.SETTLED, task_id, 0)

@@ -1,0 +1,158 @@
+"""Group commit: steps that wait while one commit is under way share the next.
+
+A commit costs a sync of the disk, whatever it holds. So nobody commits for himself: under load
+every commit carries many steps, and an idle store answers a single one at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import attrs
+import outcome
+import trio
+
+from superlink_trio.state.interface import StateUnavailable
+from superlink_trio.state.sqlite.committing import Committed, Committer
+from superlink_trio.state.sqlite.heartbeats import Heartbeats
+from superlink_trio.state.sqlite.transaction import Step
+
+Result = TypeVar("Result")
+
+# Steps in one commit: the first of them should not have to wait for too many others.
+_MOST_STEPS = 256
+
+_log = logging.getLogger(__name__)
+
+
+@attrs.frozen(eq=False)
+class _Job:
+    step: Step[Any]
+    durable: bool
+    task: trio.lowlevel.Task
+
+    def fail(self, error: StateUnavailable) -> None:
+        # Each task gets an exception of its own: their tracebacks differ.
+        mine = StateUnavailable(str(error))
+        mine.__cause__ = error.__cause__
+        trio.lowlevel.reschedule(self.task, outcome.Error(mine))
+
+
+class Writer:
+    """Performs steps, in the order of their arrival, and tells what they changed.
+
+    `listener` is called for every change, in commit order, and before any task goes on that
+    waited for the commit: so what it notes about two steps is never noted in the wrong order.
+    """
+
+    def __init__(self, heartbeats: Heartbeats, listener: Callable[[Committed], None]) -> None:
+        self._heartbeats = heartbeats
+        self._listener = listener
+        self._waiting: dict[_Job, None] = {}
+        self._arrived = trio.Event()
+        self._open = False
+        self._closing = False
+        self._fault = ""
+        self.limiter = trio.CapacityLimiter(1)
+        self.commits = 0
+        self.steps = 0
+
+    async def do(self, step: Step[Result], *, durable: bool = True) -> Result:
+        """Perform a step and give its result, once it is committed.
+
+        Without `durable` a crash of the machine, but not one of this process, may undo it.
+        Cancelled before its commit begins it does nothing; afterwards it gives its result all
+        the same: what was taken is never lost on the way to who took it.
+        Raises StateUnavailable, or what the step raises; nothing was changed then.
+        """
+        if not self._open:
+            raise StateUnavailable("The database is not open.")
+        await trio.lowlevel.checkpoint_if_cancelled()
+        job = _Job(step, durable, trio.lowlevel.current_task())
+        self._waiting[job] = None
+        self._arrived.set()
+
+        def withdraw(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            if job not in self._waiting:
+                return trio.lowlevel.Abort.FAILED
+            del self._waiting[job]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        result: Result = await trio.lowlevel.wait_task_rescheduled(withdraw)
+        return result
+
+    def close(self) -> None:
+        """Take no more steps; `serve` returns when those that wait are done."""
+        self._open = False
+        self._closing = True
+        self._arrived.set()
+
+    async def serve(
+        self, committer: Committer, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Commit until closed."""
+        self._open, self._closing = True, False
+        task_status.started()
+        try:
+            while self._waiting or not self._closing:
+                if not self._waiting:
+                    self._arrived = trio.Event()
+                    await self._arrived.wait()
+                await trio.lowlevel.checkpoint_if_cancelled()
+                with trio.CancelScope(shield=True):
+                    await self._commit(committer)
+        finally:
+            self._open = False
+            for job in self._waiting:
+                job.fail(StateUnavailable("The database was closed."))
+            self._waiting.clear()
+
+    async def _commit(self, committer: Committer) -> None:
+        jobs = list(self._waiting)[:_MOST_STEPS]
+        for job in jobs:
+            del self._waiting[job]
+        try:
+            with self._heartbeats.written() as beats:
+                committed = await trio.to_thread.run_sync(
+                    lambda: committer.commit(
+                        [job.step for job in jobs],
+                        beats,
+                        durable=any(job.durable for job in jobs),
+                    ),
+                    limiter=self.limiter,
+                )
+        except StateUnavailable as error:
+            self._log_fault(str(error))
+            for job in jobs:
+                job.fail(error)
+        except BaseException:
+            for job in jobs:
+                job.fail(StateUnavailable("The database failed; the log says why."))
+            raise
+        else:
+            self._log_faults(committed)
+            self.commits += 1
+            self.steps += len(jobs)
+            self._listener(committed)
+            for job, performed in zip(jobs, committed.performed, strict=True):
+                trio.lowlevel.reschedule(job.task, performed.result)
+
+    def _log_faults(self, committed: Committed) -> None:
+        faults = [
+            str(performed.result.error)
+            for performed in committed.performed
+            if isinstance(performed.result, outcome.Error)
+            and isinstance(performed.result.error, StateUnavailable)
+        ]
+        for fault in faults:
+            self._log_fault(fault)
+        if self._fault and not faults:
+            _log.info("The database works again")
+            self._fault = ""
+
+    def _log_fault(self, fault: str) -> None:
+        if fault != self._fault:
+            _log.error("%s. Calls are refused until then.", fault)
+            self._fault = fault

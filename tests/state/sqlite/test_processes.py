@@ -1,0 +1,295 @@
+"""Several processes over one file. Two stores in one process are two processes to each other."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from builders import answer_to, is_error, task_ins
+from stores import settle
+from trio.testing import MockClock
+
+from superlink_trio.state import Admission, SqliteState
+from superlink_trio.wire.runs import Run
+from superlink_trio.wire.tasks import ANONYMOUS
+
+MiB = 1024 * 1024
+
+
+@pytest.fixture
+async def sides(serving: Any) -> Any:
+    async with serving() as driver, serving() as fleet:
+        yield driver, fleet
+
+
+async def test_a_task_wakes_a_node_in_another_process(
+    sides: tuple[SqliteState, SqliteState], nursery: trio.Nursery
+) -> None:
+    driver, fleet = sides
+    run_id, node_id = await driver.create_run(Run()), await fleet.create_node(30.0)
+    assert await fleet.take_task_ins(node_id, "c1") is None
+    woken = trio.Event()
+
+    async def wait() -> None:
+        assert await fleet.await_task_ins(node_id)
+        woken.set()
+
+    nursery.start_soon(wait)
+    await settle(driver, fleet)
+    assert not woken.is_set()
+    task = task_ins(run_id, node_id)
+    await driver.store_task_ins([task])
+    await woken.wait()
+    assert await fleet.take_task_ins(node_id, "c1") == task
+
+
+async def test_an_answer_wakes_a_driver_in_another_process(
+    sides: tuple[SqliteState, SqliteState], nursery: trio.Nursery
+) -> None:
+    driver, fleet = sides
+    run_id, node_id = await driver.create_run(Run()), await fleet.create_node(30.0)
+    task = task_ins(run_id, node_id)
+    await driver.store_task_ins([task])
+    woken = trio.Event()
+
+    async def wait() -> None:
+        await driver.await_task_res([task.task_id], MiB)
+        woken.set()
+
+    nursery.start_soon(wait)
+    await settle(driver, fleet)
+    assert not woken.is_set()
+    answer = answer_to(task)
+    await fleet.store_task_res(answer)
+    await woken.wait()
+    assert await driver.take_task_res([task.task_id], MiB) == [answer]
+    assert await fleet.take_task_res([task.task_id], MiB) == []
+
+
+async def test_what_one_process_holds_no_other_gives_away(
+    sides: tuple[SqliteState, SqliteState],
+) -> None:
+    one, other = sides
+    run_id, node_id = await one.create_run(Run()), await one.create_node(30.0)
+    tasks = [task_ins(run_id, node_id) for _ in range(2)]
+    await one.store_task_ins(tasks)
+    taken = [await one.take_task_ins(node_id, "c1"), await other.take_task_ins(node_id, "c2")]
+    assert taken == tasks
+    await other.put_back_task_ins(tasks[0])
+    assert await other.take_task_ins(node_id, "c2") is None
+    await one.put_back_task_ins(tasks[0])
+    await settle(one, other)
+    assert await other.take_task_ins(node_id, "c2") == tasks[0]
+
+
+async def test_a_node_deleted_in_one_process_is_gone_in_another(
+    sides: tuple[SqliteState, SqliteState], nursery: trio.Nursery
+) -> None:
+    one, other = sides
+    run_id, node_id = await one.create_run(Run()), await one.create_node(30.0)
+    assert await other.ping(node_id, 30.0, readmit=False) is Admission.KNOWN
+    task = task_ins(run_id, node_id)
+    await one.store_task_ins([task])
+    taken = await other.take_task_ins(node_id, "c1")
+    assert taken is not None
+    await other.confirm_task_ins(taken)
+    ended: list[object] = []
+
+    async def pull() -> None:
+        ended.append(await other.await_task_ins(node_id))
+
+    async def gather() -> None:
+        await other.await_task_res([task.task_id], MiB)
+        ended.append("driver")
+
+    nursery.start_soon(pull)
+    nursery.start_soon(gather)
+    await settle(one, other)
+    assert ended == []
+    await one.delete_node(node_id)
+    while len(ended) < 2:
+        await settle(one, other)
+    assert await other.ping(node_id, 30.0, readmit=True) is Admission.UNKNOWN
+    [answer] = await other.take_task_res([task.task_id], MiB)
+    assert is_error(answer, 3)
+
+
+async def test_a_held_pull_keeps_its_node_online_for_other_processes(
+    sides: tuple[SqliteState, SqliteState], mock_clock: MockClock
+) -> None:
+    driver, fleet = sides
+    run_id, node_id = await driver.create_run(Run()), await fleet.create_node(30.0)
+    with fleet.attend(node_id):
+        for _ in range(20):
+            mock_clock.jump(5)
+            await settle(driver, fleet)
+            mock_clock.jump(1)
+            await settle(driver, fleet)
+        assert await driver.online_nodes(run_id) == [node_id]
+
+
+async def test_who_missed_news_looks_at_everything(
+    sides: tuple[SqliteState, SqliteState], file: Path
+) -> None:
+    driver, fleet = sides
+    run_id, node_id = await driver.create_run(Run()), await fleet.create_node(30.0)
+    assert await fleet.take_task_ins(node_id, "c1") is None
+    await settle(driver, fleet)
+    task = task_ins(run_id, node_id)
+    with closing(sqlite3.connect(file)) as connection:
+        # As if very much had happened since this process last looked.
+        connection.execute(
+            "CREATE TRIGGER forgetful AFTER INSERT ON superlink_news BEGIN"
+            " DELETE FROM superlink_news; END"
+        )
+    await driver.store_task_ins([task])
+    await settle(driver, fleet)
+    assert await fleet.take_task_ins(node_id, "c1") == task
+
+
+async def test_a_killed_process_holds_nothing(
+    serving: Any, start: Callable[..., Any], file: Path
+) -> None:
+    async with serving(clock=time.time) as driver:
+        run_id = await driver.create_run(Run())
+        fleet = start("fleet.py", file, "hold")
+        node_id = await fleet.told()
+        task = task_ins(run_id, node_id, now=time.time())
+        await driver.store_task_ins([task])
+        await fleet.told()
+        assert await fleet.told() == task.task_id
+        assert await driver.take_task_ins(node_id) is None
+        fleet.kill()
+        await driver.store_task_ins([task_ins(run_id, node_id, now=time.time())])
+        await settle(driver)
+        assert await driver.take_task_ins(node_id) == task
+
+
+async def test_another_process_is_woken_at_once(
+    serving: Any, start: Callable[..., Any], file: Path
+) -> None:
+    async with serving(clock=time.time) as driver:
+        run_id = await driver.create_run(Run())
+        fleet = start("fleet.py", file, "finish")
+        node_id = await fleet.told()
+        task = task_ins(run_id, node_id, now=time.time())
+        pushed = time.time()
+        await driver.store_task_ins([task])
+        await driver.await_task_res([task.task_id], MiB)
+        answered = time.time()
+        [answer] = await driver.take_task_res([task.task_id], MiB)
+        assert answer.content == b"result"
+        assert await fleet.told() - pushed < 1.0
+        assert answered - pushed < 1.0
+        fleet.tell()
+        assert await trio.to_thread.run_sync(fleet.process.wait) == 0
+
+
+async def test_who_cannot_take_leaves_it_to_another(serving: Any, nursery: trio.Nursery) -> None:
+    async with serving() as state:
+        run_id = await state.create_run(Run())
+        took: list[object] = []
+
+        async def hasty() -> None:
+            await state.await_task_ins(ANONYMOUS)
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await state.take_task_ins(ANONYMOUS)
+
+        async def patient() -> None:
+            await state.await_task_ins(ANONYMOUS)
+            took.append(await state.take_task_ins(ANONYMOUS))
+
+        for pull in (hasty, patient):
+            nursery.start_soon(pull)
+            await settle(state)
+        task = task_ins(run_id, ANONYMOUS)
+        await state.store_task_ins([task])
+        await settle(state)
+        assert took == [task]
+
+
+async def test_those_who_wait_outlive_a_restart_of_their_store(
+    file: Path, nursery: trio.Nursery
+) -> None:
+    state = SqliteState(str(file))
+    got: list[object] = []
+
+    async def pull(node_id: int) -> None:
+        got.append(await state.await_task_ins(node_id))
+
+    async def gather(task_id: str) -> None:
+        await state.await_task_res([task_id], MiB)
+        got.append(task_id)
+
+    @asynccontextmanager
+    async def serving() -> AsyncIterator[None]:
+        stopping = trio.Event()
+        async with trio.open_nursery() as life:
+            await life.start(
+                lambda task_status: state.serve(stopping=stopping, task_status=task_status)
+            )
+            yield
+            stopping.set()
+
+    async with serving():
+        run_id = await state.create_run(Run())
+        node_id, busy = await state.create_node(1e6), await state.create_node(1e6)
+        asked = task_ins(run_id, busy, now=time.time())
+        await state.store_task_ins([asked])
+        nursery.start_soon(pull, node_id)
+        nursery.start_soon(gather, asked.task_id)
+        await settle(state)
+    async with serving():
+        await settle(state)
+        assert got == []
+        await state.store_task_ins([task_ins(run_id, node_id, now=time.time())])
+        await state.store_task_res(answer_to(asked, now=time.time()))
+        await settle(state)
+        assert got == [True, asked.task_id]
+
+
+async def test_a_long_path_has_its_socket_elsewhere(tmp_path: Path, serving: Any) -> None:
+    folder = tmp_path / ("long" * 20)
+    folder.mkdir()
+    async with serving(folder / "state.db") as driver, serving(folder / "state.db") as fleet:
+        assert not [name for name in os.listdir(folder) if "superlink" in name]
+        run_id, node_id = await driver.create_run(Run()), await fleet.create_node(30.0)
+        assert await fleet.take_task_ins(node_id, "c1") is None
+        task = task_ins(run_id, node_id)
+        await driver.store_task_ins([task])
+        await settle(driver, fleet)
+        assert await fleet.take_task_ins(node_id, "c1") == task
+
+
+async def test_a_process_that_ended_long_ago_is_forgotten(
+    serving: Any, start: Callable[..., Any], file: Path
+) -> None:
+    fleet = start("fleet.py", file, "hold")
+    await fleet.told()
+    fleet.kill()
+    async with serving():
+        with closing(sqlite3.connect(file)) as connection:
+            query = "SELECT count(*) FROM superlink_process"
+            assert connection.execute(query).fetchone() == (1,)
+        assert len([name for name in os.listdir(file.parent) if ".superlink-" in name]) == 1
+    assert os.listdir(file.parent) == [file.name]
+
+
+async def test_a_node_that_another_process_deletes_is_not_written_again(
+    sides: tuple[SqliteState, SqliteState], mock_clock: MockClock
+) -> None:
+    one, other = sides
+    run_id, node_id = await one.create_run(Run()), await one.create_node(30.0)
+    with other.attend(node_id):
+        await one.delete_node(node_id)
+    mock_clock.jump(1)
+    await settle(one, other)
+    assert await other.online_nodes(run_id) == []
