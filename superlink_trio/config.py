@@ -28,6 +28,9 @@ BACKENDS = ("ray", "process")
 
 Files: TypeAlias = tuple[Path, Path, Path]
 
+# REST builds on names of Hypercorn's that are not public; pyproject.toml pins the same series.
+_HYPERCORN = "0.18."
+
 _WILDCARD_HOSTS = {"0.0.0.0", "::"}
 
 
@@ -429,6 +432,24 @@ def _shared_database(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
     )
 
 
+def _rest_installed(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
+    if Apis.FLEET not in apis or config.fleet_api_type != "rest":
+        return None
+    from importlib.metadata import PackageNotFoundError, version
+
+    to_do = "pip install 'superlink-trio[rest]'"
+    try:
+        version("starlette")
+        hypercorn = version("hypercorn")
+    except PackageNotFoundError as missing:
+        problem = f"REST needs the package {missing.name}: {to_do}"
+    else:
+        if hypercorn.startswith(_HYPERCORN):
+            return None
+        problem = f"REST needs hypercorn {_HYPERCORN}x, not {hypercorn}: {to_do}"
+    return ConfigError(problem, "fleet_api_type")
+
+
 def _app_to_simulate(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
     if Apis.FLEET not in apis or config.fleet_api_type != "vce" or config.client_app:
         return None
@@ -453,17 +474,12 @@ _RULES: tuple[Callable[[SuperLinkConfig, Apis], ConfigError | None], ...] = (
     _authentication_over_grpc,
     _addresses_apart,
     _shared_database,
+    _rest_installed,
     _app_to_simulate,
     _nodes_to_simulate,
 )
 
 _NOT_YET: tuple[tuple[str, Callable[[SuperLinkConfig], bool], str, str], ...] = (
-    (
-        "fleet_api_type",
-        lambda config: config.fleet_api_type == "rest",
-        "the REST Fleet API is",
-        "use --grpc-rere (default)",
-    ),
     (
         "fleet_api_type",
         lambda config: config.fleet_api_type == "vce",

@@ -61,7 +61,7 @@ _STATE_GRACE = 0.25
 # What a server needs beyond the grace of its calls: to cancel what is left and see it end.
 _DRAIN = 0.2
 
-# Bytes of one gRPC message, both ways: the limit that Flower's clients have.
+# Bytes of one message, both ways: the limit that Flower's clients have.
 _MESSAGE_LIMIT = 536_870_912
 
 
@@ -269,9 +269,11 @@ class _Services:
 
     async def fleet(self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]) -> None:
         apis = self._fleet_apis()
-        address = self.link.fleet_address or self.config.grpc_rere_fleet_api_address
+        address = self.link.fleet_address or self.config.fleet_api_address
+        assert address is not None, "a simulation has no Fleet API"
+        serve = self._serve_rest if self.config.fleet_api_type == "rest" else self._serve
         with _named("the Fleet API"):
-            await self._serve(apis, address, stopping, task_status)
+            await serve(apis, address, stopping, task_status)
 
     def _fleet_apis(self) -> Sequence[Api]:
         readmit = self.config.readmit
@@ -283,6 +285,8 @@ class _Services:
             readmit=readmit and keys is None,
             message_limit=_MESSAGE_LIMIT,
         )
+        if self.config.fleet_api_type == "rest":
+            return [api]
         if keys is None:
             return [api, adapter_api(api)]
         from superlink_trio.fleet.authentication import authenticated
@@ -292,6 +296,27 @@ class _Services:
             authenticated(api, self.state, keys, readmit=readmit),
             refusing_adapter_api(reason),
         ]
+
+    async def _serve_rest(
+        self,
+        apis: Sequence[Api],
+        address: Address,
+        stopping: trio.Event,
+        task_status: trio.TaskStatus[Address],
+    ) -> None:
+        # An extra: who serves gRPC need not have it.
+        from superlink_trio.transport.rest import RestOptions, serve_rest
+
+        certificates = None if self.credentials is None else self.credentials.rest
+        [api] = apis
+        await serve_rest(
+            api,
+            address,
+            tls=None if certificates is None else certificates.context,
+            options=RestOptions(max_body=_MESSAGE_LIMIT, grace=self.config.grace),
+            stopping=stopping,
+            task_status=task_status,
+        )
 
     async def _serve(
         self,

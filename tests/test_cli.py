@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import re
 import signal
@@ -175,14 +176,36 @@ def test_every_fault_is_listed_and_nothing_starts(
             "--driver-api-address: 0.0.0.0:9092 and the Fleet API's 0.0.0.0:9092 are the same port",
         ),
         (
-            ["--insecure", "--rest"],
-            "--rest: the REST Fleet API is not in this version yet; use --grpc-rere (default)",
+            ["--insecure", "--vce", "--client-app", "a:b", "--num-supernodes", "1"],
+            "--vce: simulation is not in this version yet; use --grpc-rere (default)",
         ),
     ],
 )
 def test_one_fault_is_one_line(words: list[str], fault: str) -> None:
     [told] = faults_of(*words)
     assert told.startswith(fault)
+
+
+@pytest.mark.parametrize(
+    ("installed", "fault"),
+    [
+        ({}, "REST needs the package starlette"),
+        ({"starlette": "1.0"}, "REST needs the package hypercorn"),
+        ({"starlette": "1.0", "hypercorn": "0.17.3"}, "REST needs hypercorn 0.18.x, not 0.17.3"),
+    ],
+)
+def test_rest_without_its_extra_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], fault: str
+) -> None:
+    def version(name: str) -> str:
+        if name not in installed:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    [told] = faults_of("--insecure", "--rest")
+    assert told == f"--rest: {fault}: pip install 'superlink-trio[rest]'"
+    assert faults_of("--insecure") == []
 
 
 def test_a_usage_fault_does_not_hide_the_other_sources(monkeypatch: pytest.MonkeyPatch) -> None:

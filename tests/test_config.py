@@ -254,7 +254,6 @@ def test_memory_is_not_shared_between_processes(apis: Apis) -> None:
 @pytest.mark.parametrize(
     ("values", "what", "instead"),
     [
-        ({"insecure": True, "fleet_api_type": "rest"}, "the REST Fleet API", "--grpc-rere"),
         ({"insecure": True, "fleet_api_type": "vce"}, "simulation", "--grpc-rere"),
         ({"insecure": True, "database": "postgresql://host/db"}, "PostgreSQL", "use a file"),
     ],

@@ -93,6 +93,11 @@ class SuperLink:
     """The certificate that clients have to trust, if it speaks TLS."""
 
     @property
+    def url(self) -> str:
+        """Where clients find its Fleet API if that is REST."""
+        return f"{'http' if self.ca is None else 'https'}://{self.fleet}"
+
+    @property
     def client_options(self) -> list[str | Path]:
         """How a Flower program is told to connect, but for the address."""
         return ["--insecure"] if self.ca is None else ["--root-certificates", self.ca]
@@ -126,8 +131,8 @@ class Peers:
     ) -> SuperLink:
         """Start the SuperLink under test; it serves when this returns.
 
-        `transport` is for Flower's own, which serves one at a time. With `ca` it speaks TLS, and
-        the options have to name its certificates.
+        Over `rest` or over gRPC: which of the two gRPC services matters to Flower's own only. With
+        `ca` it speaks TLS, and the options have to name its certificates.
         """
         if REFERENCE is not None:
             return await self._reference(REFERENCE, driver, fleet, transport)
@@ -135,7 +140,8 @@ class Peers:
             "SuperLink",
             *(sys.executable, "-m", "superlink_trio", "--log-format", "json"),
             *(["--insecure"] if ca is None else []),
-            *("--driver-api-address", driver, "--grpc-rere-fleet-api-address", fleet),
+            *("--driver-api-address", driver),
+            *("--fleet-api-type", transport, "--fleet-api-address", fleet),
             *options,
         )
         ready = await program.report("fleet_address")
@@ -168,7 +174,9 @@ class Peers:
         """Start the adding client: it adds `step`, and its first fit takes `stall` seconds."""
         client = await self._launch(
             f"client of {version} over {transport}",
-            *(self._interpreters[version], _PROGRAMS / "adder.py", superlink.fleet, transport),
+            *(self._interpreters[version], _PROGRAMS / "adder.py"),
+            *(superlink.url if transport == "rest" else superlink.fleet, transport),
+            CA_CERT="" if superlink.ca is None else str(superlink.ca),
             STEP=str(step),
             STALL=str(stall),
         )

@@ -20,12 +20,14 @@ async def test_questions_are_answered(version: str, superlink: SuperLink, peers:
 
 
 # 1.8's client dies of the signal without a word.
+@pytest.mark.parametrize("transport", ["grpc-rere", "rest"])
 @pytest.mark.parametrize("version", ["1.9.0", "1.10.0", "1.11.1"])
 async def test_a_client_that_is_told_to_stop_takes_its_node_with_it(
-    version: str, superlink: SuperLink, peers: Peers
+    version: str, transport: str, peers: Peers
 ) -> None:
     with trio.fail_after(60):
-        client = await peers.client(superlink, version)
+        superlink = await peers.superlink(transport=transport)
+        client = await peers.client(superlink, version, transport=transport)
         driver = await peers.driver(superlink, "1.9.0", "ask.py", "1")
         await driver.report("driver")
         client.process.terminate()

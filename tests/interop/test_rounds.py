@@ -6,9 +6,12 @@ loss means that an answer was lost, given twice or given to the wrong node.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import trio
-from interop.peers import Peers, Round, SuperLink
+from certificates import Authority
+from interop.peers import VERSIONS, Peers, Round, SuperLink
 
 pytestmark = pytest.mark.interop
 
@@ -35,6 +38,31 @@ async def test_client_apps_under_their_own_launcher(
         await peers.client_app(superlink, version, "adder:app")
         rounds = await peers.federate(superlink, version, clients=2, rounds=1)
     assert rounds == [Round(1, 1, failures=0)]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_clients_over_rest_under_a_server_app_of_1_9(version: str, peers: Peers) -> None:
+    with trio.fail_after(60):
+        superlink = await peers.superlink(transport="rest")
+        await peers.client(superlink, version, transport="rest", step=1)
+        await peers.client(superlink, version, transport="rest", step=3)
+        rounds = await peers.federate(superlink, clients=2)
+    assert rounds == THREE_ROUNDS
+
+
+@pytest.mark.beyond("is started without TLS by these tests")
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_clients_over_https(version: str, peers: Peers, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue()
+    ca, *_ = authority.files
+    certificates = ("--certificates", *map(str, authority.files))
+    with trio.fail_after(60):
+        superlink = await peers.superlink(*certificates, transport="rest", ca=ca)
+        await peers.client(superlink, version, transport="rest", step=1)
+        await peers.client(superlink, version, transport="rest", step=3)
+        rounds = await peers.federate(superlink, clients=2)
+    assert rounds == THREE_ROUNDS
 
 
 @pytest.mark.parametrize("transport", ["grpc-rere", "grpc-adapter"])

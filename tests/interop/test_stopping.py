@@ -12,11 +12,14 @@ GRACE = 2.0
 
 
 @pytest.mark.beyond("makes no promise of when it ends")
-async def test_stopping_in_the_middle_of_a_round_takes_no_longer_than_grace(peers: Peers) -> None:
+@pytest.mark.parametrize("transport", ["grpc-rere", "rest"])
+async def test_stopping_in_the_middle_of_a_round_takes_no_longer_than_grace(
+    transport: str, peers: Peers
+) -> None:
     with trio.fail_after(60):
-        superlink = await peers.superlink("--grace", str(GRACE))
-        working = await peers.client(superlink, "1.9.0", stall=60)
-        await peers.client(superlink, "1.11.1")
+        superlink = await peers.superlink("--grace", str(GRACE), transport=transport)
+        working = await peers.client(superlink, "1.9.0", transport=transport, stall=60)
+        await peers.client(superlink, "1.11.1", transport=transport)
         await peers.server_app(superlink, clients=2)
         # The round is under way: one node works, one waits for a task, the driver for results.
         await working.line("^stalling")

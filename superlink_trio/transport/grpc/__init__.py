@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from superlink_trio.transport.grpc.credentials import server_credentials
-from superlink_trio.transport.grpc.listen import AddressError
 from superlink_trio.transport.grpc.loop import TrioEventLoop, open_loop
 from superlink_trio.transport.grpc.server import GrpcOptions, serve_grpc
 
 __all__ = [
-    "AddressError",
     "GrpcOptions",
     "TrioEventLoop",
     "open_loop",

@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from collections.abc import Iterable
 
 import grpc
 import grpc.aio
-import trio
 
 from superlink_trio.address import Address
-
-_HINTS = {
-    errno.EADDRINUSE: "another program listens there: stop it, or choose another port",
-    errno.EACCES: "ports below 1024 need privileges: choose a higher one",
-    errno.EADDRNOTAVAIL: "no network interface of this machine has that address",
-}
-
-
-class AddressError(OSError):
-    """A server cannot listen on an address. `errno` says why, where that is known."""
-
-    def __init__(self, address: Address, reason: str, code: int | None = None) -> None:
-        super().__init__(f"cannot listen on {address}: {reason}")
-        self.errno = code
+from superlink_trio.transport.listening import AddressError, look_up
 
 
 async def resolve(address: Address) -> list[Address]:
@@ -36,26 +21,19 @@ async def resolve(address: Address) -> list[Address]:
     Without this grpc would do one of three things: fail with the same text for every reason, listen
     on some of the addresses only, or take a malformed address for another one.
     """
-    Address.parse(str(address))
-    try:
-        found = await trio.socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except socket.gaierror as error:
-        raise AddressError(address, f"{error.strerror}: {address.host!r}", error.errno) from error
     usable = []
     absent = None
-    for family, kind, protocol, _, where in found:
+    for family, kind, protocol, _, where in await look_up(address):
         try:
             _probe(family, kind, protocol, where)
         except OSError as error:
             if error.errno in (errno.EADDRINUSE, errno.EACCES):
-                raise _named(address, error) from error
+                raise AddressError.because(address, error) from error
             absent = error  # a machine without IPv6 may still know localhost as ::1
         else:
             usable.append(Address(str(where[0]), address.port))
     if not usable and absent is not None:
-        raise _named(address, absent) from absent
+        raise AddressError.because(address, absent) from absent
     return usable
 
 
@@ -93,10 +71,3 @@ def _probe(family: int, kind: int, protocol: int, where: tuple[object, ...]) -> 
         if family == socket.AF_INET6:
             probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         probe.bind(where)
-
-
-def _named(address: Address, error: OSError) -> AddressError:
-    code = error.errno
-    reason = os.strerror(code) if code is not None else str(error)
-    hint = _HINTS.get(code) if code is not None else None
-    return AddressError(address, f"{reason} ({hint})" if hint else reason, code)

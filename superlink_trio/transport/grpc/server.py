@@ -17,8 +17,9 @@ import trio_asyncio  # type: ignore[import-untyped]  # ships no types
 from superlink_trio.address import Address
 from superlink_trio.rpc import Api
 from superlink_trio.transport.grpc.calls import generic_handler
-from superlink_trio.transport.grpc.listen import AddressError, bind, resolve
+from superlink_trio.transport.grpc.listen import bind, resolve
 from superlink_trio.transport.grpc.loop import TrioEventLoop
+from superlink_trio.transport.listening import AddressError
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """A client whose work can be foretold: fit adds STEP to every weight, the loss is their mean.
 
 Runs as `adder.py ADDRESS TRANSPORT` or, as `adder:app`, under 1.8's and 1.9's own launcher. The
-first fit takes STALL seconds.
+first fit takes STALL seconds. With CA_CERT, a file, it speaks TLS.
 """
 
 from __future__ import annotations
@@ -48,4 +48,9 @@ app = ClientApp(client_fn=lambda _: adder)
 if __name__ == "__main__":
     address, transport = sys.argv[1:]
     print("starting", flush=True)
-    start_client(server_address=address, client=adder, transport=transport)
+    start_client(
+        server_address=address,
+        client=adder,
+        transport=transport,
+        root_certificates=os.environ.get("CA_CERT") or None,
+    )

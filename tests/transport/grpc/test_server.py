@@ -19,9 +19,9 @@ import trustme
 
 from superlink_trio.address import Address
 from superlink_trio.rpc import Caller
-from superlink_trio.transport.grpc.listen import AddressError
 from superlink_trio.transport.grpc.loop import open_loop
 from superlink_trio.transport.grpc.server import GrpcOptions, serve_grpc
+from superlink_trio.transport.listening import AddressError
 
 
 async def echo(request: bytes, caller: Caller) -> bytes:
@@ -122,7 +122,8 @@ def test_a_forbidden_port_is_named() -> None:
     program = """if True:
         import encodings.idna, os, trio  # the first for getaddrinfo, which loads it too late
         from superlink_trio.address import Address
-        from superlink_trio.transport.grpc.listen import AddressError, resolve
+        from superlink_trio.transport.grpc.listen import resolve
+        from superlink_trio.transport.listening import AddressError
         os.setuid(65534)
         try:
             trio.run(resolve, Address("127.0.0.1", 1))

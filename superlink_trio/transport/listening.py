@@ -1,0 +1,52 @@
+"""Addresses to listen on: what they stand for, and why one cannot be had."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import trio
+
+from superlink_trio.address import Address
+
+_HINTS = {
+    errno.EADDRINUSE: "another program listens there: stop it, or choose another port",
+    errno.EACCES: "ports below 1024 need privileges: choose a higher one",
+    errno.EADDRNOTAVAIL: "no network interface of this machine has that address",
+}
+
+Found: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]
+"""Family, kind, protocol, canonical name and socket address, as `getaddrinfo` gives them."""
+
+
+class AddressError(OSError):
+    """A server cannot listen on an address. `errno` says why, where that is known."""
+
+    def __init__(self, address: Address, reason: str, code: int | None = None) -> None:
+        super().__init__(f"cannot listen on {address}: {reason}")
+        self.errno = code
+
+    @classmethod
+    def because(cls, address: Address, error: OSError) -> AddressError:
+        """Say what an error of the operating system means, and what to do about it."""
+        code = error.errno
+        reason = os.strerror(code) if code is not None else str(error)
+        hint = _HINTS.get(code) if code is not None else None
+        return cls(address, f"{reason} ({hint})" if hint else reason, code)
+
+
+async def look_up(address: Address) -> Sequence[Found]:
+    """Find the socket addresses that an address stands for.
+
+    Raises ValueError if it is not well formed, AddressError if its host is unknown.
+    """
+    Address.parse(str(address))
+    try:
+        return await trio.socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except socket.gaierror as error:
+        raise AddressError(address, f"{error.strerror}: {address.host!r}", error.errno) from error

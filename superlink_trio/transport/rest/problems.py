@@ -1,0 +1,66 @@
+"""Errors as problem documents (RFC 9457)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+from superlink_trio.rpc import Refused, Status
+
+MEDIA_TYPE = "application/problem+json"
+
+# A client that is told to come back later should not come back at once.
+_RETRY_AFTER = "3"
+
+_STATUS: Mapping[Status, HTTPStatus] = {
+    Status.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
+    Status.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    Status.RESOURCE_EXHAUSTED: HTTPStatus.INSUFFICIENT_STORAGE,
+    Status.UNIMPLEMENTED: HTTPStatus.NOT_IMPLEMENTED,
+    Status.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
+    Status.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    Status.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
+}
+
+
+class Problem(Exception):
+    """An answer other than 200, and what it says to people.
+
+    Source: RFC 9457. The type is left out, which means that the status says it all.
+    """
+
+    def __init__(
+        self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self._headers = headers or {}
+
+    @classmethod
+    def of(cls, refusal: Refused) -> Problem:
+        """Translate an API's refusal."""
+        return cls(_STATUS[refusal.status], refusal.message)
+
+    @property
+    def body(self) -> bytes:
+        """The document."""
+        document = {
+            "title": self.status.phrase,
+            "status": self.status.value,
+            "detail": self.detail,
+        }
+        return json.dumps(document).encode()
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """Its header fields."""
+        fields = {
+            "content-type": MEDIA_TYPE,
+            "content-length": str(len(self.body)),
+            **self._headers,
+        }
+        if self.status is HTTPStatus.SERVICE_UNAVAILABLE:
+            fields["retry-after"] = _RETRY_AFTER
+        return [(name.encode("ascii"), value.encode("ascii")) for name, value in fields.items()]

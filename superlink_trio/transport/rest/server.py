@@ -1,0 +1,197 @@
+"""A REST server as a supervised service."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import resource
+import ssl
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+import trio
+from starlette.types import ASGIApp
+
+from superlink_trio.address import Address
+from superlink_trio.rpc import Api
+from superlink_trio.transport.listening import AddressError, look_up
+from superlink_trio.transport.rest.app import rest_app
+from superlink_trio.transport.rest.calls import Calls
+from superlink_trio.transport.rest.connection import Connection
+from superlink_trio.transport.rest.options import RestOptions
+
+logger = logging.getLogger(__name__)
+
+# How long it has to be quiet before connections without a call are closed under busy clients, in
+# seconds: the time between an answer and the request that follows it.
+_QUIET = 0.05
+
+# How long calls that are cancelled have for their last answer, in seconds.
+_LAST_ANSWERS = 0.05
+
+# Files that a process needs besides its connections.
+_OTHER_FILES = 64
+
+_ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+_ALPN = ["h2", "http/1.1"]
+
+
+async def serve_rest(
+    api: Api,
+    address: Address,
+    *,
+    tls: Callable[[], ssl.SSLContext] | None = None,
+    options: RestOptions,
+    stopping: trio.Event,
+    task_status: trio.TaskStatus[Address],
+) -> None:
+    """Serve the Fleet API over HTTP/1.1 and HTTP/2 until `stopping` is set, then stop gracefully.
+
+    Stopping: no new connections, held calls are released, calls in flight have `options.grace`
+    seconds to end and are cancelled then. Whatever clients do, this returns a moment later. If
+    this function is cancelled instead, calls are cancelled at once, and what they held goes back
+    before it raises.
+
+    `tls` gives the context for each new connection, so that another one can take its place; None
+    serves plain HTTP. `task_status` gets the address with the port that was really bound.
+
+    Raises ValueError for a malformed address, AddressError if it cannot be listened on. A
+    KeyboardInterrupt, SystemExit or other BaseException out of a handler is raised from here, in
+    a group.
+    """
+    listeners = await _listen(address)
+    server = _Server(rest_app(api, options, stopping), options, tls)
+    async with trio.open_nursery() as connections:
+        try:
+            async with trio.open_nursery() as accepting:
+                accept = partial(trio.serve_listeners, handler_nursery=connections)
+                accepting.start_soon(accept, server.serve, listeners)
+                port = listeners[0].socket.getsockname()[1]
+                task_status.started(Address(address.host, port))
+                await stopping.wait()
+                accepting.cancel_scope.cancel()
+            api.holds.release()
+            await server.stop()
+        finally:
+            # Nothing else ends a write to a client that does not read.
+            server.abort()
+
+
+async def _listen(address: Address) -> list[trio.SocketListener]:
+    """Listen on every address that `address` stands for, all with the same port."""
+    listeners: list[trio.SocketListener] = []
+    absent: OSError | None = None
+    port = address.port
+    for *_, where in await look_up(address):
+        try:
+            listeners += await trio.open_tcp_listeners(port, host=str(where[0]))
+        except OSError as error:
+            if error.errno in _ABSENT:
+                absent = error  # a machine without IPv6 may still know localhost as ::1
+                continue
+            for listener in listeners:
+                await listener.aclose()
+            raise AddressError.because(address, error) from error
+        port = listeners[0].socket.getsockname()[1]
+    if absent is not None and not listeners:
+        raise AddressError.because(address, absent) from absent
+    return listeners
+
+
+class _Server:
+    """The connections of a server."""
+
+    def __init__(
+        self, app: ASGIApp, options: RestOptions, tls: Callable[[], ssl.SSLContext] | None
+    ) -> None:
+        self._app = app
+        self._options = options
+        self._tls = tls
+        self._calls = Calls()
+        self._connections: set[Connection] = set()
+        self._per_host: Counter[str] = Counter()
+        self._left = trio.lowlevel.ParkingLot()
+        self._limit = _fitting(options.max_connections)
+        self._closed = False
+
+    async def serve(self, transport: trio.SocketStream) -> None:
+        """Serve one connection, and let nothing that it does reach the others."""
+        host = _host(transport)
+        if self._closed:
+            # Accepted a moment before the end.
+            transport.socket.close()
+            return
+        full = len(self._connections) >= self._limit
+        if full or self._per_host[host] >= self._options.max_connections_per_address:
+            # Closed without an answer: Flower's clients try that again, and nothing else.
+            logger.debug("too many connections: one from %s is closed", host)
+            transport.socket.close()
+            return
+        context = None if self._tls is None else _prepared(self._tls())
+        connection = Connection(transport, self._app, self._options, self._calls, context)
+        self._connections.add(connection)
+        self._per_host[host] += 1
+        try:
+            await connection.run()
+        except* Exception as errors:
+            logger.error("a connection from %s failed", host, exc_info=errors)  # noqa: TRY400
+        finally:
+            self._connections.discard(connection)
+            self._left.unpark_all()
+            self._per_host[host] -= 1
+            if not self._per_host[host]:
+                del self._per_host[host]
+
+    async def stop(self) -> None:
+        """Let the calls under way end and close the connections: within the grace or by force."""
+        with trio.move_on_after(self._options.grace):
+            for connection in self._connections:
+                connection.drain()
+            await self._quiet()
+        for connection in self._connections:
+            connection.close_if_idle()
+        self._calls.cancel()
+        with trio.move_on_after(_LAST_ANSWERS):
+            while self._connections:
+                await self._left.park()
+
+    def abort(self) -> None:
+        """Close every socket at once, those that are accepted still included."""
+        self._closed = True
+        for connection in self._connections:
+            connection.abort()
+
+    async def _quiet(self) -> None:
+        """Wait until no call is under way and none follows."""
+        while self._connections:
+            await self._calls.ended()
+            begun = self._calls.begun
+            await trio.sleep(_QUIET)
+            if self._calls.begun == begun:
+                return
+
+
+def _host(transport: trio.SocketStream) -> str:
+    try:
+        return str(transport.socket.getpeername()[0])
+    except OSError:
+        return "a client that is gone"
+
+
+def _prepared(context: ssl.SSLContext) -> ssl.SSLContext:
+    context.set_alpn_protocols(_ALPN)
+    if context.minimum_version < ssl.TLSVersion.TLSv1_2:
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _fitting(connections: int) -> int:
+    """Keep the connections below the number of files that the process may open."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY or connections + _OTHER_FILES <= files:
+        return connections
+    fitting = max(1, files - _OTHER_FILES)
+    logger.info("at most %d connections fit into the limit of %d open files", fitting, files)
+    return fitting
