@@ -212,10 +212,13 @@ async def test_a_deleted_node_leaves_its_key_free(state: State) -> None:
     assert await state.create_node(30.0, b"key") != node_id
 
 
-async def test_a_bound_node_is_not_forgotten(state: State, autojump_clock: MockClock) -> None:
+async def test_a_bound_node_is_not_forgotten(state: State, mock_clock: MockClock) -> None:
     bound = await state.create_node(30.0, b"key")
     unbound = await state.create_node(30.0)
-    await trio.sleep(2 * FORGET + 1)
+    for _ in range(2):
+        await settle(state)
+        mock_clock.jump(FORGET)
+    await settle(state)
     assert await state.node_of_key(b"key") == bound
     assert await state.ping(bound, 30.0, readmit=False) is Admission.KNOWN
     assert await state.ping(unbound, 30.0, readmit=False) is Admission.UNKNOWN
