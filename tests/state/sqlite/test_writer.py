@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import trio
@@ -18,9 +19,11 @@ class Disaster(BaseException):
 
 
 @pytest.fixture
-def committer() -> Committer:
+def committer() -> Iterator[Committer]:
     database = Database(":memory:", 1.0, math.inf)
-    return Committer(database, open_database(database, "", lambda _: False, 0.0))
+    opened = open_database(database, "", lambda _: False, 0.0)
+    yield Committer(database, opened)
+    opened.connection.close()
 
 
 def ignore(_: Committed) -> None:
