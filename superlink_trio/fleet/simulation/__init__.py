@@ -1,0 +1,1 @@
+"""Simulated nodes: an engine that takes their tasks, and backends that run their app."""

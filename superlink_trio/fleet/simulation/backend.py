@@ -1,0 +1,112 @@
+"""What the engine and the backends agree on. Read this first.
+
+The engine takes tasks out of the state and knows nothing of processes; a backend runs the app for
+one task of one node, somewhere, and knows nothing of the state. What passes between them is a `Job`
+and its `Outcome`. Contents are serialised RecordSets on both sides: only a worker looks inside.
+
+A backend is opened by an async context manager::
+
+    async with open_backend(app, config) as backend:
+        outcome = await backend.run(job)
+
+Entering it returns when workers are up and have loaded the app. If it dies as a whole, the block is
+cancelled and BackendDied comes out of it (in an ExceptionGroup); leaving the block ends every
+worker, those that are running an app included, and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import TypeAlias
+
+import attrs
+
+from superlink_trio.wire.runs import Scalar
+from superlink_trio.wire.tasks import Task, TaskError
+
+
+@attrs.frozen(kw_only=True)
+class App:
+    """Where an app is found."""
+
+    reference: str
+    """`module:attribute`, the attribute with dots where it lies deeper."""
+    directory: Path
+    """Put on the import path first."""
+
+
+@attrs.frozen(kw_only=True)
+class Node:
+    """A simulated node. Node i of N has the partition id i."""
+
+    node_id: int
+    partition_id: int
+    num_partitions: int
+
+
+@attrs.frozen(kw_only=True)
+class Job:
+    """One task of one node.
+
+    `task.content` is the serialised RecordSet, or an error that the driver sent. `state` is the
+    serialised RecordSet of the node's Context in this run, empty at first. `run_config` is what
+    the run was started with.
+    """
+
+    task: Task
+    node: Node
+    state: bytes = attrs.field(default=b"", repr=False)
+    run_config: Mapping[str, Scalar] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """What the app made of a job.
+
+    `content` is the reply's serialised RecordSet or its error: code 1 where the app could not be
+    loaded, 2 where it raised. `ttl` is the reply's, in seconds. `state` is the node's new one; it
+    is the old one where the app failed.
+    """
+
+    content: bytes | TaskError = attrs.field(repr=False)
+    ttl: float
+    state: bytes = attrs.field(repr=False)
+
+
+class WorkerDied(Exception):
+    """The worker that ran a job ended before it answered; other jobs are not concerned."""
+
+
+class BackendDied(Exception):
+    """The backend as a whole is gone; the message says what was seen of it."""
+
+
+class AppNotLoaded(Exception):
+    """The app cannot be loaded. The message is the app's own traceback, as a worker saw it."""
+
+
+class Backend(ABC):
+    """Runs apps."""
+
+    @property
+    @abstractmethod
+    def capacity(self) -> int:
+        """How many jobs run at the same time; more of them wait for each other."""
+
+    @abstractmethod
+    async def run(self, job: Job) -> Outcome:
+        """Run the app for one task.
+
+        If cancelled, the worker that runs it is ended, or its outcome is dropped.
+        Raises WorkerDied, BackendDied.
+        """
+
+
+OpenBackend: TypeAlias = Callable[[App, Mapping[str, object]], AbstractAsyncContextManager[Backend]]
+"""Opens a backend for an app with the settings of `--backend-config`.
+
+Raises AppNotLoaded, and ValueError for settings that this backend cannot use.
+"""
