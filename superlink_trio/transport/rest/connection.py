@@ -469,7 +469,7 @@ class _H11(H11Protocol):
             # The client broke the protocol while its answer was on the way.
             raise ClientGone from None
         if isinstance(event, h11.Response):
-            self._head = data
+            self._head = _with_reason(data, event.status_code)
             return
         if self._head:
             data, self._head = self._head + data, b""
@@ -487,6 +487,17 @@ class _H11(H11Protocol):
         await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
         await self._send_h11_event(h11.Data(data=problem.body))
         await self._send_h11_event(h11.EndOfMessage())
+
+
+def _with_reason(head: bytes, status: int) -> bytes:
+    """Say in words what the status means: HTTP/1.1 allows to leave that out, some readers do not.
+
+    Source: RFC 9112, section 4.
+    """
+    line, end, fields = head.partition(b"\r\n")
+    if not line.endswith(b" "):
+        return head
+    return line + HTTPStatus(status).phrase.encode() + end + fields
 
 
 class _H2(H2Protocol):

@@ -161,6 +161,15 @@ async def test_a_client_may_ask_before_it_sends_the_body(serving: Any) -> None:
         assert (await client.answer()).body == b"Ping:abc"
 
 
+@pytest.mark.parametrize(("path", "line"), [("ping", b"200 OK"), ("pong", b"404 Not Found")])
+async def test_the_status_is_said_in_words_as_well(serving: Any, path: str, line: bytes) -> None:
+    async with serving() as server:
+        client = await server.http1()
+        await client.send(head("POST", FLEET + path))
+        answer = await client.stream.receive_some(1000)
+        assert answer.startswith(b"HTTP/1.1 " + line + b"\r\n")
+
+
 async def test_a_handler_learns_who_calls(serving: Any) -> None:
     callers: list[Caller] = []
 
