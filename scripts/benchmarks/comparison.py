@@ -50,9 +50,12 @@ class Bench:
     folder: Path
     """For what lasts as long as the run: logs, databases, the bodies of calls."""
 
-    def superlink(self, side: Side, *options: str) -> AbstractAsyncContextManager[SuperLink]:
+    def superlink(
+        self, side: Side, *options: str, fleet_api_type: str = "grpc-rere"
+    ) -> AbstractAsyncContextManager[SuperLink]:
         """Run one side's SuperLink for as long as the block."""
-        return superlink(side, *options, log=self.folder / f"{side.name}.log")
+        log = self.folder / f"{side.name}.log"
+        return superlink(side, *options, log=log, fleet_api_type=fleet_api_type)
 
     async def compare(
         self, measure: Callable[[Side], Awaitable[Figures]], *, times: int

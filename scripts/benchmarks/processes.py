@@ -121,7 +121,9 @@ async def running(
 
 
 @asynccontextmanager
-async def superlink(side: Side, *options: str, log: Path) -> AsyncIterator[SuperLink]:
+async def superlink(
+    side: Side, *options: str, log: Path, fleet_api_type: str = "grpc-rere"
+) -> AsyncIterator[SuperLink]:
     """Run a SuperLink on free ports for as long as the block; it listens when the block begins.
 
     Raises FailedError with the end of its log when it ends instead.
@@ -130,7 +132,7 @@ async def superlink(side: Side, *options: str, log: Path) -> AsyncIterator[Super
     addresses = ("--driver-api-address", driver, "--fleet-api-address", fleet)
     start = time.monotonic()
     with log.open("wb") as output:
-        command = (*side.command, "--insecure", "--fleet-api-type", "grpc-rere", *addresses)
+        command = (*side.command, "--insecure", "--fleet-api-type", fleet_api_type, *addresses)
         descriptor = output.fileno()
         async with running((*command, *options), stdout=descriptor, stderr=descriptor) as process:
             for address in (driver, fleet):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
@@ -111,5 +112,7 @@ def _samples(samples: Sequence[float], unit: Unit) -> str:
 
 def _number(value: float) -> str:
     """Write three digits or more, as many as a measurement can bear."""
+    if value == math.inf:
+        return "∞"
     decimals = next((n for n, limit in enumerate((100, 10, 1)) if abs(value) >= limit), 3)
     return f"{value:,.{decimals}f}"

@@ -72,14 +72,15 @@ async def _calls_per_second(
     report = await output(command, seconds=300, stderr=subprocess.STDOUT)
     # h2load takes every answer with an HTTP status of 200 for a success, and a gRPC error has
     # one too. But it has no message: as many bytes came as good answers hold only if all are good.
-    received = int(_find(r"\((\d+)\) data", report))
+    received = int(find(r"\((\d+)\) data", report))
     good = received / (number * int(call["answer_bytes"]))
     if f" {number} succeeded" not in report or good < (1 if faultless else 0.9) or good > 1:
         raise FailedError(f"not every call of {name} was answered as it should be:\n{report}")
-    return good * float(_find(r", ([0-9.]+) req/s", report))
+    return good * float(find(r", ([0-9.]+) req/s", report))
 
 
-def _find(pattern: str, report: str) -> str:
+def find(pattern: str, report: str) -> str:
+    """Give what a pattern finds in a report of h2load."""
     found = re.search(pattern, report)
     if found is None:
         raise FailedError(f"h2load wrote something else than expected:\n{report}")
