@@ -13,8 +13,9 @@ carries back what the handler answers; it never looks inside. Two kinds of call 
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from types import TracebackType
 from typing import TypeAlias, TypeVar
 
 import attrs
@@ -71,6 +72,27 @@ Unary: TypeAlias = Callable[[bytes, Caller], Awaitable[bytes]]
 Leased: TypeAlias = Callable[[bytes, Caller], AbstractAsyncContextManager[bytes]]
 
 
+@attrs.frozen
+class _Hold(AbstractContextManager[None]):
+    # Thousands of them wait at a time: a generator would take several times the memory.
+
+    scopes: set[trio.CancelScope]
+    scope: trio.CancelScope
+
+    def __enter__(self) -> None:
+        self.scope.__enter__()
+        self.scopes.add(self.scope)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        raised: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        self.scopes.discard(self.scope)
+        return self.scope.__exit__(kind, raised, traceback)
+
+
 class Holds:
     """Every call that is held open until there is something to answer."""
 
@@ -81,20 +103,15 @@ class Holds:
     def __len__(self) -> int:
         return len(self._scopes)
 
-    @contextmanager
-    def open(self, seconds: float) -> Iterator[None]:
+    def open(self, seconds: float) -> AbstractContextManager[None]:
         """Wait inside the block for at most `seconds`; it is left quietly at the deadline.
 
         Once `release` was called the block is left at its first checkpoint that would wait.
         """
-        with trio.CancelScope(deadline=trio.current_time() + seconds) as scope:
-            if self._released:
-                scope.cancel()
-            self._scopes.add(scope)
-            try:
-                yield
-            finally:
-                self._scopes.discard(scope)
+        scope = trio.CancelScope(deadline=trio.current_time() + seconds)
+        if self._released:
+            scope.cancel()
+        return _Hold(self._scopes, scope)
 
     def release(self) -> None:
         """Let every held call go at once, those that come later included."""
@@ -153,27 +170,43 @@ def refusing_outages(api: Api) -> Api:
     )
 
 
-@contextmanager
-def _refusing() -> Iterator[None]:
-    try:
-        yield
-    except StateUnavailable as error:
-        raise Refused(Status.UNAVAILABLE, "The server's database is not available.") from error
+def _unavailable() -> Refused:
+    return Refused(Status.UNAVAILABLE, "The server's database is not available.")
 
 
 def _refusing_unary(call: Unary) -> Unary:
     async def answer(raw: bytes, caller: Caller) -> bytes:
-        with _refusing():
+        try:
             return await call(raw, caller)
+        except StateUnavailable as error:
+            raise _unavailable() from error
 
     return answer
 
 
 def _refusing_leased(call: Leased) -> Leased:
-    @asynccontextmanager
-    async def lease(raw: bytes, caller: Caller) -> AsyncIterator[bytes]:
-        with _refusing():
-            async with call(raw, caller) as answer:
-                yield answer
+    return lambda raw, caller: _RefusingLease(call(raw, caller))
 
-    return lease
+
+@attrs.frozen
+class _RefusingLease(AbstractAsyncContextManager[bytes]):
+    # Written as a class for the same reason as `_Hold`.
+
+    lease: AbstractAsyncContextManager[bytes]
+
+    async def __aenter__(self) -> bytes:
+        try:
+            return await self.lease.__aenter__()
+        except StateUnavailable as error:
+            raise _unavailable() from error
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        raised: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        try:
+            return await self.lease.__aexit__(kind, raised, traceback)
+        except StateUnavailable as error:
+            raise _unavailable() from error

@@ -10,8 +10,9 @@ import enum
 import heapq
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
 
 import attrs
 import trio
@@ -52,6 +53,29 @@ class _Node:
 
     def online(self, now: float) -> bool:
         return self.attended > 0 or self.online_until > now
+
+    def greet(self, now: float) -> None:
+        self.online_until = max(self.online_until, now + SIGN_OF_LIFE)
+
+
+@attrs.frozen
+class _Attendance(AbstractContextManager[None]):
+    # Thousands of nodes are attended at a time: a generator would take several times the memory.
+
+    node: _Node
+    now: Clock
+
+    def __enter__(self) -> None:
+        self.node.attended += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        raised: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.node.attended -= 1
+        self.node.greet(self.now())
 
 
 @attrs.define(eq=False)
@@ -190,7 +214,7 @@ class MemoryState(State):
         """See `State`."""
         admission = self._admit(node_id, readmit=readmit)
         if admission is not Admission.UNKNOWN:
-            self._extend(self._nodes[node_id])
+            self._nodes[node_id].greet(self.now())
         return admission
 
     def _admit(self, node_id: int, *, readmit: bool) -> Admission:
@@ -201,22 +225,10 @@ class MemoryState(State):
         self._nodes[node_id] = _Node(-math.inf)
         return Admission.READMITTED
 
-    def _extend(self, node: _Node) -> None:
-        node.online_until = max(node.online_until, self.now() + SIGN_OF_LIFE)
-
-    @contextmanager
-    def attend(self, node_id: int) -> Iterator[None]:
+    def attend(self, node_id: int) -> AbstractContextManager[None]:
         """See `State`."""
         node = self._nodes.get(node_id)
-        if node is None:
-            yield
-            return
-        node.attended += 1
-        try:
-            yield
-        finally:
-            node.attended -= 1
-            self._extend(node)
+        return nullcontext() if node is None else _Attendance(node, self.now)
 
     async def online_nodes(self, run_id: int) -> Sequence[int]:
         """See `State`."""

@@ -74,8 +74,14 @@ class _Call:
 class _LeasedCall(_Call):
     end: asyncio.Future[Refused | None]
     """Resolved by the task once the lease is settled."""
-    written: trio.Event = attrs.field(factory=trio.Event)
-    """Set by grpc's side when the answer has left."""
+    written: trio.Event | None = None
+    """Set by grpc's side when the answer has left; there is none before there is an answer."""
+
+    def offer(self, answer: bytes) -> trio.Event:
+        """Hand an answer over to be written; the event tells when it was."""
+        self.written = trio.Event()
+        self.resolve(answer)
+        return self.written
 
     def settle(self, end: Refused | None) -> None:
         if not self.end.done():
@@ -131,6 +137,7 @@ def _leased(
             call.scope.cancel()
             raise
         # From here on the lease is being settled, and a client that leaves changes nothing.
+        assert call.written is not None, "what was written was offered"
         call.written.set()
         refusal = await call.end
         if refusal is not None:
@@ -143,10 +150,10 @@ async def _lease(call: _LeasedCall, leased: Leased, request: bytes, caller: Call
     with call.scope:
         try:
             async with leased(request, caller) as answer:
-                call.resolve(answer)
+                written = call.offer(answer)
                 # Left by an exception, the client gets no OK even if the answer does arrive: it
                 # drops it. So what was held may go back without asking what became of the write.
-                await call.written.wait()
+                await written.wait()
             call.settle(None)
         except BaseException as error:
             refusal, rest = _explain(error, call.name)
