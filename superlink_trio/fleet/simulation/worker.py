@@ -1,0 +1,157 @@
+"""What a worker process does with a job: load the app, call it, tell what came of it.
+
+Only worker processes import this module's apps; the SuperLink itself never does. Nothing here
+knows of backends, and nothing but attrs and protobuf is needed until an app asks for more.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
+
+from superlink_trio.fleet.simulation import flower, plain
+from superlink_trio.fleet.simulation.backend import App, AppNotLoaded, Job, Outcome
+from superlink_trio.wire.splice import Buffer
+from superlink_trio.wire.tasks import TaskError
+
+Content: TypeAlias = bytes | TaskError
+RunApp: TypeAlias = Callable[[Job, Buffer | TaskError, Buffer], Outcome]
+"""Runs a loaded app: the job, and its content and state, which may lie elsewhere than in it."""
+
+_UNKNOWN, _NOT_LOADED, _RAISED = 0, 1, 2
+
+# An app may end its worker no more than it may end the SuperLink. KeyboardInterrupt is left alone:
+# it is how some backends end a worker.
+_ANYTHING_AN_APP_RAISES = (Exception, SystemExit)
+
+_log = logging.getLogger(__name__)
+
+
+class Adapter(Protocol):
+    """What differs between the kinds of apps: the types they are called with."""
+
+    def message(self, job: Job, content: Buffer | TaskError) -> Any:
+        """Make the message that the app gets."""
+
+    def context(self, job: Job, state: Buffer) -> Any:
+        """Make the context that the app gets."""
+
+    def reply(self, reply: Any) -> tuple[Content, float]:
+        """Give what the app replied and its ttl in seconds."""
+
+    def state(self, context: Any) -> bytes:
+        """Serialise what the app left in the context."""
+
+
+def run(app: App, job: Job) -> Outcome:
+    """Run the app for one job. Whatever goes wrong is the outcome, nothing is raised."""
+    return run_with(app, job, job.task.content, job.state)
+
+
+def run_with(app: App, job: Job, content: Buffer | TaskError, state: Buffer) -> Outcome:
+    """Run the app for a job whose content and state may lie elsewhere than in it.
+
+    `content` and `state` take the place of the job's own. They are read, never kept or changed,
+    but an app of our own types may keep arrays that are views of them.
+    """
+    try:
+        run_app = load(app)
+    except AppNotLoaded as error:
+        _log.error("The app cannot be loaded:\n%s", error)
+        reason = f"An exception was raised when attempting to load the app: {error}"
+        return _failure(job, _NOT_LOADED, reason)
+    return run_app(job, content, state)
+
+
+@functools.cache
+def load(app: App) -> RunApp:
+    """Load the app, once a process.
+
+    Its directory goes first on the import path, to stay there: an app may import more of its
+    modules at any time. The working directory is left as it is.
+
+    Raises AppNotLoaded; what failed is tried again the next time.
+    """
+    loaded = _import(app)
+    if not callable(loaded):
+        raise AppNotLoaded(
+            f"{app.reference} is a {type(loaded).__name__}; an app is a ClientApp of flwr or a "
+            "callable that takes a message and a context"
+        )
+    adapter: Adapter = flower if flower.is_client_app(loaded) else plain
+    return functools.partial(_run, loaded, adapter)
+
+
+def _import(app: App) -> Any:
+    module_name, _, path = app.reference.partition(":")
+    if not module_name or not path:
+        raise AppNotLoaded(f"{app.reference!r} is not of the form module:attribute")
+    directory = str(app.directory.absolute())
+    if sys.path[:1] != [directory]:
+        sys.path.insert(0, directory)
+    importlib.invalidate_caches()
+    try:
+        module = importlib.import_module(module_name)
+    except _ANYTHING_AN_APP_RAISES as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == module_name:
+            message = f"there is no module {module_name!r} in {directory} or on the import path"
+        else:
+            message = _traceback(error)
+        raise AppNotLoaded(message) from error
+    found: Any = module
+    for name in path.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError as error:
+            raise AppNotLoaded(f"{app.reference}: {error}") from error
+    return found
+
+
+def _run(
+    app: Callable[[Any, Any], Any],
+    adapter: Adapter,
+    job: Job,
+    content: Buffer | TaskError,
+    state: Buffer,
+) -> Outcome:
+    try:
+        message = adapter.message(job, content)
+        context = adapter.context(job, state)
+    except (ValueError, TypeError, KeyError) as error:
+        _log.exception("A task's content, or the state of a node, cannot be read")
+        return _failure(job, _UNKNOWN, _reason(error))
+    try:
+        answer, ttl = adapter.reply(app(message, context))
+        return Outcome(content=answer, ttl=ttl, state=adapter.state(context))
+    except _ANYTHING_AN_APP_RAISES as error:
+        _log.error("The app raised:\n%s", _traceback(error))
+        return _failure(job, _RAISED, _reason(error))
+
+
+def _failure(job: Job, code: int, reason: str) -> Outcome:
+    task = job.task
+    # As Flower's clients count it: what is left of the task's own.
+    ttl = task.ttl - (time.time() - task.created_at)
+    return Outcome(content=TaskError(code, reason), ttl=ttl, state=job.state)
+
+
+def _reason(error: BaseException) -> str:
+    # To the letter what Flower's clients report.
+    return f"{type(error)}:<'{error}'>"
+
+
+def _traceback(error: BaseException) -> str:
+    report = traceback.TracebackException.from_exception(error)
+    own = [frame for frame in report.stack if not _is_machinery(frame.filename)]
+    report.stack = traceback.StackSummary.from_list(own)
+    return "".join(report.format(chain=True)).rstrip()
+
+
+def _is_machinery(filename: str) -> bool:
+    return filename == __file__ or "importlib" in filename
