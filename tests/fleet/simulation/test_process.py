@@ -3,6 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -155,3 +156,15 @@ async def test_settings_that_cannot_be_used_are_told(
     with pytest.raises(ValueError, match=told):
         async with open_process_backend(apps(tmp_path, "pid"), config):
             raise AssertionError("it opened")
+
+
+async def test_a_large_model_costs_no_memory_for_each_node(tmp_path: Path) -> None:
+    program = Path(__file__).with_name("programs") / "memory.py"
+    path = os.pathsep.join(sys.path)
+    ran = await trio.run_process(
+        [sys.executable, program, tmp_path],
+        capture_stdout=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    # Sent through pipes, the jobs under way would make it 64 MiB.
+    assert int(ran.stdout) < 8 << 20
