@@ -16,6 +16,7 @@ from contextlib import contextmanager
 import attrs
 import trio
 
+from superlink_trio.state.arrivals import Arrivals
 from superlink_trio.state.ids import draw_id
 from superlink_trio.state.interface import (
     FORGET,
@@ -109,6 +110,7 @@ class MemoryState(State):
         self._unanswered: dict[int, dict[str, None]] = {}
         self._handed_over: dict[int, dict[str, None]] = {}
         self._parked: dict[int, dict[trio.Event, None]] = {}
+        self._listeners: set[Arrivals] = set()
         # A heap of (time, task id): when the sweeper has to look at which task.
         self._due: list[tuple[float, str]] = []
         self._sooner = trio.Event()
@@ -297,6 +299,21 @@ class MemoryState(State):
         queue = self._queues.setdefault(node_id, [])
         heapq.heappush(queue, (entry.number, entry.asked.task_id))
         self._wake_one(node_id)
+        for listener in self._listeners:
+            listener.tell(node_id)
+
+    @contextmanager
+    def arrivals(self, node_ids: Collection[int]) -> Iterator[Arrivals]:
+        """See `State`."""
+        listener = Arrivals(node_ids, self._with_queues)
+        self._listeners.add(listener)
+        try:
+            yield listener
+        finally:
+            self._listeners.remove(listener)
+
+    async def _with_queues(self) -> Collection[int]:
+        return tuple(self._queues)
 
     def _first(self, node_id: int) -> _Entry | None:
         """Find the oldest task that may be handed out; drop what may not from the queue's top."""
