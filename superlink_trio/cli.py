@@ -386,9 +386,10 @@ def _report(error: Exception, link: Link | None) -> int:
     group = error if isinstance(error, ExceptionGroup) else ExceptionGroup("", [error])
     expected, bugs = group.split((OSError, ConfigError, CannotStart))
     for cause in _leaves(expected):
-        details = {"exception": cause.details} if isinstance(cause, CannotStart) else {}
+        details = cause.details if isinstance(cause, CannotStart) else ""
         words = "; ".join([_words(cause), *_notes(cause)])
-        logger.error("could not start: %s", words, extra=details)
+        extra = {"exception": details} if details else {}
+        logger.error("could not start: %s", words, extra=extra)
     if bugs is not None:
         logger.critical("could not start", exc_info=bugs if group is error else error)
     return USAGE if all(isinstance(leaf, ConfigError) for leaf in _leaves(group)) else FAILED

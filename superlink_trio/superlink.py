@@ -309,10 +309,7 @@ class _Services:
             except UnusableSettings as error:
                 raise ConfigError(str(error), "backend_config") from error
             except AppNotLoaded as error:
-                traceback = str(error).strip()
-                why = traceback.rpartition("\n")[2]
-                message = f"the app {config.client_app} cannot be loaded: {why}"
-                raise CannotStart(message, traceback) from None
+                raise _cannot_load(str(config.client_app), str(error).strip()) from None
             except BackendDied as error:
                 if simulation.was_ready:
                     raise
@@ -401,6 +398,12 @@ def _open_backend(backend: Backend) -> OpenBackend:
     module = import_module(f"superlink_trio.fleet.simulation.{backend}")
     opens: OpenBackend = getattr(module, f"open_{backend}_backend")
     return opens
+
+
+def _cannot_load(app: str, traceback: str) -> CannotStart:
+    before, _, why = traceback.rpartition("\n")
+    told = why if why.startswith(app) else f"{app}: {why}"
+    return CannotStart(f"the app cannot be loaded: {told}", traceback if before else "")
 
 
 @contextmanager

@@ -192,7 +192,8 @@ class State(ABC):
     def arrivals(self, node_ids: Collection[int]) -> AbstractContextManager[Arrivals]:
         """Hear inside the block of tasks for any of these nodes.
 
-        `Arrivals.next()` first gives those that have one already.
+        `Arrivals.next()` gives one after the other, first those that have a task already; a node is
+        given again once the caller is `done` with it.
         """
 
     @abstractmethod

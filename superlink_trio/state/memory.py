@@ -305,15 +305,15 @@ class MemoryState(State):
     @contextmanager
     def arrivals(self, node_ids: Collection[int]) -> Iterator[Arrivals]:
         """See `State`."""
-        listener = Arrivals(node_ids, self._with_queues)
+        listener = Arrivals(node_ids, self._count_queued)
         self._listeners.add(listener)
         try:
             yield listener
         finally:
             self._listeners.remove(listener)
 
-    async def _with_queues(self) -> Collection[int]:
-        return tuple(self._queues)
+    async def _count_queued(self) -> Mapping[int, int]:
+        return {node_id: len(queue) for node_id, queue in self._queues.items()}
 
     def _first(self, node_id: int) -> _Entry | None:
         """Find the oldest task that may be handed out; drop what may not from the queue's top."""

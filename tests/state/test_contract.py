@@ -418,14 +418,35 @@ async def test_a_listener_is_woken_by_tasks_for_its_nodes_only(
         assert waiting.result == mine
 
 
-async def test_a_node_with_several_tasks_is_told_once(state: State, beside: Beside) -> None:
+async def test_a_node_is_given_for_one_task_at_a_time(state: State, beside: Beside) -> None:
     run_id, busy = await run_with_node(state)
     other = await state.create_node(30.0)
     with state.arrivals([busy, other]) as arrivals:
-        for node_id in (busy, busy, other, busy):
-            await state.store_task_ins([task_ins(run_id, node_id)])
-        assert [await arrivals.next(), await arrivals.next()] == [busy, other]
+        await state.store_task_ins([task_ins(run_id, busy), task_ins(run_id, busy)])
+        assert await arrivals.next() == busy
+        await state.store_task_ins([task_ins(run_id, busy), task_ins(run_id, other)])
+        assert await arrivals.next() == other
+        waiting = await beside.start(arrivals.next)
+        assert not waiting.done.is_set()
+        arrivals.done(busy)
+        await waiting.done.wait()
+        assert waiting.result == busy
+        arrivals.done(busy)
+        assert await arrivals.next() == busy
+        arrivals.done(busy)
+        arrivals.done(other)
         assert not (await beside.start(arrivals.next)).done.is_set()
+
+
+async def test_whoever_has_waited_longest_is_given_first(state: State) -> None:
+    run_id = await state.create_run(Run())
+    one, two = await state.create_node(30.0), await state.create_node(30.0)
+    with state.arrivals([one, two]) as arrivals:
+        for node_id in (one, one, two):
+            await state.store_task_ins([task_ins(run_id, node_id)])
+        assert await arrivals.next() == one
+        arrivals.done(one)
+        assert [await arrivals.next(), await arrivals.next()] == [two, one]
 
 
 async def test_a_task_put_back_arrives_again(state: State) -> None:
@@ -437,6 +458,7 @@ async def test_a_task_put_back_arrives_again(state: State) -> None:
             taken = await state.take_task_ins(node_id, "c1")
             assert taken is not None
             await state.put_back_task_ins(taken)
+            arrivals.done(node_id)
 
 
 async def test_an_arrival_is_not_lost_with_the_one_who_waited_for_it(

@@ -88,9 +88,6 @@ class _Life:
     workers: trio.Semaphore
     unanswered: trio.Semaphore
     """Bounds the answers that wait to be stored while workers go on."""
-    busy: set[int] = attrs.field(factory=set)
-    called: set[int] = attrs.field(factory=set)
-    """Those of the busy nodes that may have got another task."""
 
 
 class UnusableSettings(ValueError):
@@ -251,10 +248,6 @@ class Simulation:
                 await life.unanswered.acquire()
                 await life.workers.acquire()
                 node_id = await _patiently(life.arrivals.next)
-                while node_id in life.busy:
-                    life.called.add(node_id)
-                    node_id = await _patiently(life.arrivals.next)
-                life.busy.add(node_id)
                 nursery.start_soon(self._handle, life, self._nodes[node_id])
 
     async def _handle(self, life: _Life, node: Node) -> None:
@@ -265,11 +258,8 @@ class Simulation:
             if task is not None:
                 async with self._state.handing_over_task_ins(task):
                     await self._answer(life, worker, node, task)
-        life.busy.remove(node.node_id)
         life.unanswered.release()
-        if task is not None or node.node_id in life.called:
-            life.called.discard(node.node_id)
-            life.arrivals.tell(node.node_id)
+        life.arrivals.done(node.node_id)
 
     async def _answer(self, life: _Life, worker: ExitStack, node: Node, task: Task) -> None:
         if self._failures[task.task_id] >= _MAX_TRIES:

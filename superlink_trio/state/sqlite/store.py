@@ -8,7 +8,7 @@ import socket
 import sqlite3
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TypeVar
@@ -416,15 +416,15 @@ class SqliteState(State):
     @contextmanager
     def arrivals(self, node_ids: Collection[int]) -> Iterator[Arrivals]:
         """See `State`."""
-        listener = Arrivals(node_ids, self._with_queues)
+        listener = Arrivals(node_ids, self._count_queued)
         self._listeners.add(listener)
         try:
             yield listener
         finally:
             self._listeners.remove(listener)
 
-    async def _with_queues(self) -> Collection[int]:
-        return await self._read(partial(task_ins.with_queues, now=self.now()))
+    async def _count_queued(self) -> Mapping[int, int]:
+        return await self._read(partial(task_ins.count_queued, now=self.now()))
 
     async def take_task_ins(self, node_id: int, connection: str = "") -> Task | None:
         """See `State`."""

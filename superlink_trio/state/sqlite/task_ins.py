@@ -7,7 +7,7 @@ A larger one lies once in `superlink_payload`, however many tasks carry it.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -86,14 +86,14 @@ def _oldest(tx: Transaction, node_id: int, now: float) -> int | None:
     return None if row is None else int(row[0])
 
 
-def with_queues(connection: sqlite3.Connection, now: float) -> Collection[int]:
-    """Give the nodes to which a task may be handed, who has waited longest first."""
+def count_queued(connection: sqlite3.Connection, now: float) -> Mapping[int, int]:
+    """Count the tasks that may be handed out, by node, who has waited longest first."""
     queued = connection.execute(
-        "SELECT node_id FROM superlink_task WHERE phase = 0 AND answer_holder IS NULL"
+        "SELECT node_id, count(*) FROM superlink_task WHERE phase = 0 AND answer_holder IS NULL"
         " AND expires_at > ? GROUP BY node_id ORDER BY min(number)",
         (now,),
     )
-    return [node_id for (node_id,) in queued]
+    return dict(queued.fetchall())
 
 
 def take(tx: Transaction, node_id: int, connection: str, now: float) -> Taken | None:
