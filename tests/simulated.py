@@ -63,6 +63,12 @@ class Workshop:
             yield backend
             nursery.cancel_scope.cancel()
 
+    def release(self) -> None:
+        """Let go those that hold now, not those that come later."""
+        if not self.go.is_set():
+            self.go.set()
+            self.go = trio.Event()
+
     async def answer(self, job: Job) -> Outcome:
         node_id = job.node.node_id
         self.jobs.append(job)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import trio
 
 Survey: TypeAlias = Callable[[], Awaitable[Mapping[int, int]]]
-"""Asks the store how many tasks there are to take, by node, who has waited longest first."""
+"""Asks the store how many tasks there are to take, by node; those that have none are left out."""
 
 
 class Arrivals:

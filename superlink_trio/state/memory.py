@@ -313,7 +313,7 @@ class MemoryState(State):
             self._listeners.remove(listener)
 
     async def _count_queued(self) -> Mapping[int, int]:
-        return {node_id: len(queue) for node_id, queue in self._queues.items()}
+        return {node_id: len(queue) for node_id, queue in self._queues.items() if queue}
 
     def _first(self, node_id: int) -> _Entry | None:
         """Find the oldest task that may be handed out; drop what may not from the queue's top."""

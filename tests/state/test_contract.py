@@ -403,6 +403,14 @@ async def test_who_has_a_task_already_is_told_first(state: State) -> None:
         assert await arrivals.next() == nodes[1]
 
 
+async def test_who_has_no_task_any_more_is_not_told(state: State, beside: Beside) -> None:
+    run_id, node_id = await run_with_node(state)
+    await state.store_task_ins([task_ins(run_id, node_id)])
+    await hand_over(state, node_id)
+    with state.arrivals([node_id]) as arrivals:
+        assert not (await beside.start(arrivals.next)).done.is_set()
+
+
 async def test_a_listener_is_woken_by_tasks_for_its_nodes_only(
     state: State, beside: Beside
 ) -> None:
