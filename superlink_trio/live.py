@@ -85,7 +85,12 @@ class Rate:
 def picture(progress: Progress, rate: float) -> Table:
     """Draw the line."""
     cells = (
-        ProgressBar(total=max(progress.capacity, 1), completed=progress.running, width=8),
+        ProgressBar(
+            total=max(progress.capacity, 1),
+            completed=progress.running,
+            width=8,
+            finished_style="bar.complete",
+        ),
         f"{progress.running}/{progress.capacity} running",
         f"{progress.waiting}/{progress.nodes} nodes waiting",
         f"{progress.done} done",

@@ -65,6 +65,12 @@ _STATE_GRACE = 0.25
 # What a server needs beyond the grace of its calls: to cancel what is left and see it end.
 _DRAIN = 0.2
 
+# Where the backends of a simulation are: a module, and what opens one.
+_BACKENDS: Mapping[Backend, tuple[str, str]] = {
+    "process": ("process", "open_process_backend"),
+    "ray": ("ray.backend", "open_ray_backend"),
+}
+
 # Bytes of one message, both ways: the limit that Flower's clients have.
 _MESSAGE_LIMIT = 536_870_912
 
@@ -394,9 +400,9 @@ class _Services:
 
 
 def _open_backend(backend: Backend) -> OpenBackend:
-    # Ray is an extra, and imports for seconds.
-    module = import_module(f"superlink_trio.fleet.simulation.{backend}")
-    opens: OpenBackend = getattr(module, f"open_{backend}_backend")
+    # Neither is needed by the other, and Ray is an extra.
+    module, name = _BACKENDS[backend]
+    opens: OpenBackend = getattr(import_module(f"superlink_trio.fleet.simulation.{module}"), name)
     return opens
 
 
