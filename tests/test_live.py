@@ -97,6 +97,7 @@ async def test_the_last_state_stays(screen: Screen, mock_clock: MockClock) -> No
         nursery.cancel_scope.cancel()
     screen.terminal.write("after\n")
     assert "1 done" in screen.rows[-2]
+    assert screen.out.getvalue().count("\x1b[?25h") == 1, "the cursor is shown again"
     assert screen.rows[-1] == "after"
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +28,7 @@ from superlink_trio.wire import superlink_pb2 as pb
 from superlink_trio.wire.runs import Run
 
 FLEET = "superlink/apis/fleet"
+TESTS = Path(__file__).parent
 
 
 @pytest.fixture
@@ -209,3 +213,43 @@ async def test_a_config_that_cannot_run_starts_nothing(workshop: Workshop) -> No
     with pytest.raises(ConfigErrors):
         await run_superlink(config(num_supernodes=None))
     assert workshop.opened == []
+
+
+PROGRAM = """
+import sys
+from types import SimpleNamespace
+from simulated import Workshop
+from superlink_trio import cli
+
+backend = SimpleNamespace(open_process_backend=Workshop().open)
+sys.modules["superlink_trio.fleet.simulation.process"] = backend
+sys.exit(cli.main(sys.argv[1:]))
+"""
+WORDS = ["--insecure", "--driver-api-address", "127.0.0.1:0", "--vce", "--num-supernodes", "3"]
+WORDS += ["--client-app", "client:app", "--backend", "process"]
+
+
+@pytest.mark.parametrize(
+    ("terminal", "words", "live"),
+    [("xterm", [], True), ("dumb", [], False), ("xterm", ["--log-format", "json"], False)],
+)
+def test_a_line_moves_on_terminals_that_people_look_at(
+    terminal: str, words: list[str], live: bool
+) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *WORDS, *words],
+        env={"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]), "TERM": terminal},
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = ""
+    with open(ours, errors="replace") as screen, suppress(OSError):
+        # Linux says EIO where the other side has closed.
+        for line in screen:
+            shown += line
+            if "ready: " in line:
+                process.terminate()
+    assert process.wait(timeout=30) == 0
+    assert "Simulating 3 nodes" in shown
+    assert ("0/2 running" in shown) is live
