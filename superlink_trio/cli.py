@@ -15,16 +15,20 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import attrs
 
 from superlink_trio import __version__, options
 from superlink_trio.address import Address
-from superlink_trio.config import Apis, ConfigError, SuperLinkConfig
+from superlink_trio.config import Apis, CannotStart, ConfigError, SuperLinkConfig
 
 if TYPE_CHECKING:
     import trio
+
+    from superlink_trio.fleet.simulation.progress import Display
+    from superlink_trio.live import Terminal
 
 logger = logging.getLogger(__name__)
 
@@ -70,30 +74,30 @@ class Program:
     name: str
     apis: Apis
     about: str
-    runner: Callable[[], Runner]
-    """Imports what runs it."""
+    runner: Callable[[Display | None], Runner]
+    """Imports what runs it; the display is for a simulation."""
 
     def has(self, option: options.Option) -> bool:
         """Whether the command line of this program takes the option."""
         return bool(option.apis & self.apis)
 
 
-def _superlink() -> Runner:
+def _superlink(display: Display | None) -> Runner:
     from superlink_trio.superlink import run_superlink
 
-    return run_superlink
+    return partial(run_superlink, display=display)
 
 
-def _driver_api() -> Runner:
+def _driver_api(_: Display | None) -> Runner:
     from superlink_trio.superlink import run_driver_api
 
     return run_driver_api
 
 
-def _fleet_api() -> Runner:
+def _fleet_api(display: Display | None) -> Runner:
     from superlink_trio.superlink import run_fleet_api
 
-    return run_fleet_api
+    return partial(run_fleet_api, display=display)
 
 
 SUPERLINK = Program(
@@ -156,10 +160,26 @@ def _main(program: Program, words: Sequence[str]) -> int:
 
     from superlink_trio import log
 
-    log.configure(settings.get("log_level") or "info", settings.get("log_format") or "text")
+    terminal = _terminal(settings, config)
+    log.configure(
+        settings.get("log_level") or "info", settings.get("log_format") or "text", terminal
+    )
     for warning in settings.warnings:
         logger.warning(warning)
-    return run(program.runner, config)
+    display = None if terminal is None else terminal.show
+    return run(partial(program.runner, display), config)
+
+
+def _terminal(settings: options.Settings, config: SuperLinkConfig) -> Terminal | None:
+    """Give the terminal where a simulation is watched, None where there is nobody to watch."""
+    if config.fleet_api_type != "vce" or settings.get("log_format") == "json":
+        return None
+    if not sys.stderr.isatty() or os.environ.get("TERM") in (None, "dumb", "unknown"):
+        return None
+    # What draws takes a tenth of a second to import.
+    from superlink_trio.live import Terminal
+
+    return Terminal(sys.stderr)
 
 
 def read(program: Program, words: Sequence[str]) -> options.Settings:
@@ -364,9 +384,12 @@ def _report(error: Exception, link: Link | None) -> int:
         logger.critical("a part failed beyond repair", exc_info=error)
         return FAILED
     group = error if isinstance(error, ExceptionGroup) else ExceptionGroup("", [error])
-    expected, bugs = group.split((OSError, ConfigError))
+    expected, bugs = group.split((OSError, ConfigError, CannotStart))
     for cause in _leaves(expected):
-        logger.error("could not start: %s", "; ".join([_words(cause), *_notes(cause)]))
+        details = cause.details if isinstance(cause, CannotStart) else ""
+        words = "; ".join([_words(cause), *_notes(cause)])
+        extra = {"exception": details} if details else {}
+        logger.error("could not start: %s", words, extra=extra)
     if bugs is not None:
         logger.critical("could not start", exc_info=bugs if group is error else error)
     return USAGE if all(isinstance(leaf, ConfigError) for leaf in _leaves(group)) else FAILED

@@ -42,6 +42,17 @@ class Apis(enum.Flag):
     BOTH = DRIVER | FLEET
 
 
+class CannotStart(Exception):
+    """Something that was configured well cannot be had; the message says what and why.
+
+    `details` are lines for whoever has to mend it, such as the traceback of an app.
+    """
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+
 class ConfigError(ValueError):
     """One fault of a configuration.
 
@@ -450,20 +461,59 @@ def _rest_installed(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
     return ConfigError(problem, "fleet_api_type")
 
 
+def _simulates(config: SuperLinkConfig, apis: Apis) -> bool:
+    return Apis.FLEET in apis and config.fleet_api_type == "vce"
+
+
 def _app_to_simulate(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
-    if Apis.FLEET not in apis or config.fleet_api_type != "vce" or config.client_app:
+    if not _simulates(config, apis) or config.client_app:
         return None
     return ConfigError(
         "--vce needs the app to run: --client-app module:attribute", "client_app", "fleet_api_type"
     )
 
 
+def _app_named(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
+    if not _simulates(config, apis) or not config.client_app:
+        return None
+    module, _, attribute = config.client_app.partition(":")
+    if all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
+        return None
+    return ConfigError(
+        f"{config.client_app!r} names no app: write module:attribute, client:app for example",
+        "client_app",
+    )
+
+
+def _app_directory(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
+    if not _simulates(config, apis) or config.app_dir.is_dir():
+        return None
+    return ConfigError(f"{config.app_dir} is no directory", "app_dir")
+
+
 def _nodes_to_simulate(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
-    if Apis.FLEET not in apis or config.fleet_api_type != "vce" or config.num_supernodes:
+    if not _simulates(config, apis) or config.num_supernodes:
         return None
     return ConfigError(
         "--vce needs the number of nodes: --num-supernodes N", "num_supernodes", "fleet_api_type"
     )
+
+
+def _ray_installed(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
+    if not _simulates(config, apis) or config.backend != "ray":
+        return None
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        version("ray")
+    except PackageNotFoundError:
+        return ConfigError(
+            "the ray backend needs the package ray: pip install 'superlink-trio[vce]'; "
+            "--backend process works without",
+            "backend",
+            "fleet_api_type",
+        )
+    return None
 
 
 _RULES: tuple[Callable[[SuperLinkConfig, Apis], ConfigError | None], ...] = (
@@ -476,16 +526,13 @@ _RULES: tuple[Callable[[SuperLinkConfig, Apis], ConfigError | None], ...] = (
     _shared_database,
     _rest_installed,
     _app_to_simulate,
+    _app_named,
+    _app_directory,
     _nodes_to_simulate,
+    _ray_installed,
 )
 
 _NOT_YET: tuple[tuple[str, Callable[[SuperLinkConfig], bool], str, str], ...] = (
-    (
-        "fleet_api_type",
-        lambda config: config.fleet_api_type == "vce",
-        "simulation is",
-        "use --grpc-rere (default) and real nodes",
-    ),
     (
         "database",
         lambda config: config.database.startswith(("postgresql://", "postgres://")),

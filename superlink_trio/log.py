@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, Protocol
 
 import structlog
 from structlog.dev import Column, ConsoleRenderer, plain_traceback
@@ -28,25 +28,39 @@ _COLOURS = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m"}
 _RED = "\x1b[31m"
 
 
+class Stream(Protocol):
+    """Where log lines go."""
+
+    def write(self, text: str, /) -> object:
+        """Write whole lines."""
+
+    def flush(self) -> object:
+        """Let them be seen."""
+
+    def isatty(self) -> bool:
+        """Whether people read it on a terminal."""
+
+
 def configure(
-    level: str = "info", format: Literal["text", "json"] = "text", stream: TextIO | None = None
+    level: str = "info", format: Literal["text", "json"] = "text", stream: Stream | None = None
 ) -> None:
     """Send the log to a stream (standard error by default), for the whole process.
 
     `level` counts for this package; of others only warnings and worse are shown. Text is coloured
-    on a terminal unless NO_COLOR is set (https://no-color.org).
+    on a terminal unless NO_COLOR is set (https://no-color.org). What a record has as
+    `exception` in its `extra=` follows its line as it is, like a traceback.
 
     To be called before grpc is imported: its C++ part writes to standard error past any log,
     about what is reported as a proper error anyway. GRPC_VERBOSITY brings that back.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler: logging.StreamHandler[Stream] = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_as_json() if format == "json" else _as_text(_coloured(handler.stream)))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("superlink_trio").setLevel(level.upper())
 
 
-def _coloured(stream: TextIO) -> bool:
+def _coloured(stream: Stream) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
@@ -114,5 +128,12 @@ def _line(_: object, __: str, event: _Event) -> _Event:
     event["timestamp"] = _time(record)
     event["level"] = record.levelname.lower()
     # A client's words may be in the message: they must not write log lines or drive the terminal.
-    event["event"] = _CONTROL.sub(lambda found: repr(found[0])[1:-1], event["event"])
+    event["event"] = _harmless(event["event"])
+    exception = getattr(record, "exception", None)
+    if exception is not None:
+        event["exception"] = "\n".join(map(_harmless, str(exception).splitlines()))
     return event
+
+
+def _harmless(line: str) -> str:
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], line)

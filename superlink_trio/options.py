@@ -202,7 +202,7 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
         Option(
             "grace",
             SECONDS,
-            "how long calls in flight have to finish when the SuperLink stops",
+            "how long calls in flight, or apps of simulated nodes, may go on when it is to stop",
         ),
     ),
     "TLS and node authentication": (

@@ -5,7 +5,7 @@
     ├── certificates         with TLS: says in time when one expires
     └── apis                 one for one: each restarts alone
         ├── driver
-        └── fleet
+        └── fleet            or nodes that are simulated
 
 The asyncio loop that gRPC needs is no part of the tree: it is opened around it, so that no
 gRPC server can outlive it.
@@ -16,13 +16,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
 from superlink_trio.address import Address
-from superlink_trio.config import Apis, SuperLinkConfig
+from superlink_trio.config import Apis, Backend, CannotStart, ConfigError, SuperLinkConfig
 from superlink_trio.driver import Progress, driver_api
 from superlink_trio.fleet import adapter_api, fleet_api, refusing_adapter_api
 from superlink_trio.rpc import Api
@@ -34,6 +35,7 @@ from superlink_trio.supervision import (
     EventKind,
     Group,
     Restart,
+    Service,
     Strategy,
     shielded_stop,
     supervise,
@@ -48,6 +50,8 @@ from superlink_trio.transport.grpc import (
 
 if TYPE_CHECKING:
     from superlink_trio.credentials import Credentials
+    from superlink_trio.fleet.simulation.backend import OpenBackend
+    from superlink_trio.fleet.simulation.progress import Display
 
 Observer = Callable[[Event], None]
 
@@ -60,6 +64,12 @@ _STATE_GRACE = 0.25
 
 # What a server needs beyond the grace of its calls: to cancel what is left and see it end.
 _DRAIN = 0.2
+
+# Where the backends of a simulation are: a module, and what opens one.
+_BACKENDS: Mapping[Backend, tuple[str, str]] = {
+    "process": ("process", "open_process_backend"),
+    "ray": ("ray.backend", "open_ray_backend"),
+}
 
 # Bytes of one message, both ways: the limit that Flower's clients have.
 _MESSAGE_LIMIT = 536_870_912
@@ -82,7 +92,10 @@ class SuperLink:
 
     @property
     def fleet_address(self) -> Address | None:
-        """Where the Fleet API listens, by the port really bound; None if it does not run here."""
+        """Where the Fleet API listens, by the port really bound; None if it does not run here.
+
+        A simulation has no port either.
+        """
         return self._addresses.get(_FLEET)
 
     def status(self) -> Mapping[str, EventKind]:
@@ -122,19 +135,21 @@ async def run_superlink(
     config: SuperLinkConfig,
     *,
     observer: Observer | None = None,
+    display: Display | None = None,
     task_status: trio.TaskStatus[SuperLink] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run the Driver API and the Fleet API until stopped.
+    """Run the Driver API and the Fleet API, or simulated nodes, until stopped.
 
     `task_status.started` gets a `SuperLink` when both listen; cancelling the scope around this
     call is the same graceful stop as its `stop()`. `observer` is called with every event of the
-    supervision tree. No signal is touched.
+    supervision tree. `display` shows how a simulation gets on; by default the log does. No signal
+    is touched.
 
     Raises ConfigErrors with every fault of the config before anything is started, and an
     ExceptionGroup of everything that failed for good; an address that cannot be listened on
     is an OSError in it.
     """
-    await _run(Apis.BOTH, config, observer, task_status)
+    await _run(Apis.BOTH, config, observer, task_status, display)
 
 
 async def run_driver_api(
@@ -151,10 +166,11 @@ async def run_fleet_api(
     config: SuperLinkConfig,
     *,
     observer: Observer | None = None,
+    display: Display | None = None,
     task_status: trio.TaskStatus[SuperLink] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the Fleet API alone, over a database it shares; otherwise like `run_superlink`."""
-    await _run(Apis.FLEET, config, observer, task_status)
+    await _run(Apis.FLEET, config, observer, task_status, display)
 
 
 async def _run(
@@ -162,6 +178,7 @@ async def _run(
     config: SuperLinkConfig,
     observer: Observer | None,
     task_status: trio.TaskStatus[SuperLink],
+    display: Display | None = None,
 ) -> None:
     config.check(apis)
     credentials = await _credentials(config, apis)
@@ -174,11 +191,10 @@ async def _run(
             if observer is not None:
                 observer(event)
 
+        state = open_state(config.database)
         try:
             await supervise(
-                _tree(
-                    apis, _Services(config, credentials, open_state(config.database), loop, link)
-                ),
+                _tree(apis, _Services(config, credentials, state, loop, link, display)),
                 control=control,
                 observer=observe,
                 task_status=_Ready(link, task_status),
@@ -209,7 +225,6 @@ class _Ready:
 
 def _tree(apis: Apis, services: _Services) -> Group:
     grace = services.config.grace + _DRAIN
-    serves = {Apis.DRIVER: ("driver", services.driver), Apis.FLEET: ("fleet", services.fleet)}
     return Group(
         name="superlink",
         strategy=Strategy.REST_FOR_ONE,
@@ -222,8 +237,7 @@ def _tree(apis: Apis, services: _Services) -> Group:
                 strategy=Strategy.ONE_FOR_ONE,
                 children=[
                     Child(name=name, serve=serve, restart=Restart.ON_FAILURE, grace=grace)
-                    for api, (name, serve) in serves.items()
-                    if api in apis
+                    for name, serve in services.apis(apis)
                 ],
             ),
         ],
@@ -239,6 +253,7 @@ class _Services:
     state: State
     loop: TrioEventLoop
     link: SuperLink
+    display: Display | None
 
     def expiries(self) -> Iterator[Child]:
         if self.credentials is not None:
@@ -266,6 +281,47 @@ class _Services:
                     clients_need_certificates=self.config.driver_client_ca is not None,
                 )
             nursery.cancel_scope.cancel()
+
+    def apis(self, apis: Apis) -> Iterator[tuple[str, Service]]:
+        if Apis.DRIVER in apis:
+            yield "driver", self.driver
+        if Apis.FLEET in apis:
+            simulated = self.config.fleet_api_type == "vce"
+            yield "fleet", self._simulation() if simulated else self.fleet
+
+    def _simulation(self) -> Service:
+        # What a SuperLink of real nodes need not have.
+        from superlink_trio.fleet.simulation.backend import App, AppNotLoaded, BackendDied
+        from superlink_trio.fleet.simulation.engine import Simulation, UnusableSettings
+        from superlink_trio.fleet.simulation.progress import log_progress
+
+        config = self.config
+        assert config.client_app is not None, "it was checked"
+        assert config.num_supernodes is not None, "it was checked"
+        simulation = Simulation(
+            self.state,
+            _open_backend(config.backend),
+            App(reference=config.client_app, directory=config.app_dir.absolute()),
+            num_nodes=config.num_supernodes,
+            backend_name=config.backend,
+            backend_config=config.backend_config,
+            message_limit=_MESSAGE_LIMIT,
+            display=self.display or log_progress,
+        )
+
+        async def simulate(*, stopping: trio.Event, task_status: trio.TaskStatus[None]) -> None:
+            try:
+                await simulation.serve(stopping=stopping, task_status=task_status)
+            except UnusableSettings as error:
+                raise ConfigError(str(error), "backend_config") from error
+            except AppNotLoaded as error:
+                raise _cannot_load(str(config.client_app), str(error).strip()) from None
+            except BackendDied as error:
+                if simulation.was_ready:
+                    raise
+                raise CannotStart(f"the {config.backend} backend ended: {error}") from error
+
+        return simulate
 
     async def fleet(self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]) -> None:
         apis = self._fleet_apis()
@@ -341,6 +397,19 @@ class _Services:
             stopping=stopping,
             task_status=task_status,
         )
+
+
+def _open_backend(backend: Backend) -> OpenBackend:
+    # Neither is needed by the other, and Ray is an extra.
+    module, name = _BACKENDS[backend]
+    opens: OpenBackend = getattr(import_module(f"superlink_trio.fleet.simulation.{module}"), name)
+    return opens
+
+
+def _cannot_load(app: str, traceback: str) -> CannotStart:
+    before, _, why = traceback.rpartition("\n")
+    told = why if why.startswith(app) else f"{app}: {why}"
+    return CannotStart(f"the app cannot be loaded: {told}", traceback if before else "")
 
 
 @contextmanager

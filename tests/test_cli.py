@@ -23,6 +23,8 @@ from superlink_trio.config import SuperLinkConfig
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs" / "configuration.md"
+SIMULATION = ["--insecure", "--vce", "--client-app", "client:app", "--num-supernodes", "1"]
+SIMULATION += ["--backend", "process"]
 
 
 @pytest.fixture(autouse=True)
@@ -176,9 +178,10 @@ def test_every_fault_is_listed_and_nothing_starts(
             "--driver-api-address: 0.0.0.0:9092 and the Fleet API's 0.0.0.0:9092 are the same port",
         ),
         (
-            ["--insecure", "--vce", "--client-app", "a:b", "--num-supernodes", "1"],
-            "--vce: simulation is not in this version yet; use --grpc-rere (default)",
+            [*SIMULATION, "--client-app", "app"],
+            "--client-app: 'app' names no app: write module:attribute, client:app for example",
         ),
+        ([*SIMULATION, "--app-dir", "gone"], "--app-dir: gone is no directory"),
     ],
 )
 def test_one_fault_is_one_line(words: list[str], fault: str) -> None:
@@ -206,6 +209,20 @@ def test_rest_without_its_extra_says_what_to_install(
     [told] = faults_of("--insecure", "--rest")
     assert told == f"--rest: {fault}: pip install 'superlink-trio[rest]'"
     assert faults_of("--insecure") == []
+
+
+def test_ray_without_its_extra_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    needed = (
+        "the ray backend needs the package ray: pip install 'superlink-trio[vce]'; "
+        "--backend process works without"
+    )
+    assert faults_of(*SIMULATION) == []
+    assert faults_of(*SIMULATION[:-2]) == [f"--vce: {needed}"]
+    assert faults_of(*SIMULATION[:-2], "--backend", "ray") == [f"--backend: {needed}"]
 
 
 def test_a_usage_fault_does_not_hide_the_other_sources(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -481,7 +498,7 @@ import os, signal, sys
 from importlib.abc import MetaPathFinder
 from superlink_trio import cli, log
 from superlink_trio.address import Address
-from superlink_trio.config import ConfigError, ConfigErrors, SuperLinkConfig
+from superlink_trio.config import CannotStart, ConfigError, ConfigErrors, SuperLinkConfig
 
 mode = sys.argv[1]
 signal.alarm(30)  # so that a hang ends as a failure
@@ -534,6 +551,8 @@ def load():
                 raise ExceptionGroup("children", [ExceptionGroup("child", [error])]) from None
         if mode == "bug":
             raise ExceptionGroup("children", [OSError(28, "Disk full"), RuntimeError("oh")])
+        if mode == "bad app":
+            raise ExceptionGroup("child", [CannotStart("no app", "Traceback\\n  a \\x1b[0m line")])
         if mode == "bad config":
             raise ConfigErrors("bad", [ConfigError("is bad", "hold")])
         link = Link()
@@ -695,6 +714,14 @@ def test_a_config_refused_later_is_a_usage_error(start: Start) -> None:
     assert status == 2
     [line] = log.splitlines()
     assert line.endswith("could not start: hold: is bad")
+
+
+def test_an_app_that_is_not_loaded_is_told_by_its_own_traceback(start: Start) -> None:
+    status, _, log = start("bad app").end()
+    assert status == 1
+    first, *traceback = log.splitlines()
+    assert first.endswith("error    could not start: no app")
+    assert traceback == ["Traceback", "  a \\x1b[0m line"]
 
 
 def test_a_bug_has_its_traceback(start: Start) -> None:

@@ -101,7 +101,13 @@ def test_a_part_of_the_errors_is_still_config_errors() -> None:
 
 
 def test_checking_raises_all_there_is() -> None:
-    config = SuperLinkConfig(ssl_keyfile="key.pem", fleet_api_type="vce")
+    config = SuperLinkConfig(
+        ssl_keyfile="key.pem",
+        fleet_api_type="vce",
+        backend="process",
+        app_dir="gone",
+        database="postgresql://host/db",
+    )
     with pytest.raises(ConfigErrors) as caught:
         config.check(Apis.BOTH)
     assert {error.fields[0] for error in caught.value.faults} == {
@@ -109,7 +115,8 @@ def test_checking_raises_all_there_is() -> None:
         "ssl_keyfile",
         "client_app",
         "num_supernodes",
-        "fleet_api_type",
+        "app_dir",
+        "database",
     }
 
 
@@ -251,17 +258,42 @@ def test_memory_is_not_shared_between_processes(apis: Apis) -> None:
     assert "database" not in problems(shared, apis)
 
 
-@pytest.mark.parametrize(
-    ("values", "what", "instead"),
-    [
-        ({"insecure": True, "fleet_api_type": "vce"}, "simulation", "--grpc-rere"),
-        ({"insecure": True, "database": "postgresql://host/db"}, "PostgreSQL", "use a file"),
-    ],
-)
-def test_what_is_not_there_yet_says_so(values: dict[str, Any], what: str, instead: str) -> None:
-    told = [fault.problem for fault in SuperLinkConfig(**values).faults(Apis.BOTH)]
-    [problem] = [text for text in told if "not in this version yet" in text and what in text]
-    assert instead in problem
+def test_what_is_not_there_yet_says_so() -> None:
+    config = SuperLinkConfig(insecure=True, database="postgresql://host/db")
+    [problem] = [fault.problem for fault in config.faults(Apis.BOTH)]
+    assert "PostgreSQL is not in this version yet; use a file" in problem
+
+
+def simulation(**changes: Any) -> SuperLinkConfig:
+    values = {"client_app": "client:app", "num_supernodes": 2, "backend": "process"}
+    return SuperLinkConfig(insecure=True, fleet_api_type="vce", **{**values, **changes})
+
+
+def test_a_simulation_needs_an_app_and_nodes() -> None:
+    assert problems(simulation()) == {}
+    assert "--client-app module:attribute" in problems(simulation(client_app=None))["client_app"]
+    missing = problems(simulation(num_supernodes=None))
+    assert "--num-supernodes N" in missing["num_supernodes"]
+    unused = simulation(client_app=None, num_supernodes=None, database="state.db")
+    assert problems(unused, Apis.DRIVER) == {}
+
+
+@pytest.mark.parametrize("name", ["client.apps:app", "client:apps.app", "клиент:app"])
+def test_an_app_has_a_module_and_an_attribute(name: str) -> None:
+    assert problems(simulation(client_app=name)) == {}
+
+
+@pytest.mark.parametrize("name", ["client", "client:", ":app", "client:app:x", "a..b:app", "a/b:c"])
+def test_what_names_no_app_is_refused(name: str) -> None:
+    assert problems(simulation(client_app=name)) == {
+        "client_app": f"{name!r} names no app: write module:attribute, client:app for example"
+    }
+
+
+def test_apps_lie_in_a_directory(tmp_path: Path) -> None:
+    assert problems(simulation(app_dir=tmp_path)) == {}
+    gone = tmp_path / "gone"
+    assert problems(simulation(app_dir=gone)) == {"app_dir": f"{gone} is no directory"}
 
 
 def test_a_password_in_the_database_is_not_told() -> None:

@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
-from superlink_trio import log
+from superlink_trio import live, log
 
 logger = logging.getLogger("superlink_trio.test")
 
@@ -160,3 +161,30 @@ def test_grpc_does_not_write_past_the_log() -> None:
 
     assert told() == "NONE False"
     assert told(GRPC_VERBOSITY="DEBUG") == "DEBUG False"
+
+
+def test_a_terminal_that_is_shared_gets_whole_lines_in_colours() -> None:
+    out = io.StringIO()
+    console = Console(force_terminal=True, file=out, color_system="standard")
+    log.configure("info", "text", live.Terminal(out, console))
+    long = "be [bold]careful[/bold] " + "x" * 200
+    logger.warning(long)
+    [line] = out.getvalue().splitlines()
+    assert "\x1b[33mwarning" in line
+    assert long in line
+
+
+def test_an_exception_that_is_told_follows_its_line() -> None:
+    out = io.StringIO()
+    log.configure("info", "text", out)
+    logger.error("no app", extra={"exception": "Traceback\n  a\x1b[0m\nValueError: no"})
+    first, *rest = out.getvalue().splitlines()
+    assert first.endswith("no app")
+    assert rest == ["Traceback", "  a\\x1b[0m", "ValueError: no"]
+
+
+def test_an_exception_that_is_told_is_a_field() -> None:
+    out = io.StringIO()
+    log.configure("info", "json", out)
+    logger.error("no app", extra={"exception": "Traceback\nValueError: no"})
+    assert json.loads(out.getvalue())["exception"] == "Traceback\nValueError: no"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from superlink_trio.state.arrivals import Arrivals
 from superlink_trio.state.interface import (
     Admission,
     CannotOpen,
@@ -17,6 +18,7 @@ from superlink_trio.state.sqlite import SqliteState
 
 __all__ = [
     "Admission",
+    "Arrivals",
     "CannotOpen",
     "MemoryState",
     "NotTaken",

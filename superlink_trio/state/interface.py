@@ -2,7 +2,8 @@
 
 Each method is one atomic step, named for what it means to its caller; none does half of what it
 says, whatever fails or is cancelled. Waiting is part of the contract: the two `await_…` methods
-return when there is something to take, never miss it, and do not poll.
+return when there is something to take, never miss it, and do not poll; `arrivals` does the same for
+many nodes at once.
 
 A store on a disk may raise StateUnavailable, but not from `attend`, `confirm_…` and `put_back_…`:
 what those say is kept, and said when the disk is there again.
@@ -33,6 +34,7 @@ from typing import TypeAlias
 
 import trio
 
+from superlink_trio.state.arrivals import Arrivals
 from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import Task, TaskError
 
@@ -184,6 +186,14 @@ class State(ABC):
         """Return True when there is a TaskIns to take for the node, False when it is not known.
 
         A node that is deleted meanwhile is not known any more.
+        """
+
+    @abstractmethod
+    def arrivals(self, node_ids: Collection[int]) -> AbstractContextManager[Arrivals]:
+        """Hear inside the block of tasks for any of these nodes.
+
+        `Arrivals.next()` gives one after the other, first those that have a task already; a node is
+        given again once the caller is `done` with it.
         """
 
     @abstractmethod

@@ -17,6 +17,7 @@ from types import TracebackType
 import attrs
 import trio
 
+from superlink_trio.state.arrivals import Arrivals
 from superlink_trio.state.ids import draw_id
 from superlink_trio.state.interface import (
     FORGET,
@@ -133,6 +134,7 @@ class MemoryState(State):
         self._unanswered: dict[int, dict[str, None]] = {}
         self._handed_over: dict[int, dict[str, None]] = {}
         self._parked: dict[int, dict[trio.Event, None]] = {}
+        self._listeners: set[Arrivals] = set()
         # A heap of (time, task id): when the sweeper has to look at which task.
         self._due: list[tuple[float, str]] = []
         self._sooner = trio.Event()
@@ -309,6 +311,21 @@ class MemoryState(State):
         queue = self._queues.setdefault(node_id, [])
         heapq.heappush(queue, (entry.number, entry.asked.task_id))
         self._wake_one(node_id)
+        for listener in self._listeners:
+            listener.tell(node_id)
+
+    @contextmanager
+    def arrivals(self, node_ids: Collection[int]) -> Iterator[Arrivals]:
+        """See `State`."""
+        listener = Arrivals(node_ids, self._count_queued)
+        self._listeners.add(listener)
+        try:
+            yield listener
+        finally:
+            self._listeners.remove(listener)
+
+    async def _count_queued(self) -> Mapping[int, int]:
+        return {node_id: len(queue) for node_id, queue in self._queues.items() if queue}
 
     def _first(self, node_id: int) -> _Entry | None:
         """Find the oldest task that may be handed out; drop what may not from the queue's top."""

@@ -390,6 +390,113 @@ async def test_a_wake_up_is_not_lost_with_the_one_it_woke(state: State, beside: 
     await patient.done.wait()
 
 
+# Waiting for a task for any of many nodes
+
+
+async def test_who_has_a_task_already_is_told_first(state: State) -> None:
+    run_id = await state.create_run(Run())
+    nodes = [await state.create_node(30.0) for _ in range(3)]
+    await state.store_task_ins([task_ins(run_id, nodes[2]), task_ins(run_id, nodes[0])])
+    with state.arrivals(nodes) as arrivals:
+        assert {await arrivals.next(), await arrivals.next()} == {nodes[0], nodes[2]}
+        await state.store_task_ins([task_ins(run_id, nodes[1])])
+        assert await arrivals.next() == nodes[1]
+
+
+async def test_who_has_no_task_any_more_is_not_told(state: State, beside: Beside) -> None:
+    run_id, node_id = await run_with_node(state)
+    await state.store_task_ins([task_ins(run_id, node_id)])
+    await hand_over(state, node_id)
+    with state.arrivals([node_id]) as arrivals:
+        assert not (await beside.start(arrivals.next)).done.is_set()
+
+
+async def test_a_listener_is_woken_by_tasks_for_its_nodes_only(
+    state: State, beside: Beside
+) -> None:
+    run_id, mine = await run_with_node(state)
+    foreign = await state.create_node(30.0)
+    with state.arrivals([mine]) as arrivals:
+        waiting = await beside.start(arrivals.next)
+        await state.store_task_ins([task_ins(run_id, foreign), task_ins(run_id, ANONYMOUS)])
+        await settle(state)
+        assert not waiting.done.is_set()
+        await state.store_task_ins([task_ins(run_id, mine)])
+        await waiting.done.wait()
+        assert waiting.result == mine
+
+
+async def test_a_node_is_given_for_one_task_at_a_time(state: State, beside: Beside) -> None:
+    run_id, busy = await run_with_node(state)
+    other = await state.create_node(30.0)
+    with state.arrivals([busy, other]) as arrivals:
+        await state.store_task_ins([task_ins(run_id, busy), task_ins(run_id, busy)])
+        assert await arrivals.next() == busy
+        await state.store_task_ins([task_ins(run_id, busy), task_ins(run_id, other)])
+        assert await arrivals.next() == other
+        waiting = await beside.start(arrivals.next)
+        assert not waiting.done.is_set()
+        arrivals.done(busy)
+        await waiting.done.wait()
+        assert waiting.result == busy
+        arrivals.done(busy)
+        assert await arrivals.next() == busy
+        arrivals.done(busy)
+        arrivals.done(other)
+        assert not (await beside.start(arrivals.next)).done.is_set()
+
+
+async def test_whoever_has_waited_longest_is_given_first(state: State) -> None:
+    run_id = await state.create_run(Run())
+    one, two = await state.create_node(30.0), await state.create_node(30.0)
+    with state.arrivals([one, two]) as arrivals:
+        for node_id in (one, one, two):
+            await state.store_task_ins([task_ins(run_id, node_id)])
+        assert await arrivals.next() == one
+        arrivals.done(one)
+        assert [await arrivals.next(), await arrivals.next()] == [two, one]
+
+
+async def test_a_task_put_back_arrives_again(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    await state.store_task_ins([task_ins(run_id, node_id)])
+    with state.arrivals([node_id]) as arrivals:
+        for _ in range(3):
+            assert await arrivals.next() == node_id
+            taken = await state.take_task_ins(node_id, "c1")
+            assert taken is not None
+            await state.put_back_task_ins(taken)
+            arrivals.done(node_id)
+
+
+async def test_an_arrival_is_not_lost_with_the_one_who_waited_for_it(
+    state: State, beside: Beside
+) -> None:
+    run_id, node_id = await run_with_node(state)
+    scope = trio.CancelScope()
+    with state.arrivals([node_id]) as arrivals:
+
+        async def impatient() -> None:
+            with scope:
+                await arrivals.next()
+                raise AssertionError("was cancelled before")
+
+        await beside.start(impatient)
+        scope.cancel()
+        await state.store_task_ins([task_ins(run_id, node_id)])
+        assert await arrivals.next() == node_id
+
+
+async def test_a_cancelled_first_look_is_taken_again(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    await state.store_task_ins([task_ins(run_id, node_id)])
+    with state.arrivals([node_id]) as arrivals:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await arrivals.next()
+        assert await arrivals.next() == node_id
+
+
 # From the nodes to the driver
 
 
@@ -689,6 +796,20 @@ async def test_what_was_not_handed_over_is_put_back(state: State) -> None:
     with pytest.raises(ConnectionError):
         async with state.handing_over_task_res(await state.take_task_res([task.task_id], MiB)):
             raise ConnectionError
+    assert await collect(state, task.task_id) == [answer]
+
+
+async def test_a_task_may_be_answered_while_it_is_under_way(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    task = task_ins(run_id, node_id)
+    await state.store_task_ins([task, task_ins(run_id, node_id, content=b"next")])
+    taken = await state.take_task_ins(node_id, "c1")
+    assert taken is not None
+    answer = answer_to(task)
+    async with state.handing_over_task_ins(taken):
+        await state.store_task_res(answer)
+    # It was not handed over without an answer: to ask over another connection brings the next.
+    assert (await hand_over(state, node_id, "c2")).content == b"next"
     assert await collect(state, task.task_id) == [answer]
 
 

@@ -8,7 +8,7 @@ import socket
 import sqlite3
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TypeVar
@@ -16,6 +16,7 @@ from typing import TypeVar
 import trio
 
 from superlink_trio.bulk import in_thread_if_large
+from superlink_trio.state.arrivals import Arrivals
 from superlink_trio.state.interface import (
     SIGN_OF_LIFE,
     Admission,
@@ -80,6 +81,7 @@ class SqliteState(State):
         self._heartbeats = Heartbeats()
         self._parked = Parked()
         self._gatherings = Gatherings()
+        self._listeners: set[Arrivals] = set()
         # Nodes for which nothing can be taken, and over which connection (None: over any).
         self._quiet: dict[int, str | None] = {}
         # Nodes of which it is certain that they are bound to a key.
@@ -180,6 +182,8 @@ class SqliteState(State):
             case Kind.QUEUED:
                 self._quiet.pop(change.key, None)
                 self._parked.wake_one(change.key)
+                for listener in self._listeners:
+                    listener.tell(change.key)
             case Kind.HANDED_OVER:
                 self._quiet.pop(change.key, None)
             case Kind.QUIET:
@@ -203,6 +207,8 @@ class SqliteState(State):
         self._heartbeats.forget_all()
         self._parked.wake_everyone()
         self._gatherings.look_again()
+        for listener in self._listeners:
+            listener.look_again()
 
     def _tell_others(self) -> None:
         if self._mailbox is not None and neighbours.notify(self._mailbox, self._others):
@@ -406,6 +412,19 @@ class SqliteState(State):
     async def _has_task(self, node_id: int) -> bool:
         step = partial(task_ins.has_some, node_id=node_id, now=self.now())
         return await self._writer.do(step, durable=False)
+
+    @contextmanager
+    def arrivals(self, node_ids: Collection[int]) -> Iterator[Arrivals]:
+        """See `State`."""
+        listener = Arrivals(node_ids, self._count_queued)
+        self._listeners.add(listener)
+        try:
+            yield listener
+        finally:
+            self._listeners.remove(listener)
+
+    async def _count_queued(self) -> Mapping[int, int]:
+        return await self._read(partial(task_ins.count_queued, now=self.now()))
 
     async def take_task_ins(self, node_id: int, connection: str = "") -> Task | None:
         """See `State`."""

@@ -7,7 +7,7 @@ A larger one lies once in `superlink_payload`, however many tasks carry it.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -84,6 +84,16 @@ def _oldest(tx: Transaction, node_id: int, now: float) -> int | None:
         *(node_id, now),
     )
     return None if row is None else int(row[0])
+
+
+def count_queued(connection: sqlite3.Connection, now: float) -> Mapping[int, int]:
+    """Count the tasks that may be handed out, by node, who has waited longest first."""
+    queued = connection.execute(
+        "SELECT node_id, count(*) FROM superlink_task WHERE phase = 0 AND answer_holder IS NULL"
+        " AND expires_at > ? GROUP BY node_id ORDER BY min(number)",
+        (now,),
+    )
+    return dict(queued.fetchall())
 
 
 def take(tx: Transaction, node_id: int, connection: str, now: float) -> Taken | None:

@@ -50,6 +50,29 @@ async def test_a_task_wakes_a_node_in_another_process(
     assert await fleet.take_task_ins(node_id, "c1") == task
 
 
+async def test_a_task_wakes_who_listens_for_many_nodes_in_another_process(
+    sides: tuple[SqliteState, SqliteState], nursery: trio.Nursery
+) -> None:
+    driver, fleet = sides
+    run_id = await driver.create_run(Run())
+    nodes = [await fleet.create_node(30.0) for _ in range(3)]
+    told: list[int] = []
+
+    async def listen() -> None:
+        with fleet.arrivals(nodes) as arrivals:
+            while True:
+                told.append(await arrivals.next())
+
+    nursery.start_soon(listen)
+    await settle(driver, fleet)
+    for node_id in (nodes[2], nodes[0]):
+        await driver.store_task_ins([task_ins(run_id, node_id)])
+        with trio.fail_after(5):
+            while node_id not in told:
+                await settle(driver, fleet)
+    assert told == [nodes[2], nodes[0]]
+
+
 async def test_an_answer_wakes_a_driver_in_another_process(
     sides: tuple[SqliteState, SqliteState], nursery: trio.Nursery
 ) -> None:
@@ -135,23 +158,48 @@ async def test_a_held_pull_keeps_its_node_online_for_other_processes(
         assert await driver.online_nodes(run_id) == [node_id]
 
 
+@pytest.fixture
+def forgetful(file: Path) -> Callable[[], None]:
+    """Make it as if very much happened after each thing that happens in the file."""
+
+    def make() -> None:
+        with closing(sqlite3.connect(file)) as connection:
+            connection.execute(
+                "CREATE TRIGGER forgetful AFTER INSERT ON superlink_news BEGIN"
+                " DELETE FROM superlink_news; END"
+            )
+
+    return make
+
+
 async def test_who_missed_news_looks_at_everything(
-    sides: tuple[SqliteState, SqliteState], file: Path
+    sides: tuple[SqliteState, SqliteState], forgetful: Callable[[], None]
 ) -> None:
     driver, fleet = sides
     run_id, node_id = await driver.create_run(Run()), await fleet.create_node(30.0)
     assert await fleet.take_task_ins(node_id, "c1") is None
     await settle(driver, fleet)
     task = task_ins(run_id, node_id)
-    with closing(sqlite3.connect(file)) as connection:
-        # As if very much had happened since this process last looked.
-        connection.execute(
-            "CREATE TRIGGER forgetful AFTER INSERT ON superlink_news BEGIN"
-            " DELETE FROM superlink_news; END"
-        )
+    forgetful()
     await driver.store_task_ins([task])
     await settle(driver, fleet)
     assert await fleet.take_task_ins(node_id, "c1") == task
+
+
+async def test_who_listens_for_many_nodes_and_missed_news_looks_again(
+    sides: tuple[SqliteState, SqliteState], forgetful: Callable[[], None]
+) -> None:
+    driver, fleet = sides
+    run_id = await driver.create_run(Run())
+    nodes = [await fleet.create_node(30.0) for _ in range(3)]
+    await settle(driver, fleet)
+    forgetful()
+    with fleet.arrivals(nodes) as arrivals:
+        for node_id in nodes:
+            await driver.store_task_ins([task_ins(run_id, node_id)])
+            with trio.fail_after(5):
+                assert await arrivals.next() == node_id
+            assert await fleet.take_task_ins(node_id, "c1") is not None
 
 
 async def test_a_killed_process_holds_nothing(

@@ -1,0 +1,407 @@
+"""The engine: takes the tasks of simulated nodes and lets a backend run their app.
+
+    serve                  one life: a backend, the nodes online
+    └── _work              until asked to stop
+        ├── display        shows how it gets on
+        ├── _dispatch      waits for a free worker, then for a node that has a task
+        └── _handle        one task: take, run, store the answer
+
+A node works on one task at a time, as a real one does, so that its Context is never used twice at
+once. Who has waited longest comes first, and goes to the back with its next task: two runs that
+keep all workers busy take turns.
+
+What outlives a backend is in `Simulation`: the nodes, their Contexts, and which tasks were under
+way when a backend died.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from functools import partial
+from typing import TypeVar
+
+import attrs
+import trio
+
+from superlink_trio.fleet.simulation.backend import (
+    App,
+    AppNotLoaded,
+    Backend,
+    BackendDied,
+    Job,
+    Node,
+    OpenBackend,
+    Outcome,
+    WorkerDied,
+)
+from superlink_trio.fleet.simulation.progress import Display, Progress, log_progress
+from superlink_trio.state import Arrivals, NotTaken, State, StateUnavailable
+from superlink_trio.state.interface import FORGET, SIGN_OF_LIFE
+from superlink_trio.wire.runs import Scalar
+from superlink_trio.wire.tasks import Task, TaskError, new_task_id
+
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+
+_log = logging.getLogger(__name__)
+
+# Where the tasks go, for the state: always to the same place, so that none counts as lost on its
+# way when its node asks for the next one.
+_CONNECTION = "simulation"
+
+_MAX_TRIES = 2
+"""How often a task may be under way when the backend dies, before it is given up."""
+
+_TRY_AGAIN_AFTER = 1.0
+"""Seconds after which the state is asked again for what it could not do."""
+
+_FAREWELL = 0.2
+"""Seconds that deleting the nodes may take once there is no grace left."""
+
+_AT_ONCE = 256
+"""Nodes that are registered or deleted at the same time: as many as fit into one commit."""
+
+_GIVEN_UP = TaskError(0, "The simulation's workers died twice while the app worked on this task.")
+_TOO_LARGE = "the answer is too large to be handed to a driver in one message"
+_NO_TTL = "ttl must be a number of seconds above 0"
+
+
+@attrs.define(eq=False)
+class _Run:
+    """What is remembered of a run: its config, and the Contexts of its nodes."""
+
+    config: Mapping[str, Scalar]
+    contexts: dict[int, bytes] = attrs.field(factory=dict)
+    used_at: float = 0.0
+
+
+@attrs.frozen(eq=False)
+class _Life:
+    """What one life works with."""
+
+    backend: Backend
+    arrivals: Arrivals
+    workers: trio.Semaphore
+    unanswered: trio.Semaphore
+    """Bounds the answers that wait to be stored while workers go on."""
+
+
+class UnusableSettings(ValueError):
+    """The backend cannot use its settings; the message says what is wrong with which."""
+
+
+class Simulation:
+    """Simulated nodes of one app. Serves again after a backend has died.
+
+    Arguments:
+        state: Where the nodes are registered and their tasks come from.
+        open_backend: Opens what runs the app.
+        app: The app that every node runs.
+        num_nodes: How many nodes there are. Node i has the partition id i.
+        backend_name: What runs the app, for the log.
+        backend_config: The backend's own settings.
+        message_limit: Bytes of the largest answer that a driver can be sent.
+        display: Shows how it gets on; in the log by default.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        open_backend: OpenBackend,
+        app: App,
+        *,
+        num_nodes: int,
+        backend_name: str,
+        backend_config: Mapping[str, object],
+        message_limit: int,
+        display: Display = log_progress,
+    ) -> None:
+        self._state = state
+        self._open_backend = partial(open_backend, app, backend_config)
+        self._num_nodes = num_nodes
+        self._backend_name = backend_name
+        self._message_limit = message_limit
+        self._display = display
+        self.was_ready = False
+        self._progress = Progress()
+        self._nodes: dict[int, Node] = {}
+        self._runs: dict[int, _Run] = {}
+        self._under_way: set[str] = set()
+        # How often a task that has no answer yet was under way when a life failed.
+        self._failures: Counter[str] = Counter()
+
+    async def serve(
+        self,
+        *,
+        stopping: trio.Event,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Run tasks until `stopping`; ready when the nodes are online and the backend is up.
+
+        Apps that run when it is to stop may finish. If it is cancelled instead, or if the backend
+        dies, what they worked on is queued again. Asked to stop, it deletes its nodes at last.
+
+        Raises AppNotLoaded, BackendDied, StateUnavailable, UnusableSettings.
+        """
+        with _ungrouped(BackendDied), self._counting_failures(), ExitStack() as online:
+            # Those of an earlier life, while the new backend is still starting.
+            for node_id in self._nodes:
+                online.enter_context(self._state.attend(node_id))
+            async with AsyncExitStack() as opened:
+                backend = await self._open(opened)
+                try:
+                    await self._register(online)
+                    await self._work(backend, stopping, task_status)
+                finally:
+                    if stopping.is_set():
+                        online.close()
+                        await self._leave()
+
+    async def _open(self, opened: AsyncExitStack) -> Backend:
+        try:
+            with _ungrouped(AppNotLoaded, BackendDied, ValueError):
+                return await opened.enter_async_context(self._open_backend())
+        except ValueError as unusable:
+            raise UnusableSettings(str(unusable)) from unusable
+
+    # Nodes
+
+    async def _register(self, online: ExitStack) -> None:
+        """Register the nodes that are not registered yet, and keep them online."""
+
+        async def register(_: int) -> None:
+            node_id = await self._state.create_node(SIGN_OF_LIFE)
+            self._nodes[node_id] = Node(
+                node_id=node_id,
+                partition_id=len(self._nodes),
+                num_partitions=self._num_nodes,
+            )
+            online.enter_context(self._state.attend(node_id))
+
+        await _for_each(register, range(len(self._nodes), self._num_nodes))
+
+    async def _leave(self) -> None:
+        """Delete the nodes, within the grace if there is some left."""
+        try:
+            await self._delete_nodes()
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL):
+                await self._delete_nodes()
+            # Whoever is left goes offline by itself.
+            self._nodes.clear()
+
+    async def _delete_nodes(self) -> None:
+        async def delete(node_id: int) -> None:
+            with suppress(StateUnavailable):
+                await self._state.delete_node(node_id)
+            del self._nodes[node_id]
+
+        await _for_each(delete, tuple(self._nodes))
+
+    # One life
+
+    async def _work(
+        self, backend: Backend, stopping: trio.Event, task_status: trio.TaskStatus[None]
+    ) -> None:
+        capacity = backend.capacity
+        progress = self._progress
+        progress.nodes, progress.capacity = self._num_nodes, capacity
+        with self._state.arrivals(self._nodes) as arrivals:
+            progress.queue = arrivals
+            life = _Life(backend, arrivals, trio.Semaphore(capacity), trio.Semaphore(2 * capacity))
+            async with trio.open_nursery() as showing:
+                showing.start_soon(self._display, progress)
+                async with trio.open_nursery() as nursery:
+                    dispatching = trio.CancelScope()
+                    nursery.start_soon(self._dispatch, life, dispatching, nursery)
+                    self._tell_ready(capacity)
+                    self.was_ready = True
+                    task_status.started()
+                    await stopping.wait()
+                    dispatching.cancel()
+                showing.cancel_scope.cancel()
+
+    def _tell_ready(self, capacity: int) -> None:
+        _log.info(
+            "Simulating %d %s: backend %s, %d %s at a time",
+            self._num_nodes,
+            "node" if self._num_nodes == 1 else "nodes",
+            self._backend_name,
+            capacity,
+            "task" if capacity == 1 else "tasks",
+            extra={
+                "nodes": self._num_nodes,
+                "backend": self._backend_name,
+                "capacity": capacity,
+            },
+        )
+
+    async def _dispatch(
+        self, life: _Life, dispatching: trio.CancelScope, nursery: trio.Nursery
+    ) -> None:
+        with dispatching:
+            while True:
+                await life.unanswered.acquire()
+                await life.workers.acquire()
+                node_id = await _patiently(life.arrivals.next)
+                nursery.start_soon(self._handle, life, self._nodes[node_id])
+
+    async def _handle(self, life: _Life, node: Node) -> None:
+        """Handle the node's oldest task. It comes with a worker, which is free again early."""
+        with ExitStack() as worker:
+            worker.callback(life.workers.release)
+            task = await _patiently(lambda: self._state.take_task_ins(node.node_id, _CONNECTION))
+            if task is not None:
+                async with self._state.handing_over_task_ins(task):
+                    await self._answer(life, worker, node, task)
+        life.unanswered.release()
+        life.arrivals.done(node.node_id)
+
+    async def _answer(self, life: _Life, worker: ExitStack, node: Node, task: Task) -> None:
+        if self._failures[task.task_id] >= _MAX_TRIES:
+            await self._store_error(node, task, _GIVEN_UP)
+            return
+        run = await self._remember(task.run_id)
+        job = Job(
+            task=task,
+            node=node,
+            state=run.contexts.get(node.node_id, b""),
+            run_config=run.config,
+        )
+        try:
+            outcome = await self._perform(life.backend, job)
+        except WorkerDied as died:
+            worker.close()
+            reason = f"The worker that ran the app died: {died}"
+            await self._store_error(node, task, TaskError(0, reason))
+            return
+        worker.close()
+        await self._store(node, task, outcome)
+        # The last thing: a task that is run again finds the Context that it found before.
+        if isinstance(outcome.content, bytes):
+            run.contexts[node.node_id] = outcome.state
+
+    async def _perform(self, backend: Backend, job: Job) -> Outcome:
+        """Let the backend run the app. What is under way when a life ends stays noted."""
+        task_id = job.task.task_id
+        self._under_way.add(task_id)
+        self._progress.running += 1
+        self._progress.stir()
+        try:
+            outcome = await backend.run(job)
+        except WorkerDied:
+            self._under_way.discard(task_id)
+            raise
+        finally:
+            self._progress.running -= 1
+        self._under_way.discard(task_id)
+        return outcome
+
+    @contextmanager
+    def _counting_failures(self) -> Iterator[None]:
+        self._under_way.clear()
+        try:
+            yield
+        except Exception:
+            self._failures.update(self._under_way)
+            raise
+
+    async def _remember(self, run_id: int) -> _Run:
+        if run_id not in self._runs:
+            self._forget_old_runs()
+            found = await _patiently(lambda: self._state.get_run(run_id))
+            self._runs.setdefault(run_id, _Run({} if found is None else found.override_config))
+        run = self._runs[run_id]
+        run.used_at = self._state.now()
+        return run
+
+    def _forget_old_runs(self) -> None:
+        """Drop the Contexts of runs that have been silent for a day; no driver says goodbye."""
+        old = self._state.now() - FORGET
+        self._runs = {run_id: run for run_id, run in self._runs.items() if run.used_at > old}
+
+    # Answers
+
+    async def _store(self, node: Node, task: Task, outcome: Outcome) -> None:
+        now = self._state.now()
+        answer = Task(
+            task_id=new_task_id(),
+            group_id=task.group_id,
+            run_id=task.run_id,
+            producer=node.node_id,
+            consumer=task.producer,
+            created_at=now,
+            pushed_at=now,
+            ttl=outcome.ttl,
+            ancestry=(task.task_id,),
+            task_type=task.task_type,
+            content=outcome.content,
+        )
+        fault = self._fault(answer)
+        if fault is not None:
+            _log.warning("Answer of node %d not taken, it is not valid: %s", node.node_id, fault)
+            error = TaskError(0, f"The node's answer was not valid: {fault}")
+            await self._store_error(node, task, error)
+            return
+        failed = isinstance(outcome.content, TaskError)
+        try:
+            await _patiently(lambda: self._state.store_task_res(answer), shield=True)
+        except NotTaken as reason:
+            _log.info("Answer of node %d not taken: %s", node.node_id, reason)
+        self._settled(task, failed=failed)
+
+    def _fault(self, answer: Task) -> str | None:
+        if not 0 < answer.ttl < math.inf:
+            return _NO_TTL
+        return _TOO_LARGE if answer.size > self._message_limit else None
+
+    async def _store_error(self, node: Node, task: Task, error: TaskError) -> None:
+        await _patiently(
+            lambda: self._state.store_error(task.task_id, error, producer=node.node_id),
+            shield=True,
+        )
+        self._settled(task, failed=True)
+
+    def _settled(self, task: Task, *, failed: bool) -> None:
+        self._failures.pop(task.task_id, None)
+        self._progress.answered(failed=failed)
+
+
+async def _patiently(call: Callable[[], Awaitable[Result]], *, shield: bool = False) -> Result:
+    """Ask the state until it is available; its log says what is wrong with it.
+
+    With `shield` only the pauses in between can be cancelled.
+    """
+    while True:
+        try:
+            with trio.CancelScope(shield=shield):
+                return await call()
+        except StateUnavailable:
+            await trio.sleep(_TRY_AGAIN_AFTER)
+
+
+async def _for_each(call: Callable[[Item], Awaitable[object]], items: Sequence[Item]) -> None:
+    """Call for many, so that a store can put what they ask for into few commits."""
+    for start in range(0, len(items), _AT_ONCE):
+        async with trio.open_nursery() as nursery:
+            for item in items[start : start + _AT_ONCE]:
+                nursery.start_soon(call, item)
+
+
+@contextmanager
+def _ungrouped(*kinds: type[Exception]) -> Iterator[None]:
+    """Let what a backend says come out by itself, whatever nurseries it came through."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        told, rest = group.split(kinds)
+        if told is None or rest is not None:
+            raise
+        error: BaseException = told
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None

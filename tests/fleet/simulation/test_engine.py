@@ -1,0 +1,459 @@
+"""The engine over real stores, with a backend that does what it is told."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import trio
+from builders import is_error
+from simulated import Lab, not_loaded
+from trio.testing import MockClock
+
+from superlink_trio.fleet.simulation.backend import AppNotLoaded, BackendDied
+from superlink_trio.fleet.simulation.engine import UnusableSettings
+from superlink_trio.fleet.simulation.progress import Progress
+from superlink_trio.state import MemoryState, StateUnavailable
+from superlink_trio.state.interface import FORGET
+from superlink_trio.wire.runs import Run
+from superlink_trio.wire.tasks import Task, TaskError
+
+# Nodes
+
+
+async def test_all_nodes_are_online_and_stay_so(lab: Lab, mock_clock: MockClock) -> None:
+    async with lab.life():
+        nodes = await lab.nodes()
+        assert len(nodes) == 3
+        for _ in range(10):
+            mock_clock.jump(3600)
+            await lab.settle()
+        assert await lab.nodes() == nodes
+
+
+async def test_every_partition_has_one_node(lab: Lab) -> None:
+    async with lab.life():
+        ids = [id for node in await lab.nodes() for id in await lab.push(node, b"x")]
+        await lab.answers(ids)
+    nodes = [job.node for job in lab.workshop.jobs]
+    assert sorted(node.partition_id for node in nodes) == [0, 1, 2]
+    assert {node.num_partitions for node in nodes} == {3}
+    assert {job.task.consumer for job in lab.workshop.jobs} == {node.node_id for node in nodes}
+
+
+async def test_a_stop_leaves_no_nodes_behind(lab: Lab) -> None:
+    async with lab.life():
+        assert len(await lab.nodes()) == 3
+    assert await lab.nodes() == []
+
+
+async def test_it_can_serve_again_after_a_stop(lab: Lab) -> None:
+    async with lab.life():
+        before = await lab.nodes()
+    async with lab.life():
+        after = await lab.nodes()
+        assert len(after) == 3
+        assert not set(before) & set(after)
+        [answer] = await lab.answers(await lab.push(after[0], b"x"))
+        assert answer.content == b""
+
+
+# Tasks
+
+
+async def test_a_task_is_answered_as_its_node_would(lab: Lab) -> None:
+    async with lab.life():
+        node, *_ = await lab.nodes()
+        [task_id] = await lab.push(node, b"x", group_id="7", task_type="evaluate")
+        [answer] = await lab.answers([task_id])
+    assert (answer.producer, answer.ancestry, answer.ttl) == (node, (task_id,), 60.0)
+    assert (answer.group_id, answer.run_id, answer.task_type) == ("7", lab.run_id, "evaluate")
+    assert 0 <= lab.state.now() - answer.created_at < 10
+
+
+async def test_the_app_gets_what_its_run_was_started_with(lab: Lab) -> None:
+    async with lab.life():
+        node, *_ = await lab.nodes()
+        run_id = await lab.state.create_run(Run(override_config={"lr": 0.1}))
+        await lab.answers(await lab.push(node, b"x", run_id=run_id))
+    assert lab.workshop.jobs[0].run_config == {"lr": 0.1}
+
+
+async def test_tasks_that_are_there_before_the_start_are_run(lab: Lab) -> None:
+    lab.run_id = await lab.state.create_run(Run())
+    async with lab.last_life():
+        node, *_ = await lab.nodes()
+        lab.workshop.opened[0].death.set()
+    task_ids = await lab.push(node, b"x")
+    async with lab.life():
+        assert [answer.content for answer in await lab.answers(task_ids)] == [b""]
+
+
+async def test_a_node_works_on_one_task_at_a_time_oldest_first(lab: Lab) -> None:
+    async with lab.life():
+        node, *_ = await lab.nodes()
+        task_ids = await lab.push(node, b"hold", b"a", b"b")
+        await lab.settle()
+        assert lab.contents == [b"hold"]
+        lab.workshop.go.set()
+        await lab.answers(task_ids)
+    assert lab.contents == [b"hold", b"a", b"b"]
+
+
+async def test_a_task_that_comes_while_its_node_looks_for_more_is_not_missed(lab: Lab) -> None:
+    async with lab.life():
+        node, *_ = await lab.nodes()
+        for _ in range(20):
+            # Each push falls together with the node's look for another task.
+            task_ids = await lab.push(node, b"x")
+            with trio.fail_after(5):
+                await lab.answers(task_ids)
+
+
+async def test_as_many_nodes_work_at_once_as_there_are_workers(lab: Lab) -> None:
+    async with lab.life():
+        nodes = await lab.nodes()
+        task_ids = [id for node in nodes for id in await lab.push(node, b"hold")]
+        await lab.settle()
+        assert len(lab.workshop.jobs) == 2
+        lab.workshop.go.set()
+        await lab.answers(task_ids)
+    assert lab.workshop.most_running == 2
+
+
+async def test_a_task_is_not_taken_before_a_worker_is_free(lab: Lab) -> None:
+    async with lab.life():
+        for node in await lab.nodes():
+            await lab.push(node, b"hold")
+        await lab.settle()
+        waiting = {job.task.consumer for job in lab.workshop.jobs} ^ set(await lab.nodes())
+        [node] = waiting
+        task = await lab.state.take_task_ins(node, "")
+        assert task is not None, "it is still queued"
+        await lab.state.put_back_task_ins(task)
+        lab.workshop.go.set()
+        await lab.answers([task.task_id])
+
+
+async def test_two_runs_take_turns(lab: Lab) -> None:
+    lab.workshop.capacity = 1
+    async with lab.life():
+        a, b, _ = await lab.nodes()
+        other = await lab.state.create_run(Run())
+        first = await lab.push(a, *[b"x"] * 5)
+        second = await lab.push(b, *[b"x"] * 5, run_id=other)
+        await lab.answers([*first, *second])
+    runs = [job.task.run_id for job in lab.workshop.jobs]
+    assert all(
+        {one, two} == {lab.run_id, other} for one, two in zip(runs[::2], runs[1::2], strict=True)
+    )
+
+
+async def test_an_error_that_the_driver_sent_reaches_the_app(lab: Lab) -> None:
+    async with lab.life():
+        node, *_ = await lab.nodes()
+        error = TaskError(0, "driver says no")
+        [answer] = await lab.answers(await lab.push(node, error))
+    assert lab.contents == [error]
+    assert answer.content == b"error"
+
+
+# Contexts
+
+
+async def test_a_context_belongs_to_a_node_and_a_run(lab: Lab) -> None:
+    async with lab.life():
+        a, b, _ = await lab.nodes()
+        other = await lab.state.create_run(Run())
+        contents = [
+            (await lab.answers(await lab.push(node, content, run_id=run_id)))[0].content
+            for node, run_id, content in [
+                (a, lab.run_id, b"1"),
+                (a, lab.run_id, b"2"),
+                (b, lab.run_id, b"3"),
+                (a, other, b"4"),
+                (a, lab.run_id, b"5"),
+            ]
+        ]
+    assert contents == [b"", b"1.", b"", b"", b"1.2."]
+
+
+@pytest.mark.parametrize("failing", [b"fail", b"crash"])
+async def test_a_context_changes_only_on_success(lab: Lab, failing: bytes) -> None:
+    async with lab.life():
+        node, *_ = await lab.nodes()
+        *_, last = await lab.answers(await lab.push(node, b"1", failing, b"2"))
+    assert last.content == b"1."
+
+
+async def test_contexts_of_runs_that_were_silent_for_a_day_are_dropped(
+    lab: Lab, mock_clock: MockClock
+) -> None:
+    async with lab.life():
+        node, *_ = await lab.nodes()
+        await lab.answers(await lab.push(node, b"1"))
+        mock_clock.jump(FORGET + 1)
+        await lab.settle()
+        other = await lab.state.create_run(Run())
+        await lab.answers(await lab.push(node, b"2", run_id=other))
+        [answer] = await lab.answers(await lab.push(node, b"3"))
+    assert answer.content == b""
+
+
+# What goes wrong
+
+
+async def test_an_app_that_raises_is_an_error_answer(lab: Lab) -> None:
+    async with lab.life():
+        node, *_ = await lab.nodes()
+        [answer] = await lab.answers(await lab.push(node, b"fail"))
+    assert answer.content == TaskError(2, "ValueError:<'no'>")
+
+
+async def test_a_dead_worker_costs_its_task_only(lab: Lab) -> None:
+    async with lab.life():
+        a, b, _ = await lab.nodes()
+        [held] = await lab.push(b, b"hold")
+        crashed, after = await lab.answers(await lab.push(a, b"crash", b"x"))
+        lab.workshop.go.set()
+        [other] = await lab.answers([held])
+    assert is_error(crashed, 0)
+    assert "signal 9" in str(crashed.content)
+    assert after.content == other.content == b""
+
+
+async def test_an_answer_too_large_for_a_driver_is_an_error(lab: Lab) -> None:
+    async with lab.life():
+        node, *_ = await lab.nodes()
+        _, answer = await lab.answers(await lab.push(node, b"x" * 20_000, b"y"))
+    assert is_error(answer, 0)
+    assert "too large" in str(answer.content)
+
+
+@pytest.mark.parametrize("ttl", [0.0, -1.0, float("nan"), float("inf")])
+async def test_an_answer_without_time_to_live_is_an_error(lab: Lab, ttl: float) -> None:
+    lab.workshop.ttl = ttl
+    async with lab.life():
+        node, *_ = await lab.nodes()
+        [answer] = await lab.answers(await lab.push(node, b"x"))
+    assert is_error(answer, 0)
+    assert "ttl" in str(answer.content)
+
+
+async def test_an_answer_that_comes_too_late_is_dropped(lab: Lab, mock_clock: MockClock) -> None:
+    async with lab.life():
+        node, *_ = await lab.nodes()
+        await lab.push(node, b"hold", ttl=10.0)
+        await lab.settle()
+        mock_clock.jump(20)
+        lab.workshop.go.set()
+        [answer] = await lab.answers(await lab.push(node, b"x"))
+    assert answer.content == b"hold.", "the app has worked all the same"
+
+
+async def test_what_the_state_cannot_do_now_is_done_later(
+    mock_clock: MockClock,
+) -> None:
+    state = Moody()
+    lab = Lab(state)
+    lab.make()
+    async with lab.life():
+        node, *_ = await lab.nodes()
+        task_ids = await lab.push(node, b"x", b"crash")
+        state.available = False
+        for _ in range(3):
+            await lab.settle()
+            mock_clock.jump(1.1)
+        assert await lab.answered(task_ids) == []
+        state.available = True
+        await lab.settle()
+        mock_clock.jump(1.1)
+        await lab.settle()
+        mock_clock.jump(1.1)
+        one, two = await lab.answers(task_ids)
+    assert one.content == b""
+    assert is_error(two, 0)
+    assert len(lab.workshop.jobs) == 2
+
+
+class Moody(MemoryState):
+    """A store whose disk is away at times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.available = True
+
+    def _check(self) -> None:
+        if not self.available:
+            raise StateUnavailable("away")
+
+    async def take_task_ins(self, node_id: int, connection: str = "") -> Task | None:
+        self._check()
+        return await super().take_task_ins(node_id, connection)
+
+    async def store_task_res(self, task: Task) -> str:
+        self._check()
+        return await super().store_task_res(task)
+
+    async def store_error(self, task_id: str, error: TaskError, *, producer: int | None) -> bool:
+        self._check()
+        return await super().store_error(task_id, error, producer=producer)
+
+
+# Backends that die
+
+
+async def test_what_was_under_way_in_a_dead_backend_is_run_again(lab: Lab) -> None:
+    async with lab.last_life():
+        nodes = await lab.nodes()
+        task_ids = [id for node in nodes for id in await lab.push(node, b"1", b"hold")]
+        await lab.settle()
+        lab.workshop.opened[0].death.set()
+    lab.workshop.go.set()
+    async with lab.life():
+        assert await lab.nodes() == nodes
+        answers = await lab.answers(task_ids)
+        assert [answer.content for answer in answers] == [b"", b"1."] * 3
+
+
+async def test_no_task_sees_three_backends_die(lab: Lab) -> None:
+    async with lab.last_life():
+        node, *_ = await lab.nodes()
+        bomb, after = await lab.push(node, b"bomb", b"x")
+    async with lab.last_life():
+        pass
+    async with lab.life():
+        answers = await lab.answers([bomb, after])
+        assert is_error(answers[0], 0)
+        assert "died twice" in str(answers[0].content)
+        assert answers[1].content == b""
+    assert lab.contents == [b"bomb", b"bomb", b"x"]
+
+
+async def test_a_backend_may_say_so_to_whoever_asks_it_first(lab: Lab) -> None:
+    async with lab.last_life():
+        node, *_ = await lab.nodes()
+        lab.workshop.opened[0].gone = True
+        [task_id] = await lab.push(node, b"x")
+    async with lab.life():
+        [answer] = await lab.answers([task_id])
+        assert answer.content == b""
+
+
+@pytest.mark.parametrize("in_group", [False, True])
+@pytest.mark.parametrize(
+    ("refusal", "kind"),
+    [
+        (not_loaded(), AppNotLoaded),
+        (BackendDied("no memory"), BackendDied),
+        (ValueError("num_cpus: -1 is less than 0"), UnusableSettings),
+    ],
+)
+async def test_a_backend_that_does_not_open_says_why(
+    lab: Lab, refusal: Exception, kind: type[Exception], in_group: bool
+) -> None:
+    lab.workshop.refusal, lab.workshop.in_group = refusal, in_group
+    with pytest.raises(kind) as failure:
+        await lab.simulation.serve(stopping=trio.Event())
+    assert str(failure.value) == str(refusal)
+    run_id = await lab.state.create_run(Run())
+    assert list(await lab.state.online_nodes(run_id)) == []
+
+
+# Stopping
+
+
+async def test_apps_that_run_may_finish(lab: Lab) -> None:
+    async with lab.life() as stopping:
+        a, b, c = await lab.nodes()
+        held = [*await lab.push(a, b"hold", b"next"), *await lab.push(b, b"hold")]
+        await lab.settle()
+        stopping.set()
+        late = await lab.push(c, b"late")
+        await lab.settle()
+        assert len(await lab.nodes()) == 3
+        lab.workshop.go.set()
+    answers = await lab.answered([*held, *late])
+    assert lab.contents == [b"hold", b"hold"]
+    contents = {answer.ancestry[0]: answer.content for answer in answers}
+    assert contents[held[0]] == contents[held[2]] == b""
+
+
+async def test_what_does_not_finish_in_time_is_queued_again(lab: Lab) -> None:
+    with trio.CancelScope() as scope:
+        async with lab.life() as stopping:
+            node, *_ = await lab.nodes()
+            task_ids = await lab.push(node, b"hold")
+            await lab.settle()
+            stopping.set()
+            await lab.settle()
+            scope.cancel()
+    task = await lab.state.take_task_ins(node)
+    assert task is not None
+    assert [task.task_id] == task_ids
+    assert await lab.nodes() == [], "they are deleted even then"
+
+
+async def test_a_crash_leaves_its_nodes_online_for_a_while(lab: Lab, mock_clock: MockClock) -> None:
+    with trio.CancelScope() as scope:
+        async with lab.life():
+            nodes = await lab.nodes()
+            scope.cancel()
+            await trio.lowlevel.checkpoint()
+    assert await lab.nodes() == nodes
+    mock_clock.jump(31)
+    await lab.settle()
+    assert await lab.nodes() == []
+
+
+# What it tells
+
+
+async def test_it_says_when_it_is_ready(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with lab.life():
+        pass
+    assert "Simulating 3 nodes: backend local, 2 tasks at a time" in caplog.messages
+
+
+async def test_the_log_tells_what_was_done_every_few_seconds(
+    lab: Lab, mock_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with lab.life():
+        node, *_ = await lab.nodes()
+        await lab.answers(await lab.push(node, b"x", b"fail", b"x"))
+        await lab.settle()
+        assert told(caplog) == []
+        for _ in range(5):
+            mock_clock.jump(5)
+            await lab.settle()
+        [line] = told(caplog)
+        assert "3 tasks done (0.6/s), 1 failed; 0 running, 0 nodes waiting" in line
+        await lab.answers(await lab.push(node, b"x"))
+    assert len(told(caplog)) == 2, "the last is told at the end"
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [message for message in caplog.messages if message.startswith("Simulation: ")]
+
+
+async def test_whoever_watches_sees_the_counts(lab: Lab) -> None:
+    watched: list[Progress] = []
+
+    async def watch(progress: Progress) -> None:
+        watched.append(progress)
+
+    lab.make(display=watch)
+    async with lab.life():
+        for node in await lab.nodes():
+            await lab.push(node, b"hold")
+        await lab.settle()
+        [progress] = watched
+        assert (progress.nodes, progress.capacity) == (3, 2)
+        assert (progress.running, progress.waiting, progress.done) == (2, 1, 0)
+        lab.workshop.go.set()
+        await lab.answers(await lab.push(node, b"fail"))
+        await lab.settle()
+        assert (progress.running, progress.waiting) == (0, 0)
+        assert (progress.done, progress.failed) == (4, 1)
