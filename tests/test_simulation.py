@@ -16,7 +16,7 @@ import grpc
 import pytest
 import trio
 from builders import pb_task_ins, task_ins
-from simulated import Workshop, not_loaded
+from workshop import Workshop, not_loaded
 
 from superlink_trio import ConfigErrors, SuperLink, SuperLinkConfig, run_fleet_api, run_superlink
 from superlink_trio.config import CannotStart, ConfigError
@@ -218,7 +218,7 @@ async def test_a_config_that_cannot_run_starts_nothing(workshop: Workshop) -> No
 PROGRAM = """
 import sys
 from types import SimpleNamespace
-from simulated import Workshop
+from workshop import Workshop
 from superlink_trio import cli
 
 backend = SimpleNamespace(open_process_backend=Workshop().open)

@@ -43,7 +43,7 @@ def work(version: str, interpreters: Mapping[str, Path], tmp_path: Path) -> Work
 
     def run(app: str, *jobs: Job) -> list[Outcome]:
         ran = subprocess.run(
-            [interpreters[version], _WORK, f"simulated:{app}"],
+            [interpreters[version], _WORK, f"node_apps:{app}"],
             input=pickle.dumps(jobs),
             stdout=subprocess.PIPE,
             check=True,

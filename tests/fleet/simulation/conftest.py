@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import trio
 from builders import EPOCH
-from simulated import Lab
 from stores import STORES
 from trio.testing import MockClock
+from workshop import Lab
 
 from superlink_trio.state import State
 

@@ -7,8 +7,8 @@ import logging
 import pytest
 import trio
 from builders import is_error
-from simulated import Lab, not_loaded
 from trio.testing import MockClock
+from workshop import Lab, not_loaded
 
 from superlink_trio.fleet.simulation.backend import AppNotLoaded, BackendDied
 from superlink_trio.fleet.simulation.engine import UnusableSettings

@@ -14,9 +14,9 @@ import trio
 from builders import EPOCH
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulated import Lab, Workshop
 from stores import STORES
 from trio.testing import MockClock
+from workshop import Lab, Workshop
 
 from superlink_trio.fleet.simulation.backend import BackendDied
 from superlink_trio.state import State
