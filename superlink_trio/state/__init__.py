@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 
 from superlink_trio.state.interface import (
+    NO_LIMITS,
     Admission,
     CannotOpen,
     Clock,
+    LimitReached,
     NotTaken,
     State,
+    StateLimits,
     StateUnavailable,
 )
 from superlink_trio.state.memory import MemoryState
@@ -18,10 +21,12 @@ from superlink_trio.state.sqlite import SqliteState
 __all__ = [
     "Admission",
     "CannotOpen",
+    "LimitReached",
     "MemoryState",
     "NotTaken",
     "SqliteState",
     "State",
+    "StateLimits",
     "StateUnavailable",
     "open_state",
 ]
@@ -30,8 +35,10 @@ IN_MEMORY = ":flwr-in-memory-state:"
 """The name of the default store, the reference's own."""
 
 
-def open_state(database: str, *, clock: Clock = time.time) -> State:
+def open_state(
+    database: str, *, clock: Clock = time.time, limits: StateLimits = NO_LIMITS
+) -> State:
     """Make the store that `--database` names; it opens when it is served."""
     if database == IN_MEMORY:
-        return MemoryState(clock=clock)
-    return SqliteState(database, clock=clock)
+        return MemoryState(clock=clock, limits=limits)
+    return SqliteState(database, clock=clock, limits=limits)
