@@ -13,7 +13,9 @@ carries back what the handler answers; it never looks inside. Two kinds of call 
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+import logging
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import TypeAlias, TypeVar
 
@@ -21,7 +23,12 @@ import attrs
 import trio
 from google.protobuf.message import DecodeError, Message
 
-from superlink_trio.state import StateUnavailable
+from superlink_trio.state import LimitReached, StateUnavailable
+
+_log = logging.getLogger(__name__)
+
+# Seconds between two log lines of one API about limits.
+_TELL_EVERY = 10.0
 
 
 class Status(enum.Enum):
@@ -75,7 +82,8 @@ class Holds:
     """Every call that is held open until there is something to answer."""
 
     def __init__(self) -> None:
-        self._scopes: set[trio.CancelScope] = set()
+        # The oldest first.
+        self._scopes: dict[trio.CancelScope, None] = {}
         self._released = False
 
     def __len__(self) -> int:
@@ -90,17 +98,59 @@ class Holds:
         with trio.CancelScope(deadline=trio.current_time() + seconds) as scope:
             if self._released:
                 scope.cancel()
-            self._scopes.add(scope)
+            self._scopes[scope] = None
             try:
                 yield
             finally:
-                self._scopes.discard(scope)
+                self._scopes.pop(scope, None)
 
     def release(self) -> None:
         """Let every held call go at once, those that come later included."""
         self._released = True
-        for scope in self._scopes:
-            scope.cancel()
+        while self.release_oldest():
+            pass
+
+    def release_oldest(self) -> bool:
+        """Let the call go that has been held for longest; say whether there was one."""
+        if not self._scopes:
+            return False
+        scope = next(iter(self._scopes))
+        del self._scopes[scope]
+        scope.cancel()
+        return True
+
+
+class CallLimit:
+    """How many calls of a server may be under way at the same time, held ones included.
+
+    Where it is reached, the call that has been held for longest is answered, to make room for a new
+    one: its caller will ask again. Only where none is held is the new one refused. So a client that
+    holds as many calls as it can does not keep others out. Pings are refused last of all, since
+    there are clients that repeat a ping that was refused without a pause.
+    """
+
+    def __init__(self, limit: int, holds: Iterable[Holds]) -> None:
+        self._limit = limit
+        self._holds = tuple(holds)
+        self.under_way = 0
+
+    def begin(self, call: str) -> None:
+        """Count a call, by its name, until `end`. Raises Refused."""
+        if self.under_way >= self._limit and not self._has_room_for(call):
+            raise Refused(
+                Status.RESOURCE_EXHAUSTED,
+                f"{self._limit} calls are under way, all that --max-calls allows: try again later.",
+            )
+        self.under_way += 1
+
+    def end(self) -> None:
+        """Count a call no more."""
+        self.under_way -= 1
+
+    def _has_room_for(self, call: str) -> bool:
+        if self.under_way >= 2 * self._limit:
+            return False
+        return call == "Ping" or any(holds.release_oldest() for holds in self._holds)
 
 
 @attrs.frozen(kw_only=True)
@@ -141,38 +191,59 @@ def unary(kind: type[Request], handle: Callable[[Request, Caller], Awaitable[Mes
     return answer
 
 
-def refusing_outages(api: Api) -> Api:
-    """Answer UNAVAILABLE, "try again later", where the state cannot do what a call needs.
+def with_refusals(api: Api) -> Api:
+    """Refuse what the state cannot do: UNAVAILABLE in an outage, RESOURCE_EXHAUSTED over a limit.
 
-    What is wrong with it is for the operator, who finds it in the log, and not for the caller.
+    What is wrong in an outage is for the operator, who finds it in the log, and not for the caller.
+    A limit is for both: the caller is told at once, the log now and then.
     """
+    refusals = _Refusals()
     return attrs.evolve(
         api,
-        unary={name: _refusing_unary(call) for name, call in api.unary.items()},
-        leased={name: _refusing_leased(call) for name, call in api.leased.items()},
+        unary={name: _refusing_unary(call, refusals) for name, call in api.unary.items()},
+        leased={name: _refusing_leased(call, refusals) for name, call in api.leased.items()},
     )
 
 
-@contextmanager
-def _refusing() -> Iterator[None]:
-    try:
-        yield
-    except StateUnavailable as error:
-        raise Refused(Status.UNAVAILABLE, "The server's database is not available.") from error
+@attrs.define
+class _Refusals:
+    """Turns errors of the state into refusals."""
+
+    silent_until: float = -math.inf
+    untold: int = 0
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        try:
+            yield
+        except StateUnavailable as error:
+            raise Refused(Status.UNAVAILABLE, "The server's database is not available.") from error
+        except LimitReached as limit:
+            self._tell(limit)
+            raise Refused(Status.RESOURCE_EXHAUSTED, f"{limit}.") from limit
+
+    def _tell(self, limit: LimitReached) -> None:
+        now = trio.current_time()
+        if now < self.silent_until:
+            self.untold += 1
+            return
+        more = f" ({self.untold} more refusals since the last such line)" if self.untold else ""
+        _log.warning("Refused: %s%s", limit, more)
+        self.silent_until, self.untold = now + _TELL_EVERY, 0
 
 
-def _refusing_unary(call: Unary) -> Unary:
+def _refusing_unary(call: Unary, refusals: _Refusals) -> Unary:
     async def answer(raw: bytes, caller: Caller) -> bytes:
-        with _refusing():
+        with refusals():
             return await call(raw, caller)
 
     return answer
 
 
-def _refusing_leased(call: Leased) -> Leased:
+def _refusing_leased(call: Leased, refusals: _Refusals) -> Leased:
     @asynccontextmanager
     async def lease(raw: bytes, caller: Caller) -> AsyncIterator[bytes]:
-        with _refusing():
+        with refusals():
             async with call(raw, caller) as answer:
                 yield answer
 

@@ -16,6 +16,7 @@ from superlink_trio.state.interface import (
     StateUnavailable,
 )
 from superlink_trio.state.memory import MemoryState
+from superlink_trio.state.room import Room, room_in_memory, room_on_disk
 from superlink_trio.state.sqlite import SqliteState
 
 __all__ = [
@@ -24,11 +25,13 @@ __all__ = [
     "LimitReached",
     "MemoryState",
     "NotTaken",
+    "Room",
     "SqliteState",
     "State",
     "StateLimits",
     "StateUnavailable",
     "open_state",
+    "usual_room",
 ]
 
 IN_MEMORY = ":flwr-in-memory-state:"
@@ -42,3 +45,10 @@ def open_state(
     if database == IN_MEMORY:
         return MemoryState(clock=clock, limits=limits)
     return SqliteState(database, clock=clock, limits=limits)
+
+
+def usual_room(database: str) -> Room:
+    """Give the room that a store has where `--max-stored-size` does not say it."""
+    if database in (IN_MEMORY, ":memory:"):
+        return room_in_memory()
+    return room_on_disk(database)

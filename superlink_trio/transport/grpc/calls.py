@@ -20,7 +20,7 @@ import grpc
 import grpc.aio
 import trio
 
-from superlink_trio.rpc import Api, Caller, Leased, Refused, Status, Unary
+from superlink_trio.rpc import Api, Caller, CallLimit, Leased, Refused, Status, Unary
 
 logger = logging.getLogger(__name__)
 
@@ -35,24 +35,40 @@ _Coroutine: TypeAlias = Callable[[bytes, _Context], Awaitable[bytes | None]]
 
 
 def generic_handler(
-    api: Api, calls: trio.Nursery, loop: asyncio.AbstractEventLoop
+    api: Api, calls: trio.Nursery, limit: CallLimit, loop: asyncio.AbstractEventLoop
 ) -> grpc.GenericRpcHandler[bytes, bytes]:
     """Make grpc.aio serve an API: bytes in, bytes out, each call a task in `calls`.
+
+    A call that is over the limit is refused before it gets one.
 
     Leased calls are registered as streams of one message. On the wire that is the same, but grpc
     says whether the message left: an answer that is returned may get lost without a trace.
     """
     methods = {
         name: grpc.unary_unary_rpc_method_handler(
-            _unary(f"{api.service}/{name}", handler, calls, loop)
+            _limited(limit, name, _unary(f"{api.service}/{name}", handler, calls, loop))
         )
         for name, handler in api.unary.items()
     }
     for name, leased in api.leased.items():
         methods[name] = grpc.unary_stream_rpc_method_handler(
-            _leased(f"{api.service}/{name}", leased, calls, loop)
+            _limited(limit, name, _leased(f"{api.service}/{name}", leased, calls, loop))
         )
     return grpc.method_handlers_generic_handler(api.service, methods)
+
+
+def _limited(limit: CallLimit, name: str, call: _Coroutine) -> _Coroutine:
+    async def serve(request: bytes, context: _Context) -> bytes | None:
+        try:
+            limit.begin(name)
+        except Refused as refusal:
+            return _refuse(context, refusal)
+        try:
+            return await call(request, context)
+        finally:
+            limit.end()
+
+    return serve
 
 
 @attrs.define(eq=False)
