@@ -120,37 +120,82 @@ class Holds:
         return True
 
 
+@attrs.define(eq=False)
+class Arrival:
+    """A request that is on its way."""
+
+    end: Callable[[], object]
+    since: float
+    ended: bool = False
+    """Whether `end` was called."""
+
+
 class CallLimit:
     """How many calls of a server may be under way at the same time, held ones included.
 
-    Where it is reached, the call that has been held for longest is answered, to make room for a new
-    one: its caller will ask again. Only where none is held is the new one refused. So a client that
-    holds as many calls as it can does not keep others out. Pings are refused last of all, since
-    there are clients that repeat a ping that was refused without a pause.
+    Where it is reached, a new call gets the place of another one: of the request that has been
+    arriving for longest, if that is longer than `patience` seconds; or else of the call that has
+    been held for longest, which is answered: its caller will ask again. Only where there is
+    neither, a new call is refused. So a client that holds as many calls as it can, or never ends
+    its requests, does not keep others out.
+
+    Pings are refused last of all, since there are clients that repeat a ping that was refused
+    without a pause.
     """
 
-    def __init__(self, limit: int, holds: Iterable[Holds]) -> None:
+    def __init__(self, limit: int, holds: Iterable[Holds], *, patience: float) -> None:
         self._limit = limit
         self._holds = tuple(holds)
+        self._patience = patience
+        # The oldest first.
+        self._arrivals: dict[Arrival, None] = {}
         self.under_way = 0
 
     def begin(self, call: str) -> None:
         """Count a call, by its name, until `end`. Raises Refused."""
         if self.under_way >= self._limit and not self._has_room_for(call):
-            raise Refused(
-                Status.RESOURCE_EXHAUSTED,
-                f"{self._limit} calls are under way, all that --max-calls allows: try again later.",
-            )
+            raise self.refusal()
         self.under_way += 1
 
     def end(self) -> None:
         """Count a call no more."""
         self.under_way -= 1
 
+    def arriving(self, end: Callable[[], object]) -> Arrival:
+        """Note that a counted call's request is on its way until `arrived`; `end` gives it up."""
+        arrival = Arrival(end, trio.current_time())
+        self._arrivals[arrival] = None
+        return arrival
+
+    def arrived(self, arrival: Arrival) -> None:
+        """Note that a request is here, or will never be."""
+        self._arrivals.pop(arrival, None)
+
+    def refusal(self) -> Refused:
+        """Give the refusal of a call that has no place, or not any more."""
+        return Refused(
+            Status.RESOURCE_EXHAUSTED,
+            f"{self._limit} calls are under way, all that --max-calls allows: try again later.",
+        )
+
     def _has_room_for(self, call: str) -> bool:
+        # Whose place is taken needs a moment to end.
         if self.under_way >= 2 * self._limit:
             return False
-        return call == "Ping" or any(holds.release_oldest() for holds in self._holds)
+        return (
+            call == "Ping"
+            or self._end_slowest()
+            or any(holds.release_oldest() for holds in self._holds)
+        )
+
+    def _end_slowest(self) -> bool:
+        arrival = next(iter(self._arrivals), None)
+        if arrival is None or trio.current_time() < arrival.since + self._patience:
+            return False
+        del self._arrivals[arrival]
+        arrival.ended = True
+        arrival.end()
+        return True
 
 
 @attrs.frozen(kw_only=True)

@@ -365,6 +365,7 @@ class _Services:
                 max_message_length=self.config.max_message_size,
                 max_header=self.config.max_header_size,
                 handshake_timeout=self.config.request_timeout,
+                patience=self.config.request_timeout,
                 max_connections=self.config.max_connections,
                 max_calls=self.config.max_calls,
             ),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import attrs
 import pytest
@@ -35,7 +36,7 @@ async def start(nursery: trio.Nursery, held: Held, *numbers: int) -> None:
 async def test_the_call_that_was_held_for_longest_makes_room(nursery: trio.Nursery) -> None:
     held = Held()
     await start(nursery, held, 1, 2, 3)
-    limit = CallLimit(3, [Holds(), held.holds])
+    limit = CallLimit(3, [Holds(), held.holds], patience=20)
     for _ in range(3):
         limit.begin("PullTaskIns")
     assert held.gone == []
@@ -49,7 +50,7 @@ async def test_the_call_that_was_held_for_longest_makes_room(nursery: trio.Nurse
 async def test_a_call_too_many_is_refused_where_none_is_held(nursery: trio.Nursery) -> None:
     held = Held()
     await start(nursery, held, 1)
-    limit = CallLimit(2, [held.holds])
+    limit = CallLimit(2, [held.holds], patience=20)
     for _ in range(3):
         limit.begin("PushTaskRes")
     with pytest.raises(Refused, match="2 calls are under way, all that --max-calls") as caught:
@@ -61,10 +62,37 @@ async def test_a_call_too_many_is_refused_where_none_is_held(nursery: trio.Nurse
     limit.begin("PushTaskRes")
 
 
+async def test_a_request_that_takes_too_long_makes_room_before_a_held_call(
+    nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    held, ended = Held(), list[str]()
+    await start(nursery, held, 1)
+    limit = CallLimit(3, [held.holds], patience=20)
+    arrivals = {}
+    for name in ("first", "second", "third"):
+        limit.begin("PushTaskRes")
+        arrivals[name] = limit.arriving(partial(ended.append, name))
+        mock_clock.jump(1)
+    limit.arrived(arrivals["second"])
+    mock_clock.jump(17.5)
+    limit.begin("PullTaskIns")
+    assert (ended, arrivals["first"].ended) == (["first"], True)
+    limit.end()
+    limit.begin("PullTaskIns")
+    await wait_all_tasks_blocked()
+    assert (ended, held.gone) == (["first"], [1]), "the third had some time left"
+    limit.end()
+    with pytest.raises(Refused):
+        limit.begin("PullTaskIns")
+    mock_clock.jump(2)
+    limit.begin("PullTaskIns")
+    assert ended == ["first", "third"]
+
+
 async def test_pings_are_refused_last_and_let_no_held_call_go(nursery: trio.Nursery) -> None:
     held = Held()
     await start(nursery, held, 1)
-    limit = CallLimit(2, [held.holds])
+    limit = CallLimit(2, [held.holds], patience=20)
     for call in ("PushTaskRes", "PushTaskRes", "Ping", "Ping"):
         limit.begin(call)
     with pytest.raises(Refused):

@@ -1,7 +1,8 @@
 """From a call that grpc.aio hands over to a Trio task that answers it, and back.
 
-Every call is a task in the server's nursery. grpc's side of it is an asyncio coroutine that waits
-for the task's answer; only that coroutine touches grpc's context, which is gone once it returns.
+Every call is a task in the server's nursery. grpc's side of it is an asyncio coroutine that reads
+the request and waits for the task's answer; only that coroutine touches grpc's context, which is
+gone once it returns.
 
 - The client goes away: grpc cancels the coroutine, and that cancels the task.
 - The task ends in whatever way: its coroutine always gets an answer to send. grpc would answer an
@@ -32,6 +33,7 @@ _MAX_DETAILS = 2000
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 _Coroutine: TypeAlias = Callable[[bytes, _Context], Awaitable[bytes | None]]
+_StreamCoroutine: TypeAlias = Callable[[object, _Context], Awaitable[bytes | None]]
 
 
 def generic_handler(
@@ -41,34 +43,58 @@ def generic_handler(
 
     A call that is over the limit is refused before it gets one.
 
-    Leased calls are registered as streams of one message. On the wire that is the same, but grpc
-    says whether the message left: an answer that is returned may get lost without a trace.
+    All requests, and the answers of leased calls, are registered as streams of one message. On the
+    wire that is the same. But a request is then read here, where one that does not come can be
+    given up; and grpc says whether an answer left, which may get lost without a trace if it is
+    returned.
     """
     methods = {
-        name: grpc.unary_unary_rpc_method_handler(
+        name: grpc.stream_unary_rpc_method_handler(
             _limited(limit, name, _unary(f"{api.service}/{name}", handler, calls, loop))
         )
         for name, handler in api.unary.items()
     }
     for name, leased in api.leased.items():
-        methods[name] = grpc.unary_stream_rpc_method_handler(
+        methods[name] = grpc.stream_stream_rpc_method_handler(
             _limited(limit, name, _leased(f"{api.service}/{name}", leased, calls, loop))
         )
     return grpc.method_handlers_generic_handler(api.service, methods)
 
 
-def _limited(limit: CallLimit, name: str, call: _Coroutine) -> _Coroutine:
-    async def serve(request: bytes, context: _Context) -> bytes | None:
+def _limited(limit: CallLimit, name: str, call: _Coroutine) -> _StreamCoroutine:
+    async def serve(_: object, context: _Context) -> bytes | None:
         try:
             limit.begin(name)
         except Refused as refusal:
             return _refuse(context, refusal)
         try:
+            request = await _receive(context, limit)
+            if isinstance(request, Refused):
+                return _refuse(context, request)
             return await call(request, context)
         finally:
             limit.end()
 
     return serve
+
+
+async def _receive(context: _Context, limit: CallLimit) -> bytes | Refused:
+    task = asyncio.current_task()
+    assert task is not None, "grpc serves each call in a task"
+    arrival = limit.arriving(task.cancel)
+    try:
+        request = await context.read()
+    except asyncio.CancelledError:
+        if not arrival.ended:
+            raise
+        # The client has not gone: it shall have an answer.
+        task.uncancel()
+        return limit.refusal()
+    finally:
+        limit.arrived(arrival)
+    if isinstance(request, bytes):
+        return request
+    return Refused(Status.INVALID_ARGUMENT, "the call ended without a request")
 
 
 @attrs.define(eq=False)

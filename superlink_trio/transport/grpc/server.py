@@ -39,8 +39,9 @@ class GrpcOptions:
     max_header: int = 16_384
     """Bytes of all header fields of a call."""
     max_calls: int = 32_768
-    """Calls under way at the same time, held ones included. As many more are let in while their
-    requests arrive or their answers leave; grpc refuses the rest itself."""
+    """Calls under way at the same time, held ones included; see `CallLimit`."""
+    patience: float = 20.0
+    """How long a request may take before its call gives way, should there be too many."""
     max_streams: int = 1024
     """Calls at the same time on one connection. A client waits with what is more."""
     max_connections: int = 16_384
@@ -117,7 +118,8 @@ async def serve_grpc(
         server, port = await _listen(addresses, options, credentials, loop)
         bound = Address(address.host, port)
         async with trio.open_nursery() as calls:
-            limit = CallLimit(options.max_calls, [api.holds for api in apis])
+            holds = [api.holds for api in apis]
+            limit = CallLimit(options.max_calls, holds, patience=options.patience)
             handlers = [generic_handler(api, calls, limit, loop) for api in apis]
             async with trio.open_nursery() as servers:
                 while True:
@@ -147,10 +149,7 @@ async def _listen(
     credentials: grpc.ServerCredentials | None,
     loop: TrioEventLoop,
 ) -> tuple[grpc.aio.Server, int]:
-    # This limit counts calls whose requests are still arriving, which nobody but grpc sees.
-    server = grpc.aio.server(
-        options=options.channel_arguments(), maximum_concurrent_rpcs=2 * options.max_calls
-    )
+    server = grpc.aio.server(options=options.channel_arguments())
     try:
         return server, bind(server, addresses, credentials)
     except AddressError:

@@ -61,7 +61,7 @@ class ClientGone(OSError):
 def rest_app(api: Api, options: RestOptions, stopping: trio.Event) -> ASGIApp:
     """Make the application that serves the Fleet API; `stopping` says that its server is."""
     bodies, answers = Budget(options.max_bodies), Budget(options.max_answers)
-    limit = CallLimit(options.max_calls, [api.holds])
+    limit = CallLimit(options.max_calls, [api.holds], patience=options.body_timeout)
     ways = {name: _unary(handler) for name, handler in api.unary.items()}
     ways |= {name: _leased(leased, answers, stopping) for name, leased in api.leased.items()}
     ways["Ping"] = _ping(api.unary["Ping"])
@@ -152,8 +152,7 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            with self._counted():
-                await self._serve(scope, receive, send)
+            await self._serve(scope, receive, send)
         except ClientGone:
             # What the call held went back on the way here.
             logger.debug("%s: the client went away", self.name)
@@ -190,7 +189,10 @@ class _Endpoint:
         caller = Caller(f"{host}:{port}", headers)
         async with AsyncExitStack() as room:
             request = await self._body(length, receive, room)
-            await self.way(request, caller, send)
+            # Counted from here on: what is still arriving has limits of its own, and must not keep
+            # out what is here, which its client would not send again.
+            with self._counted():
+                await self.way(request, caller, send)
 
     async def _body(self, length: int | None, receive: Receive, room: AsyncExitStack) -> bytes:
         """Receive a request, and keep room for it in `room`."""

@@ -113,14 +113,31 @@ async def test_a_call_too_many_is_refused_at_once_and_a_ping_last(serving: Any) 
         assert await server.call("Echo", b"x") == b"x"
 
 
-async def test_calls_whose_requests_do_not_come_are_limited_as_well(serving: Any) -> None:
-    async with serving(unary={"Echo": echo}, options=GrpcOptions(max_calls=5)) as server:
-        async with halting(server, 9):
-            await trio.sleep(0.1)
-            assert await server.call("Echo", b"x") == b"x"
-        async with halting(server, 10):
+async def test_requests_that_do_not_come_make_room_for_others(serving: Any) -> None:
+    options = GrpcOptions(max_calls=5, patience=0.5)
+    async with serving(unary={"Echo": echo}, options=options) as server:
+        async with halting(server, 5) as stream:
             await becomes(server, EXHAUSTED)
+            await becomes(server, grpc.StatusCode.OK)
+            for _ in range(4):
+                assert await server.call("Echo", b"x") == b"x"
+            told = b""
+            with trio.fail_after(5):
+                while b"all that --max-calls allows" not in told:
+                    told += await stream.receive_some()
         await becomes(server, grpc.StatusCode.OK)
+
+
+async def test_a_call_that_ends_without_a_request_is_refused(serving: Any) -> None:
+    async def call(server: Any) -> Any:
+        async with grpc.aio.insecure_channel(str(server.address)) as channel:
+            nothing: Any = channel.stream_unary("/test.Service/Echo", None, None)
+            return await nothing(iter(()))
+
+    async with serving(unary={"Echo": echo}) as server:
+        with pytest.raises(grpc.aio.AioRpcError, match="ended without a request") as caught:
+            await server.loop.run_aio_coroutine(call(server))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_a_message_too_large_is_refused(serving: Any) -> None:
