@@ -85,7 +85,7 @@ class Hostile:
 
     async def grpc(self, name: str, message: bytes, *, calls: int, size: int | None = None) -> None:
         """Make calls on one connection and wait for answers; `size` is what a message pretends."""
-        client = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        client = h2.connection.H2Connection(h2.config.H2Configuration())
         client.initiate_connection()
         async with self.connection() as stream:
             for _ in range(calls):
@@ -105,10 +105,10 @@ class Hostile:
         while calls and (data := await stream.receive_some()):
             for event in client.receive_data(bytes(data)):
                 if isinstance(event, h2.events.ResponseReceived | h2.events.TrailersReceived):
-                    for field, status in event.headers:
-                        if field == "grpc-status":
-                            self.answers[name, str(status)] += 1
-                            calls -= 1
+                    status = dict(map(_decoded, event.headers)).get("grpc-status")
+                    if status is not None:
+                        self.answers[name, status] += 1
+                        calls -= 1
             await stream.send_all(client.data_to_send())
 
     async def http(
@@ -127,6 +127,10 @@ class Hostile:
         async with trio.open_nursery() as nursery:
             for _ in range(calls):
                 nursery.start_soon(call)
+
+
+def _decoded(field: tuple[bytes, bytes]) -> tuple[str, str]:
+    return field[0].decode(), field[1].decode()
 
 
 def peak_memory(superlink: SuperLink) -> int:
