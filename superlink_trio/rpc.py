@@ -120,16 +120,6 @@ class Holds:
         return True
 
 
-@attrs.define(eq=False)
-class Arrival:
-    """A request that is on its way."""
-
-    end: Callable[[], object]
-    since: float
-    ended: bool = False
-    """Whether `end` was called."""
-
-
 class CallLimit:
     """How many calls of a server may be under way at the same time, held ones included.
 
@@ -147,8 +137,8 @@ class CallLimit:
         self._limit = limit
         self._holds = tuple(holds)
         self._patience = patience
-        # The oldest first.
-        self._arrivals: dict[Arrival, None] = {}
+        # How to give a request up, and since when it is on its way; the oldest first.
+        self._arrivals: dict[Callable[[], object], float] = {}
         self.under_way = 0
 
     def begin(self, call: str) -> None:
@@ -161,15 +151,13 @@ class CallLimit:
         """Count a call no more."""
         self.under_way -= 1
 
-    def arriving(self, end: Callable[[], object]) -> Arrival:
-        """Note that a counted call's request is on its way until `arrived`; `end` gives it up."""
-        arrival = Arrival(end, trio.current_time())
-        self._arrivals[arrival] = None
-        return arrival
+    def arriving(self, give_up: Callable[[], object]) -> None:
+        """Note that a counted call's request is on its way, until `arrived`."""
+        self._arrivals[give_up] = trio.current_time()
 
-    def arrived(self, arrival: Arrival) -> None:
-        """Note that a request is here, or will never be."""
-        self._arrivals.pop(arrival, None)
+    def arrived(self, give_up: Callable[[], object]) -> bool:
+        """Note that a request is on its way no more; say whether it was not given up."""
+        return self._arrivals.pop(give_up, None) is not None
 
     def refusal(self) -> Refused:
         """Give the refusal of a call that has no place, or not any more."""
@@ -189,13 +177,13 @@ class CallLimit:
         )
 
     def _end_slowest(self) -> bool:
-        arrival = next(iter(self._arrivals), None)
-        if arrival is None or trio.current_time() < arrival.since + self._patience:
-            return False
-        del self._arrivals[arrival]
-        arrival.ended = True
-        arrival.end()
-        return True
+        for give_up, since in self._arrivals.items():
+            if trio.current_time() < since + self._patience:
+                return False
+            del self._arrivals[give_up]
+            give_up()
+            return True
+        return False
 
 
 @attrs.frozen(kw_only=True)

@@ -68,15 +68,16 @@ async def test_a_request_that_takes_too_long_makes_room_before_a_held_call(
     held, ended = Held(), list[str]()
     await start(nursery, held, 1)
     limit = CallLimit(3, [held.holds], patience=20)
-    arrivals = {}
-    for name in ("first", "second", "third"):
+    arrivals = {name: partial(ended.append, name) for name in ("first", "second", "third")}
+    for arrival in arrivals.values():
         limit.begin("PushTaskRes")
-        arrivals[name] = limit.arriving(partial(ended.append, name))
+        limit.arriving(arrival)
         mock_clock.jump(1)
-    limit.arrived(arrivals["second"])
+    assert limit.arrived(arrivals["second"])
     mock_clock.jump(17.5)
     limit.begin("PullTaskIns")
-    assert (ended, arrivals["first"].ended) == (["first"], True)
+    assert ended == ["first"]
+    assert not limit.arrived(arrivals["first"])
     limit.end()
     limit.begin("PullTaskIns")
     await wait_all_tasks_blocked()

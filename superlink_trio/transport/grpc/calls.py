@@ -81,17 +81,16 @@ def _limited(limit: CallLimit, name: str, call: _Coroutine) -> _StreamCoroutine:
 async def _receive(context: _Context, limit: CallLimit) -> bytes | Refused:
     task = asyncio.current_task()
     assert task is not None, "grpc serves each call in a task"
-    arrival = limit.arriving(task.cancel)
+    limit.arriving(task.cancel)
     try:
         request = await context.read()
-    except asyncio.CancelledError:
-        if not arrival.ended:
+    except BaseException as error:
+        if limit.arrived(task.cancel) or not isinstance(error, asyncio.CancelledError):
             raise
         # The client has not gone: it shall have an answer.
         task.uncancel()
         return limit.refusal()
-    finally:
-        limit.arrived(arrival)
+    limit.arrived(task.cancel)
     if isinstance(request, bytes):
         return request
     return Refused(Status.INVALID_ARGUMENT, "the call ended without a request")
