@@ -31,6 +31,9 @@ Files: TypeAlias = tuple[Path, Path, Path]
 # REST builds on names of Hypercorn's that are not public; pyproject.toml pins the same series.
 _HYPERCORN = "0.18."
 
+# The largest number that gRPC can be told; more of anything is no limit.
+_MOST = 2**31 - 1
+
 _WILDCARD_HOSTS = {"0.0.0.0", "::"}
 
 
@@ -99,6 +102,17 @@ def _count(value: object) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return None
     return f"{value!r} is no whole number from 1 up"
+
+
+def _between(least: float, most: float, what: str) -> Callable[[object], str | None]:
+    kind = type(least)
+
+    def check(value: object) -> str | None:
+        if isinstance(value, int | float) and type(value) is kind and least <= value <= most:
+            return None
+        return f"{value!r} is no {what} that can be used: write {least} to {most}"
+
+    return check
 
 
 def _one_worker(value: object) -> str | None:
@@ -259,6 +273,39 @@ class SuperLinkConfig:
     """How many seconds calls in flight have to finish when the SuperLink stops."""
     readmit: bool = attrs.field(default=True, metadata=_checked(_flag))
     """Take nodes back that a SuperLink before this one had registered."""
+
+    max_message_size: int = attrs.field(
+        default=512 * 1024**2, metadata=_checked(_between(64 * 1024, _MOST, "number of bytes"))
+    )
+    """Bytes of one message, on every port and both ways; Flower's clients have this default too."""
+    max_header_size: int = attrs.field(
+        default=16 * 1024, metadata=_checked(_between(1024, _MOST, "number of bytes"))
+    )
+    """Bytes of a call's header fields."""
+    request_timeout: float = attrs.field(
+        default=20.0,
+        converter=_to_seconds,
+        metadata=_checked(_between(0.1, 86_400.0, "number of seconds")),
+    )
+    """How many seconds a handshake or a request's head may take; over REST its body as well, not
+    counting the time that it takes at 4 KiB a second."""
+    max_connections: int = attrs.field(
+        default=16_384, metadata=_checked(_between(1, _MOST, "number of connections"))
+    )
+    """Connections to one API."""
+    max_calls: int = attrs.field(
+        default=32_768, metadata=_checked(_between(1, 2**30, "number of calls"))
+    )
+    """Calls under way on one API, held ones included."""
+    max_nodes: int = attrs.field(
+        default=100_000, metadata=_checked(_between(1, _MOST, "number of nodes"))
+    )
+    """Registered nodes."""
+    max_tasks_per_node: int = attrs.field(default=10_000, metadata=_checked(_count))
+    """Tasks of one node that have no answer; anonymous nodes count as one."""
+    max_stored_size: int | None = attrs.field(default=None, metadata=_checked(_or_none(_count)))
+    """Bytes of payloads and tasks. None: half of the memory, or of the disk that the database is
+    on. Tasks may fill half of it."""
 
     def __attrs_post_init__(self) -> None:
         _raise_all(

@@ -127,9 +127,47 @@ def _table_or_json(value: Any) -> object:
     return value if isinstance(value, dict) else JSON_TEXT.from_toml(value)
 
 
+def parse_size(text: str) -> int:
+    """Read a number of bytes: `1048576`, `512MiB`, `1.5 GB`. Raises ValueError."""
+    found = _SIZE.fullmatch(text.strip())
+    unit = None if found is None else _UNITS.get((found[2] or "B").lower())
+    if found is None or unit is None:
+        raise ValueError(f"{text!r} is no size: write bytes, or a number with {_UNIT_NAMES}")
+    # Every digit of a whole number counts.
+    return int(found[1]) * unit if found[1].isdigit() else int(float(found[1]) * unit)
+
+
+def size_text(size: int) -> str:
+    """Write a number of bytes as people do, where that is exact."""
+    for name in ("TiB", "GiB", "MiB", "KiB"):
+        if size and size % _UNITS[name.lower()] == 0:
+            return f"{size // _UNITS[name.lower()]}{name}"
+    return str(size)
+
+
+def _size_from_toml(value: Any) -> int:
+    if isinstance(value, str):
+        return parse_size(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ValueError(f"{value!r} is no size: write bytes, or text like '512MiB'")
+
+
+# More digits than any size has are not worth reading.
+_SIZE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?)\s*([A-Za-z]+)?", re.ASCII)
+_UNITS = {"b": 1} | {
+    f"{letter}{suffix}".lower(): base**power
+    for power, letter in enumerate("KMGT", 1)
+    for suffix, base in (("iB", 1024), ("B", 1000))
+}
+_UNIT_NAMES = "KiB, MiB, GiB, TiB, kB, MB, GB or TB"
+
 FLAG = Kind(from_words=_flag_from_words, from_toml=_flag_from_toml)
 SECONDS = _number(float, "number of seconds", "SECONDS")
 COUNT = _number(int, "whole number", "N")
+SIZE = Kind(
+    metavar=("SIZE",), from_words=lambda words: parse_size(words[0]), from_toml=_size_from_toml
+)
 ADDRESS = _text("HOST:PORT", Address.parse)
 FILE = _text("FILE", _path)
 DIRECTORY = _text("DIR", _path)
@@ -169,6 +207,8 @@ class Option:
             return ""
         if isinstance(field.default, bool):
             return "on" if field.default else "off"
+        if self.kind is SIZE:
+            return size_text(field.default)
         if isinstance(field.default, float):
             return f"{field.default:g}"
         return str(field.default)
@@ -181,6 +221,7 @@ _DEFAULTS = {
     "backend_config": json.dumps(SuperLinkConfig().backend_config),
     "app_dir": "the working directory",
     "fleet_api_num_workers": "1",
+    "max_stored_size": "half of the memory, or of the disk",
     "log_level": "info",
     "log_format": "text",
 }
@@ -260,6 +301,32 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
         Option("ssl_certfile", FILE, "PEM certificate for REST"),
         Option("ssl_keyfile", FILE, "PEM private key for REST"),
         Option("rest_fleet_api_workers", COUNT, "1: another number is refused", Apis.FLEET),
+    ),
+    "limits": (
+        Option("max_message_size", SIZE, "the largest message, on every port and both ways"),
+        Option("max_header_size", SIZE, "the largest header of a call"),
+        Option(
+            "request_timeout",
+            SECONDS,
+            "how long a handshake or the head of a request may take; over REST its body too, "
+            "beside its time at 4 KiB/s",
+        ),
+        Option("max_connections", COUNT, "connections to one API"),
+        Option(
+            "max_calls", COUNT, "calls under way on one API; held ones are answered to make room"
+        ),
+        Option("max_nodes", COUNT, "registered nodes; those offline give way", Apis.FLEET),
+        Option(
+            "max_tasks_per_node",
+            COUNT,
+            "tasks of one node without an answer; anonymous nodes count as one",
+            Apis.DRIVER,
+        ),
+        Option(
+            "max_stored_size",
+            SIZE,
+            "payloads and tasks that are kept; answers may fill all of it, tasks half",
+        ),
     ),
     "simulation": (
         Option(

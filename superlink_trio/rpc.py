@@ -13,7 +13,9 @@ carries back what the handler answers; it never looks inside. Two kinds of call 
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Mapping
+import logging
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import TypeAlias, TypeVar
@@ -22,7 +24,12 @@ import attrs
 import trio
 from google.protobuf.message import DecodeError, Message
 
-from superlink_trio.state import StateUnavailable
+from superlink_trio.state import LimitReached, StateUnavailable
+
+_log = logging.getLogger(__name__)
+
+# Seconds between two log lines of one API about limits.
+_TELL_EVERY = 10.0
 
 
 class Status(enum.Enum):
@@ -76,12 +83,12 @@ Leased: TypeAlias = Callable[[bytes, Caller], AbstractAsyncContextManager[bytes]
 class _Hold(AbstractContextManager[None]):
     # Thousands of them wait at a time: a generator would take several times the memory.
 
-    scopes: set[trio.CancelScope]
+    scopes: dict[trio.CancelScope, None]
     scope: trio.CancelScope
 
     def __enter__(self) -> None:
         self.scope.__enter__()
-        self.scopes.add(self.scope)
+        self.scopes[self.scope] = None
 
     def __exit__(
         self,
@@ -89,7 +96,7 @@ class _Hold(AbstractContextManager[None]):
         raised: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        self.scopes.discard(self.scope)
+        self.scopes.pop(self.scope, None)
         return self.scope.__exit__(kind, raised, traceback)
 
 
@@ -97,7 +104,8 @@ class Holds:
     """Every call that is held open until there is something to answer."""
 
     def __init__(self) -> None:
-        self._scopes: set[trio.CancelScope] = set()
+        # The oldest first.
+        self._scopes: dict[trio.CancelScope, None] = {}
         self._released = False
 
     def __len__(self) -> int:
@@ -116,8 +124,83 @@ class Holds:
     def release(self) -> None:
         """Let every held call go at once, those that come later included."""
         self._released = True
-        for scope in self._scopes:
-            scope.cancel()
+        while self.release_oldest():
+            pass
+
+    def release_oldest(self) -> bool:
+        """Let the call go that has been held for longest; say whether there was one."""
+        if not self._scopes:
+            return False
+        scope = next(iter(self._scopes))
+        del self._scopes[scope]
+        scope.cancel()
+        return True
+
+
+class CallLimit:
+    """How many calls of a server may be under way at the same time, held ones included.
+
+    Where it is reached, a new call gets the place of another one: of the request that has been
+    arriving for longest, if that is longer than `patience` seconds; or else of the call that has
+    been held for longest, which is answered: its caller will ask again. Only where there is
+    neither, a new call is refused. So a client that holds as many calls as it can, or never ends
+    its requests, does not keep others out.
+
+    Pings are refused last of all, since there are clients that repeat a ping that was refused
+    without a pause.
+    """
+
+    def __init__(self, limit: int, holds: Iterable[Holds], *, patience: float) -> None:
+        self._limit = limit
+        self._holds = tuple(holds)
+        self._patience = patience
+        # How to give a request up, and since when it is on its way; the oldest first.
+        self._arrivals: dict[Callable[[], object], float] = {}
+        self.under_way = 0
+
+    def begin(self, call: str) -> None:
+        """Count a call, by its name, until `end`. Raises Refused."""
+        if self.under_way >= self._limit and not self._has_room_for(call):
+            raise self.refusal()
+        self.under_way += 1
+
+    def end(self) -> None:
+        """Count a call no more."""
+        self.under_way -= 1
+
+    def arriving(self, give_up: Callable[[], object]) -> None:
+        """Note that a counted call's request is on its way, until `arrived`."""
+        self._arrivals[give_up] = trio.current_time()
+
+    def arrived(self, give_up: Callable[[], object]) -> bool:
+        """Note that a request is on its way no more; say whether it was not given up."""
+        return self._arrivals.pop(give_up, None) is not None
+
+    def refusal(self) -> Refused:
+        """Give the refusal of a call that has no place, or not any more."""
+        return Refused(
+            Status.RESOURCE_EXHAUSTED,
+            f"{self._limit} calls are under way, all that --max-calls allows: try again later.",
+        )
+
+    def _has_room_for(self, call: str) -> bool:
+        # Whose place is taken needs a moment to end.
+        if self.under_way >= 2 * self._limit:
+            return False
+        return (
+            call == "Ping"
+            or self._end_slowest()
+            or any(holds.release_oldest() for holds in self._holds)
+        )
+
+    def _end_slowest(self) -> bool:
+        for give_up, since in self._arrivals.items():
+            if trio.current_time() < since + self._patience:
+                return False
+            del self._arrivals[give_up]
+            give_up()
+            return True
+        return False
 
 
 @attrs.frozen(kw_only=True)
@@ -158,34 +241,55 @@ def unary(kind: type[Request], handle: Callable[[Request, Caller], Awaitable[Mes
     return answer
 
 
-def refusing_outages(api: Api) -> Api:
-    """Answer UNAVAILABLE, "try again later", where the state cannot do what a call needs.
+def with_refusals(api: Api) -> Api:
+    """Refuse what the state cannot do: UNAVAILABLE in an outage, RESOURCE_EXHAUSTED over a limit.
 
-    What is wrong with it is for the operator, who finds it in the log, and not for the caller.
+    What is wrong in an outage is for the operator, who finds it in the log, and not for the caller.
+    A limit is for both: the caller is told at once, the log now and then.
     """
+    refusals = _Refusals()
     return attrs.evolve(
         api,
-        unary={name: _refusing_unary(call) for name, call in api.unary.items()},
-        leased={name: _refusing_leased(call) for name, call in api.leased.items()},
+        unary={name: _refusing_unary(call, refusals) for name, call in api.unary.items()},
+        leased={name: _refusing_leased(call, refusals) for name, call in api.leased.items()},
     )
 
 
-def _unavailable() -> Refused:
-    return Refused(Status.UNAVAILABLE, "The server's database is not available.")
+@attrs.define
+class _Refusals:
+    """Turns errors of the state into refusals."""
+
+    silent_until: float = -math.inf
+    untold: int = 0
+
+    def refusal(self, error: StateUnavailable | LimitReached) -> Refused:
+        if isinstance(error, StateUnavailable):
+            return Refused(Status.UNAVAILABLE, "The server's database is not available.")
+        self._tell(error)
+        return Refused(Status.RESOURCE_EXHAUSTED, f"{error}.")
+
+    def _tell(self, limit: LimitReached) -> None:
+        now = trio.current_time()
+        if now < self.silent_until:
+            self.untold += 1
+            return
+        more = f" ({self.untold} more refusals since the last such line)" if self.untold else ""
+        _log.warning("Refused: %s%s", limit, more)
+        self.silent_until, self.untold = now + _TELL_EVERY, 0
 
 
-def _refusing_unary(call: Unary) -> Unary:
+def _refusing_unary(call: Unary, refusals: _Refusals) -> Unary:
     async def answer(raw: bytes, caller: Caller) -> bytes:
         try:
             return await call(raw, caller)
-        except StateUnavailable as error:
-            raise _unavailable() from error
+        except (StateUnavailable, LimitReached) as error:
+            raise refusals.refusal(error) from error
 
     return answer
 
 
-def _refusing_leased(call: Leased) -> Leased:
-    return lambda raw, caller: _RefusingLease(call(raw, caller))
+def _refusing_leased(call: Leased, refusals: _Refusals) -> Leased:
+    return lambda raw, caller: _RefusingLease(call(raw, caller), refusals)
 
 
 @attrs.frozen
@@ -193,12 +297,13 @@ class _RefusingLease(AbstractAsyncContextManager[bytes]):
     # Written as a class for the same reason as `_Hold`.
 
     lease: AbstractAsyncContextManager[bytes]
+    refusals: _Refusals
 
     async def __aenter__(self) -> bytes:
         try:
             return await self.lease.__aenter__()
-        except StateUnavailable as error:
-            raise _unavailable() from error
+        except (StateUnavailable, LimitReached) as error:
+            raise self.refusals.refusal(error) from error
 
     async def __aexit__(
         self,
@@ -208,5 +313,5 @@ class _RefusingLease(AbstractAsyncContextManager[bytes]):
     ) -> bool | None:
         try:
             return await self.lease.__aexit__(kind, raised, traceback)
-        except StateUnavailable as error:
-            raise _unavailable() from error
+        except (StateUnavailable, LimitReached) as error:
+            raise self.refusals.refusal(error) from error

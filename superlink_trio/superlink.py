@@ -27,7 +27,7 @@ from superlink_trio.config import Apis, Backend, CannotStart, ConfigError, Super
 from superlink_trio.driver import Progress, driver_api
 from superlink_trio.fleet import adapter_api, fleet_api, refusing_adapter_api
 from superlink_trio.rpc import Api
-from superlink_trio.state import State, open_state
+from superlink_trio.state import State, StateLimits, open_state, usual_room
 from superlink_trio.supervision import (
     Child,
     Control,
@@ -70,9 +70,6 @@ _BACKENDS: Mapping[Backend, tuple[str, str]] = {
     "process": ("process", "open_process_backend"),
     "ray": ("ray.backend", "open_ray_backend"),
 }
-
-# Bytes of one message, both ways: the limit that Flower's clients have.
-_MESSAGE_LIMIT = 536_870_912
 
 
 class SuperLink:
@@ -191,7 +188,7 @@ async def _run(
             if observer is not None:
                 observer(event)
 
-        state = open_state(config.database)
+        state = _state(config)
         try:
             await supervise(
                 _tree(apis, _Services(config, credentials, state, loop, link, display)),
@@ -210,6 +207,24 @@ async def _credentials(config: SuperLinkConfig, apis: Apis) -> Credentials | Non
     from superlink_trio.credentials import load
 
     return await trio.to_thread.run_sync(load, config, apis)
+
+
+def _state(config: SuperLinkConfig) -> State:
+    stored_size = config.max_stored_size
+    if stored_size is None:
+        room = usual_room(config.database)
+        stored_size = room.size
+        _log.info(
+            "Payloads and tasks may take %.1f GiB, %s (--max-stored-size)",
+            *(stored_size / 2**30, room.of),
+            extra={"max_stored_size": stored_size},
+        )
+    limits = StateLimits(
+        stored_size=stored_size,
+        nodes=config.max_nodes,
+        tasks_per_node=config.max_tasks_per_node,
+    )
+    return open_state(config.database, limits=limits)
 
 
 @attrs.frozen
@@ -265,7 +280,7 @@ class _Services:
         api = driver_api(
             self.state,
             hold=self.config.driver_hold,
-            message_limit=_MESSAGE_LIMIT,
+            message_limit=self.config.max_message_size,
             progress=progress,
         )
         # After a failure the port is the one that clients know by now, even if any would have done.
@@ -305,7 +320,7 @@ class _Services:
             num_nodes=config.num_supernodes,
             backend_name=config.backend,
             backend_config=config.backend_config,
-            message_limit=_MESSAGE_LIMIT,
+            message_limit=config.max_message_size,
             display=self.display or log_progress,
         )
 
@@ -339,7 +354,8 @@ class _Services:
             hold=self.config.hold,
             # Behind authentication a node is known by its key, and re-admitted by that.
             readmit=readmit and keys is None,
-            message_limit=_MESSAGE_LIMIT,
+            message_limit=self.config.max_message_size,
+            refusals_are_final=self.config.fleet_api_type == "rest",
         )
         if self.config.fleet_api_type == "rest":
             return [api]
@@ -369,7 +385,16 @@ class _Services:
             api,
             address,
             tls=None if certificates is None else certificates.context,
-            options=RestOptions(max_body=_MESSAGE_LIMIT, grace=self.config.grace),
+            options=RestOptions(
+                grace=self.config.grace,
+                max_body=self.config.max_message_size,
+                max_head=self.config.max_header_size,
+                head_timeout=self.config.request_timeout,
+                body_timeout=self.config.request_timeout,
+                max_connections=self.config.max_connections,
+                max_connections_per_address=self.config.max_connections,
+                max_calls=self.config.max_calls,
+            ),
             stopping=stopping,
             task_status=task_status,
         )
@@ -393,7 +418,15 @@ class _Services:
             address,
             loop=self.loop,
             credentials=credentials,
-            options=GrpcOptions(max_message_length=_MESSAGE_LIMIT, grace=self.config.grace),
+            options=GrpcOptions(
+                grace=self.config.grace,
+                max_message_length=self.config.max_message_size,
+                max_header=self.config.max_header_size,
+                handshake_timeout=self.config.request_timeout,
+                patience=self.config.request_timeout,
+                max_connections=self.config.max_connections,
+                max_calls=self.config.max_calls,
+            ),
             stopping=stopping,
             task_status=task_status,
         )

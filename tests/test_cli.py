@@ -71,6 +71,44 @@ def test_options_become_fields() -> None:
     )
 
 
+def test_sizes_have_units() -> None:
+    config = config_of(
+        *("--insecure", "--max-message-size", "64MiB", "--max-stored-size", "1.5 GB"),
+        *("--max-header-size", "8192"),
+    )
+    assert config.max_message_size == 64 * 1024 * 1024
+    assert config.max_stored_size == 1_500_000_000
+    assert config.max_header_size == 8192
+
+
+@pytest.mark.parametrize("size", ["much", "12 parsecs", "-1", "1e9", "", "1.MiB", "64M", "1" * 500])
+def test_what_is_no_size_is_a_fault(size: str) -> None:
+    [fault] = faults_of("--insecure", f"--max-message-size={size}")
+    assert f"--max-message-size: {size!r} is no size: write bytes, or a number with KiB" in fault
+
+
+@given(st.integers(0, 2**62))
+def test_a_size_that_was_written_is_read_again(size: int) -> None:
+    assert options.parse_size(options.size_text(size)) == size
+
+
+@given(st.text())
+def test_any_text_is_a_size_or_a_fault(text: str) -> None:
+    try:
+        assert options.parse_size(text) >= 0
+    except ValueError as error:
+        assert "is no size" in str(error)  # noqa: PT017 (either is right)
+
+
+def test_a_size_in_a_file_is_a_number_or_text(tmp_path: Path) -> None:
+    file = tmp_path / "superlink.toml"
+    file.write_text("insecure = true\nmax-message-size = 1048576\nmax-stored-size = '2GiB'\n")
+    config = config_of("--config", str(file))
+    assert (config.max_message_size, config.max_stored_size) == (1024**2, 2 * 1024**3)
+    file.write_text("insecure = true\nmax-stored-size = 1.5\n")
+    assert "1.5 is no size" in faults_of("--config", str(file))[0]
+
+
 def test_nothing_given_is_the_default() -> None:
     assert config_of("--insecure") == SuperLinkConfig(insecure=True)
 

@@ -93,6 +93,29 @@ def test_any_value_makes_a_config_or_a_fault_of_its_field(name: str, value: Any)
             config.warnings(apis)
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        ("max_message_size", 65_535, 65_536),
+        ("max_message_size", 2**31, 2**31 - 1),
+        ("max_header_size", 1023, 1024),
+        ("request_timeout", 0, 1),
+        ("request_timeout", math.inf, 86_400),
+        ("max_connections", 0, 1),
+        ("max_calls", True, 1),
+        ("max_nodes", 0, 1),
+        ("max_tasks_per_node", 0, 1),
+        ("max_stored_size", 0, 1),
+        ("max_stored_size", "1GiB", None),
+    ],
+)
+def test_a_limit_is_one_that_can_be_kept(name: str, wrong: Any, right: Any) -> None:
+    assert getattr(SuperLinkConfig(**{name: right}), name) == right
+    with pytest.raises(ConfigErrors) as caught:
+        SuperLinkConfig(**{name: wrong})
+    assert [error.fields for error in caught.value.faults] == [(name,)]
+
+
 def test_a_part_of_the_errors_is_still_config_errors() -> None:
     errors = ConfigErrors("all", [ConfigError("a", "hold"), ConfigError("b", "grace")])
     part = errors.subgroup(lambda error: "hold" in str(error))

@@ -215,7 +215,8 @@ def test_containers(server: Server, name: str, content: bytes, other: str) -> No
 
 def test_huge_lists(server: Server) -> None:
     item = pb_task_ins(server.run_id, 4711)
-    good = pb.PushTaskInsRequest(task_ins_list=[item] * 20_000)
+    several = [pb_task_ins(server.run_id, node_id) for node_id in range(4711, 4715)]
+    good = pb.PushTaskInsRequest(task_ins_list=several * 5_000)
     assert len(set(server.call("Driver/PushTaskIns", good).task_ids)) == 20_000
     item.task.ttl = -1
     bad = pb.PushTaskInsRequest(task_ins_list=[item] * 20_000)

@@ -214,3 +214,41 @@ async def _cancel_after_checkpoints(scope: trio.CancelScope, patience: int) -> N
     for _ in range(patience):
         await trio.lowlevel.checkpoint()
     scope.cancel()
+
+
+async def test_its_limits_are_those_of_its_config(nursery: trio.Nursery) -> None:
+    limits = {"max_nodes": 1, "max_tasks_per_node": 2, "max_stored_size": 60_000}
+    limits |= {"max_message_size": 100_000, "max_header_size": 2000}
+    link = await nursery.start(run_superlink, config(**limits))
+    async with peers(link) as (driver, node):
+        join = pb.CreateNodeRequest(ping_interval=30)
+        one = (await node.call("CreateNode", join, pb.CreateNodeResponse)).node
+        run = await driver.call("CreateRun", pb.CreateRunRequest(), pb.CreateRunResponse)
+
+        def push(count: int, size: int) -> pb.PushTaskInsRequest:
+            tasks = [pb_task_ins(run.run_id, one.node_id, recordset=bytes(size))] * count
+            return pb.PushTaskInsRequest(task_ins_list=tasks)
+
+        for peer, method, request, reason in (
+            (node, "CreateNode", join, "--max-nodes"),
+            (driver, "PushTaskIns", push(3, 1), "--max-tasks-per-node"),
+            (driver, "PushTaskIns", push(1, 40_000), "--max-stored-size"),
+            (driver, "PushTaskIns", push(1, 100_001), "message larger than max"),
+            (node, "GetFab", pb.GetFabRequest(hash_str="x" * 100_001), "message larger than max"),
+        ):
+            with pytest.raises(grpc.RpcError) as caught:
+                await peer.call(method, request, pb.PushTaskInsResponse)
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert reason in str(caught.value.details())
+        await driver.call("PushTaskIns", push(2, 1000), pb.PushTaskInsResponse)
+    await link.stop()
+
+
+async def test_the_log_says_how_much_may_be_stored(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "superlink_trio.superlink")
+    link = await nursery.start(run_superlink, config())
+    [line] = [line for line in caplog.messages if "--max-stored-size" in line]
+    assert "half of the memory" in line
+    await link.stop()

@@ -181,3 +181,22 @@ async def test_over_https_certificates_are_reloaded_under_open_connections(
     for client in (old, new, newest):
         await client.stream.aclose()
     await link.stop()
+
+
+async def test_a_driver_is_told_of_an_answer_that_found_no_room(nursery: trio.Nursery) -> None:
+    link = await nursery.start(run_superlink, config(max_stored_size=20_000, driver_hold=10))
+    node = await join(link)
+    pushed = await push_task(link, node.node_id)
+    pull = pb.PullTaskInsRequest(node=pb_node(node.node_id))
+    [task_ins] = (await post(link, "pull-task-ins", pull, pb.PullTaskInsResponse)).task_ins_list
+    answer = pb.PushTaskResRequest(task_res_list=[pb_task_res(task_ins, recordset=bytes(20_000))])
+    assert link.fleet_address is not None
+    async with await connect(link.fleet_address) as stream:
+        refused = await Http1(stream).post(FLEET + "push-task-res", answer.SerializeToString())
+    assert refused.status == 507
+    assert "--max-stored-size" in refused.problem["detail"]
+    request = pb.PullTaskResRequest(task_ids=pushed.task_ids)
+    [told] = (await drive(link, "PullTaskRes", request, pb.PullTaskResResponse)).task_res_list
+    assert told.task.error.code == 0
+    assert "there was no room for it" in told.task.error.reason
+    await link.stop()

@@ -25,8 +25,8 @@ from superlink_trio.rpc import (
     Status,
     malformed,
     parse,
-    refusing_outages,
     unary,
+    with_refusals,
 )
 from superlink_trio.state import State
 from superlink_trio.wire import superlink_pb2 as pb
@@ -71,7 +71,7 @@ def driver_api(state: State, *, hold: float, message_limit: int, progress: Progr
         leased={"PullTaskRes": driver.pull_task_res},
         holds=holds,
     )
-    return refusing_outages(api)
+    return with_refusals(api)
 
 
 @attrs.frozen(kw_only=True)

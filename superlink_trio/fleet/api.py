@@ -22,10 +22,10 @@ from superlink_trio.rpc import (
     Status,
     malformed,
     parse,
-    refusing_outages,
     unary,
+    with_refusals,
 )
-from superlink_trio.state import Admission, NotTaken, State
+from superlink_trio.state import Admission, LimitReached, NotTaken, State
 from superlink_trio.wire import superlink_pb2 as pb
 from superlink_trio.wire.runs import write_fab, write_run
 from superlink_trio.wire.splice import Malformed
@@ -49,16 +49,29 @@ _RECONNECT = pb.Reconnect(reconnect=5)
 _NOT_TAKEN = "None"
 
 
-def fleet_api(state: State, *, hold: float, readmit: bool, message_limit: int) -> Api:
+def fleet_api(
+    state: State,
+    *,
+    hold: float,
+    readmit: bool,
+    message_limit: int,
+    refusals_are_final: bool = False,
+) -> Api:
     """Make the Fleet API over a state.
 
     `hold`: seconds for which PullTaskIns waits for a task. `readmit`: whether a node that is not
     known is registered by its first sign of life. `message_limit`: the transport's limit of one
-    message in bytes.
+    message in bytes. `refusals_are_final`: whether the transport's clients give an answer up that
+    is refused; their drivers are told then.
     """
     holds = Holds()
     fleet = _Fleet(
-        state=state, hold=hold, readmit=readmit, message_limit=message_limit, holds=holds
+        state=state,
+        hold=hold,
+        readmit=readmit,
+        message_limit=message_limit,
+        refusals_are_final=refusals_are_final,
+        holds=holds,
     )
     api = Api(
         service="flwr.proto.Fleet",
@@ -73,7 +86,7 @@ def fleet_api(state: State, *, hold: float, readmit: bool, message_limit: int) -
         leased={"PullTaskIns": fleet.pull_task_ins},
         holds=holds,
     )
-    return refusing_outages(api)
+    return with_refusals(api)
 
 
 @attrs.frozen(kw_only=True)
@@ -82,6 +95,7 @@ class _Fleet:
     hold: float
     readmit: bool
     message_limit: int
+    refusals_are_final: bool
     holds: Holds
 
     async def create_node(
@@ -161,6 +175,13 @@ class _Fleet:
         except NotTaken as reason:
             _log.info("Answer of node %d not taken: %s", task.producer, reason)
             return _NOT_TAKEN
+        except LimitReached as full:
+            if self.refusals_are_final:
+                error = TaskError(
+                    0, f"The node's answer was lost, there was no room for it: {full}"
+                )
+                await self.state.store_error(task.ancestry[0], error, producer=task.producer)
+            raise
 
     async def _store_faults(self, draft: Draft, found: str) -> None:
         """Tell the driver, if it still waits, that the answer came but cannot be used."""

@@ -24,7 +24,17 @@ from google.protobuf.message import DecodeError, Message
 
 from superlink_trio.bulk import in_thread_if_large
 from superlink_trio.fleet.keys import NodeKey, ServerKey, warn_of_unusable
-from superlink_trio.rpc import Api, Caller, Leased, Refused, Status, Unary, malformed, parse
+from superlink_trio.rpc import (
+    Api,
+    Caller,
+    Leased,
+    Refused,
+    Status,
+    Unary,
+    malformed,
+    parse,
+    with_refusals,
+)
 from superlink_trio.state import Admission, State
 from superlink_trio.wire import recordset_pb2 as whole
 from superlink_trio.wire import superlink_pb2 as pb
@@ -193,10 +203,12 @@ def authenticated(fleet: Api, state: State, keys: NodeKeys, *, readmit: bool) ->
     behind this one has no need to re-admit.
     """
     gate = _Gate(fleet=fleet, state=state, keys=keys, readmit=readmit)
-    return attrs.evolve(
-        fleet,
-        unary={name: gate.unary(name, handler) for name, handler in fleet.unary.items()},
-        leased={name: gate.leased(name, handler) for name, handler in fleet.leased.items()},
+    return with_refusals(
+        attrs.evolve(
+            fleet,
+            unary={name: gate.unary(name, handler) for name, handler in fleet.unary.items()},
+            leased={name: gate.leased(name, handler) for name, handler in fleet.leased.items()},
+        )
     )
 
 

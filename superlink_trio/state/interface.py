@@ -5,6 +5,8 @@ says, whatever fails or is cancelled. Waiting is part of the contract: the two `
 return when there is something to take, never miss it, and do not poll; `arrivals` does the same for
 many nodes at once.
 
+What is over one of the `StateLimits` raises LimitReached, in good order: nothing was changed.
+
 A store on a disk may raise StateUnavailable, but not from `attend`, `confirm_…` and `put_back_…`:
 what those say is kept, and said when the disk is there again.
 
@@ -26,17 +28,19 @@ the store gives an error TaskRes in the answer's place: it *stands in*.
 from __future__ import annotations
 
 import enum
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TypeAlias
 
+import attrs
 import trio
 
 from superlink_trio.state.arrivals import Arrivals
 from superlink_trio.wire.runs import Fab, Run
-from superlink_trio.wire.tasks import Task, TaskError
+from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError
 
 Clock: TypeAlias = Callable[[], float]
 """Gives Unix seconds. The one seam through which time comes in: tests pass their own."""
@@ -77,8 +81,66 @@ class StateUnavailable(Exception):
     """
 
 
+class LimitReached(Exception):
+    """There is no room for this now: nothing was changed, and it may work later.
+
+    The message says what is full, at which value, and what to do. It is for the caller too.
+    """
+
+
 class CannotOpen(OSError):
     """The store could not be opened; the message says what is wrong and what to do."""
+
+
+@attrs.frozen(kw_only=True)
+class StateLimits:
+    """How much a store takes. The checks are its own: a store only counts."""
+
+    stored_size: int = sys.maxsize
+    """Bytes of payloads and bundles, equal ones once where the store keeps them once, and of what
+    tasks take besides."""
+    nodes: int = sys.maxsize
+    """Registered nodes. Those that are offline give way to new ones, but for those with a key."""
+    tasks_per_node: int = sys.maxsize
+    """TaskIns for one node that have no answer. Anonymous nodes count as one."""
+
+    def check_node(self, registered: int) -> None:
+        """Raise LimitReached where `registered` nodes leave no room for one more."""
+        if registered >= self.nodes:
+            raise LimitReached(
+                f"{registered} nodes are registered, all that --max-nodes allows: "
+                "try again later, or raise it"
+            )
+
+    def check_queue(self, node_id: int, unanswered: int, more: int) -> None:
+        """Raise LimitReached where a node with `unanswered` tasks may not have `more`."""
+        if unanswered + more > self.tasks_per_node:
+            name = "anonymous nodes" if node_id == ANONYMOUS else f"node {node_id}"
+            raise LimitReached(
+                f"{unanswered} tasks for {name} have no answer yet, and {more} more would be over "
+                f"the {self.tasks_per_node} that --max-tasks-per-node allows: collect results "
+                "first, push to more nodes, or raise it"
+            )
+
+    def check_asked(self, stored: int, more: int) -> None:
+        """Raise LimitReached where TaskIns or a bundle of `more` bytes do not fit.
+
+        They may fill half: were there no room for answers, no task would ever be freed.
+        """
+        if stored + more > self.stored_size // 2:
+            raise LimitReached(
+                f"{stored} bytes are stored, and {more} more would be over {self.stored_size // 2},"
+                " the half of --max-stored-size that is for tasks: collect results first, push "
+                "smaller or equal payloads, or raise it"
+            )
+
+    def check_answer(self, stored: int, more: int) -> None:
+        """Raise LimitReached where an answer of `more` bytes does not fit."""
+        if stored + more > self.stored_size:
+            raise LimitReached(
+                f"{stored} bytes are stored, and {more} more would be over the {self.stored_size} "
+                "of --max-stored-size: wait until results are collected, or raise it"
+            )
 
 
 class Admission(enum.Enum):
@@ -91,11 +153,15 @@ class Admission(enum.Enum):
     """Asked about a key's node: the node is another key's, or the key's node is another."""
 
 
+NO_LIMITS = StateLimits()
+
+
 class State(ABC):
     """Nodes, runs and tasks of one SuperLink."""
 
-    def __init__(self, *, clock: Clock = time.time) -> None:
+    def __init__(self, *, clock: Clock = time.time, limits: StateLimits = NO_LIMITS) -> None:
         self.now = clock
+        self.limits = limits
 
     @abstractmethod
     async def serve(
@@ -114,7 +180,7 @@ class State(ABC):
         """Register a node, online for `ping_interval` seconds from now; give its id.
 
         With `public_key` the node is bound to that key. A key has one node: where it has it
-        already, that one is online anew, and its id is given.
+        already, that one is online anew, and its id is given. Raises LimitReached.
         """
 
     @abstractmethod
@@ -131,6 +197,7 @@ class State(ABC):
         With `readmit` a key that has no node is bound to this one (READMITTED), unless it was
         deleted or is anonymous; a node that is not known is registered by it, offline as yet.
         FOREIGN: another key has the node, or the key has another one. UNKNOWN: none of these.
+        Raises LimitReached where there is no room for a node that has to be registered.
         """
 
     @abstractmethod
@@ -145,6 +212,7 @@ class State(ABC):
         """Keep a node online for `ping_interval` seconds from now.
 
         With `readmit` an unknown node is registered under its own id, unless it was deleted.
+        Raises LimitReached where there is no room for it.
         """
 
     @abstractmethod
@@ -164,7 +232,7 @@ class State(ABC):
 
     @abstractmethod
     async def create_run(self, run: Run, fab: Fab | None = None) -> int:
-        """Store a run and its bundle; give the run's new id."""
+        """Store a run and its bundle; give the run's new id. Raises LimitReached."""
 
     @abstractmethod
     async def get_run(self, run_id: int) -> Run | None:
@@ -178,7 +246,7 @@ class State(ABC):
     async def store_task_ins(self, tasks: Sequence[Task]) -> Sequence[str]:
         """Queue TaskIns for their nodes, all or none; give their ids in order.
 
-        The id is "" for a task of an unknown run, which is not stored.
+        The id is "" for a task of an unknown run, which is not stored. Raises LimitReached.
         """
 
     @abstractmethod
@@ -220,7 +288,7 @@ class State(ABC):
 
         A second answer to the same TaskIns is not stored: the first one's id is given.
         Raises NotTaken for an unknown run, for a TaskIns that is not waited for (any more), and
-        for one that was meant for another node.
+        for one that was meant for another node; LimitReached for one that would be stored.
         """
 
     @abstractmethod
@@ -228,7 +296,7 @@ class State(ABC):
         """Store an error as the answer to a TaskIns; say whether anybody still waited for it.
 
         `producer` is who sent the answer that was wrong, where that is known: an error for
-        another node's task is not stored.
+        another node's task is not stored. There is always room for an error.
         """
 
     @abstractmethod

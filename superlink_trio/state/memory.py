@@ -10,7 +10,8 @@ import enum
 import heapq
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
 
@@ -23,6 +24,7 @@ from superlink_trio.state.interface import (
     FORGET,
     LINGER,
     MAX_DELIVERIES,
+    NO_LIMITS,
     NODE_UNAVAILABLE,
     OUT_OF_TIME,
     SIGN_OF_LIFE,
@@ -30,12 +32,14 @@ from superlink_trio.state.interface import (
     Clock,
     NotTaken,
     State,
+    StateLimits,
 )
-from superlink_trio.state.payloads import Payload, PayloadPool
+from superlink_trio.state.payloads import Payload, PayloadPool, digest_of
 from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError, error_answer
 
 _SWEEP_AT_LEAST_EVERY = 60.0  # the wall clock may be set while the sweeper sleeps
+_FORGET_AGAIN_AFTER = 1.0  # while a flood of new nodes comes: each time looks at all nodes
 _HEAP_SLACK = 1024  # dead heap entries that are not worth a rebuild
 
 
@@ -102,6 +106,8 @@ class _Entry:
     asked: Task
     number: int
     payload: Payload | None
+    kept: int
+    """Bytes that the task and its answer take beside their payloads."""
     phase: _Phase = _Phase.QUEUED
     connection: str = ""
     deliveries: int = 0
@@ -118,14 +124,17 @@ class _Entry:
 class MemoryState(State):
     """State in memory."""
 
-    def __init__(self, *, clock: Clock = time.time) -> None:
-        super().__init__(clock=clock)
+    def __init__(self, *, clock: Clock = time.time, limits: StateLimits = NO_LIMITS) -> None:
+        super().__init__(clock=clock, limits=limits)
         self._nodes: dict[int, _Node] = {}
         self._by_key: dict[bytes, int] = {}
         self._deleted: dict[int, float] = {}
         self._runs: dict[int, Run] = {}
         self._fabs: dict[str, Fab] = {}
         self._payloads = PayloadPool()
+        # Bytes of bundles, and of what tasks take beside their payloads.
+        self._kept = 0
+        self._forgot_at = -math.inf
         self._entries: dict[str, _Entry] = {}
         self._numbers = 0
         # By node: heaps of (number, task id), with ids that are not queued any more among them.
@@ -162,6 +171,7 @@ class MemoryState(State):
             node_id = self._by_key[public_key]
             self._nodes[node_id].online_until = online_until
             return node_id
+        self._make_room_for_node()
         node_id = _new_id(self._nodes)
         self._nodes[node_id] = _Node(online_until)
         if public_key:
@@ -183,6 +193,7 @@ class MemoryState(State):
         if not readmit or node_id == ANONYMOUS or node_id in self._deleted:
             return Admission.UNKNOWN
         if node is None:
+            self._make_room_for_node()
             self._nodes[node_id] = _Node(self.now())
         self._bind(node_id, public_key)
         return Admission.READMITTED
@@ -198,6 +209,8 @@ class MemoryState(State):
         node = self._nodes.pop(node_id, None)
         if node is not None:
             self._deleted[node_id] = self.now()
+            if len(self._deleted) > self.limits.nodes:
+                del self._deleted[next(iter(self._deleted))]
             self._by_key.pop(node.public_key, None)
         for waiter in self._parked.get(node_id, ()):
             waiter.set()
@@ -224,8 +237,16 @@ class MemoryState(State):
             return Admission.KNOWN
         if not readmit or node_id == ANONYMOUS or node_id in self._deleted:
             return Admission.UNKNOWN
+        self._make_room_for_node()
         self._nodes[node_id] = _Node(-math.inf)
         return Admission.READMITTED
+
+    def _make_room_for_node(self) -> None:
+        now = self.now()
+        if len(self._nodes) >= self.limits.nodes and now >= self._forgot_at + _FORGET_AGAIN_AFTER:
+            self._forgot_at = now
+            self._forget_nodes(now)
+        self.limits.check_node(len(self._nodes))
 
     def attend(self, node_id: int) -> AbstractContextManager[None]:
         """See `State`."""
@@ -243,10 +264,12 @@ class MemoryState(State):
 
     async def create_run(self, run: Run, fab: Fab | None = None) -> int:
         """See `State`."""
+        if fab is not None and fab.hash not in self._fabs:
+            self.limits.check_asked(self._stored, len(fab.content))
+            self._fabs[fab.hash] = fab
+            self._kept += len(fab.content)
         run_id = _new_id(self._runs)
         self._runs[run_id] = attrs.evolve(run, run_id=run_id)
-        if fab is not None:
-            self._fabs.setdefault(fab.hash, fab)
         return run_id
 
     async def get_run(self, run_id: int) -> Run | None:
@@ -261,19 +284,28 @@ class MemoryState(State):
 
     async def store_task_ins(self, tasks: Sequence[Task]) -> Sequence[str]:
         """See `State`."""
-        payloads = [await self._share(task) for task in tasks]
-        task_ids = []
-        for task, payload in zip(tasks, payloads, strict=True):
-            known = task.run_id in self._runs
-            task_ids.append(task.task_id if known else "")
-            if known:
-                self._numbers += 1
-                entry = _Entry(_with_shared_content(task, payload), self._numbers, payload)
-                self._entries[task.task_id] = entry
-                self._unanswered.setdefault(task.consumer, {})[task.task_id] = None
-                self._look_again_at(entry.expires_at, task.task_id)
-                self._enqueue(entry)
-        return task_ids
+        digests = [await _digest(task) for task in tasks]
+        known = [
+            (task, digest, _own_size(task))
+            for task, digest in zip(tasks, digests, strict=True)
+            if task.run_id in self._runs
+        ]
+        for node_id, more in Counter(task.consumer for task, *_ in known).items():
+            self.limits.check_queue(node_id, len(self._unanswered.get(node_id, ())), more)
+        needed = self._needed((task, digest) for task, digest, _ in known)
+        self.limits.check_asked(self._stored, needed + sum(kept for *_, kept in known))
+        for task, digest, kept in known:
+            self._queue(task, self._share(task, digest), kept)
+        return [task.task_id if task.run_id in self._runs else "" for task in tasks]
+
+    def _queue(self, task: Task, payload: Payload | None, kept: int) -> None:
+        self._numbers += 1
+        entry = _Entry(_with_shared_content(task, payload), self._numbers, payload, kept)
+        self._entries[task.task_id] = entry
+        self._kept += kept
+        self._unanswered.setdefault(task.consumer, {})[task.task_id] = None
+        self._look_again_at(entry.expires_at, task.task_id)
+        self._enqueue(entry)
 
     async def await_task_ins(self, node_id: int) -> bool:
         """See `State`."""
@@ -383,7 +415,7 @@ class MemoryState(State):
 
     async def store_task_res(self, task: Task) -> str:
         """See `State`."""
-        payload = await self._share(task)
+        digest = await _digest(task)
         asked_id = task.ancestry[0]
         if task.run_id not in self._runs:
             raise NotTaken(f"run {task.run_id} is not known")
@@ -397,7 +429,10 @@ class MemoryState(State):
             raise NotTaken(f"task {asked_id} was not for node {task.producer}")
         if entry.answer is not None:
             return entry.answer.task_id
-        self._answer(entry, _with_shared_content(task, payload), payload)
+        kept = _own_size(task)
+        self.limits.check_answer(self._stored, self._needed([(task, digest)]) + kept)
+        payload = self._share(task, digest)
+        self._answer(entry, _with_shared_content(task, payload), payload, kept)
         return task.task_id
 
     async def store_error(self, task_id: str, error: TaskError, *, producer: int | None) -> bool:
@@ -407,12 +442,15 @@ class MemoryState(State):
             return False
         if producer is not None and producer != entry.asked.consumer:
             return False
-        self._answer(entry, error_answer(entry.asked, error, now=self.now()), None)
+        answer = error_answer(entry.asked, error, now=self.now())
+        self._answer(entry, answer, None, _own_size(answer))
         return True
 
-    def _answer(self, entry: _Entry, answer: Task, payload: Payload | None) -> None:
+    def _answer(self, entry: _Entry, answer: Task, payload: Payload | None, kept: int) -> None:
         entry.answer = answer
         entry.answer_payload = payload
+        entry.kept += kept
+        self._kept += kept
         self._close(entry)
         self._settle(entry, answer.size)
 
@@ -520,12 +558,24 @@ class MemoryState(State):
     def _drop(self, entry: _Entry) -> None:
         self._close(entry)
         self._settle(entry)
+        self._kept -= entry.kept
         del self._entries[entry.asked.task_id]
 
     # Payloads and sweeping
 
-    async def _share(self, task: Task) -> Payload | None:
-        return await self._payloads.share(task.content) if isinstance(task.content, bytes) else None
+    @property
+    def _stored(self) -> int:
+        return self._kept + self._payloads.size
+
+    def _needed(self, tasks: Iterable[tuple[Task, bytes | None]]) -> int:
+        """Say how many bytes the payloads of these tasks take more; equal ones take theirs once."""
+        sizes = {digest: task.payload_size for task, digest in tasks if digest is not None}
+        return sum(size for digest, size in sizes.items() if digest not in self._payloads)
+
+    def _share(self, task: Task, digest: bytes | None) -> Payload | None:
+        if digest is None or not isinstance(task.content, bytes):
+            return None
+        return self._payloads.share(digest, task.content)
 
     def _look_again_at(self, when: float, task_id: str) -> None:
         if len(self._due) > 2 * len(self._entries) + _HEAP_SLACK:
@@ -561,11 +611,24 @@ class MemoryState(State):
             await trio.sleep(FORGET / 24)
             old = self.now() - FORGET
             self._deleted = {node: when for node, when in self._deleted.items() if when > old}
-            self._nodes = {
-                node_id: node
-                for node_id, node in self._nodes.items()
-                if node.public_key or node.online(old)
-            }
+            self._forget_nodes(old)
+
+    def _forget_nodes(self, since: float) -> None:
+        """Forget the nodes that were not online at any time since; those with a key stay."""
+        self._nodes = {
+            node_id: node
+            for node_id, node in self._nodes.items()
+            if node.public_key or node.online(since)
+        }
+
+
+async def _digest(task: Task) -> bytes | None:
+    return await digest_of(task.content) if isinstance(task.content, bytes) else None
+
+
+def _own_size(task: Task) -> int:
+    """Give the bytes of a task that it shares with no other."""
+    return task.size - task.payload_size
 
 
 def _with_shared_content(task: Task, payload: Payload | None) -> Task:

@@ -17,19 +17,44 @@ class Payload:
     data: bytes = attrs.field(repr=False)
 
 
+class _Reference(weakref.ref[Payload]):
+    """A weak reference that knows, when its payload is gone, which one it was."""
+
+    __slots__ = ("digest", "size")
+    digest: bytes
+    size: int
+
+
 class PayloadPool:
     """Finds the payload of an equal content, by its SHA-256."""
 
     def __init__(self) -> None:
-        self._by_digest: weakref.WeakValueDictionary[bytes, Payload] = weakref.WeakValueDictionary()
+        self._by_digest: dict[bytes, _Reference] = {}
+        self.size = 0
+        """Bytes of all payloads."""
 
     def __len__(self) -> int:
         return len(self._by_digest)
 
-    async def share(self, data: bytes) -> Payload:
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self._by_digest
+
+    def share(self, digest: bytes, data: bytes) -> Payload:
         """Give the payload with this content; it is new when nothing refers to an equal one."""
-        digest = (await in_thread_if_large(len(data), hashlib.sha256, data)).digest()
-        payload = self._by_digest.get(digest)
+        reference = self._by_digest.get(digest)
+        payload = None if reference is None else reference()
         if payload is None:
-            payload = self._by_digest[digest] = Payload(data)
+            payload = Payload(data)
+            reference = self._by_digest[digest] = _Reference(payload, self._forget)
+            reference.digest, reference.size = digest, len(data)
+            self.size += len(data)
         return payload
+
+    def _forget(self, reference: _Reference) -> None:
+        del self._by_digest[reference.digest]
+        self.size -= reference.size
+
+
+async def digest_of(data: bytes) -> bytes:
+    """Give the SHA-256 of a content."""
+    return (await in_thread_if_large(len(data), hashlib.sha256, data)).digest()

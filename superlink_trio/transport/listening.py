@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import resource
 import socket
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -11,6 +13,11 @@ from typing import Any, TypeAlias
 import trio
 
 from superlink_trio.address import Address
+
+logger = logging.getLogger(__name__)
+
+# Files that a process needs besides its connections.
+_OTHER_FILES = 64
 
 _HINTS = {
     errno.EADDRINUSE: "another program listens there: stop it, or choose another port",
@@ -50,3 +57,13 @@ async def look_up(address: Address) -> Sequence[Found]:
         )
     except socket.gaierror as error:
         raise AddressError(address, f"{error.strerror}: {address.host!r}", error.errno) from error
+
+
+def fitting(connections: int) -> int:
+    """Keep a number of connections below that of the files that the process may open."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY or connections + _OTHER_FILES <= files:
+        return connections
+    fits = max(1, files - _OTHER_FILES)
+    logger.info("at most %d connections fit into the limit of %d open files", fits, files)
+    return fits

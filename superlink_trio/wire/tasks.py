@@ -71,6 +71,11 @@ class Task:
     content: bytes | TaskError = attrs.field(repr=False)
 
     @property
+    def payload_size(self) -> int:
+        """Bytes of its payload; 0 where an error stands in its place."""
+        return len(self.content) if isinstance(self.content, bytes) else 0
+
+    @property
     def size(self) -> int:
         """An upper bound of the bytes this task takes in an answer."""
         texts = (self.group_id, self.task_type, *self.ancestry)

@@ -13,7 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from superlink_trio.driver import Progress, driver_api
 from superlink_trio.rpc import Api, Caller, Refused, Status
-from superlink_trio.state import MemoryState
+from superlink_trio.state import MemoryState, StateLimits
 from superlink_trio.wire import superlink_pb2 as pb
 from superlink_trio.wire.runs import Run
 from superlink_trio.wire.tasks import TaskError
@@ -295,3 +295,20 @@ async def test_the_builders_agree_with_the_api(state: MemoryState) -> None:
     await state.store_task_ins([task])
     (answer,) = await state.take_task_res([task.task_id], LIMIT)
     assert is_error(answer, 3)
+
+
+async def test_what_does_not_fit_is_refused_with_what_to_do(api: Api, state: MemoryState) -> None:
+    run_id, node_id = await create_run(api), await state.create_node(30.0)
+    state.limits = StateLimits(stored_size=100_000, tasks_per_node=2)
+    items = [pb_task_ins(run_id, node_id) for _ in range(3)]
+    large = pb_task_ins(run_id, node_id, recordset=bytes(60_000))
+    fab = pb.Fab(hash_str=hashlib.sha256(bytes(60_000)).hexdigest(), content=bytes(60_000))
+    for call, reason in (
+        (push(api, *items), "--max-tasks-per-node allows: collect results first"),
+        (push(api, large), "the half of --max-stored-size"),
+        (create_run(api, pb.CreateRunRequest(fab=fab)), "the half of --max-stored-size"),
+    ):
+        with pytest.raises(Refused, match=reason) as caught:
+            await call
+        assert caught.value.status is Status.RESOURCE_EXHAUSTED
+    assert len(await push(api, *items[:2])) == 2

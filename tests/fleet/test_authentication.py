@@ -32,7 +32,7 @@ from superlink_trio.fleet import fleet_api, refusing_adapter_api
 from superlink_trio.fleet.authentication import NodeKeys, authenticated
 from superlink_trio.fleet.keys import NodeKey, ServerKey
 from superlink_trio.rpc import Api, Caller, Refused, Status
-from superlink_trio.state import MemoryState
+from superlink_trio.state import MemoryState, StateLimits
 from superlink_trio.wire import recordset_pb2 as whole
 from superlink_trio.wire import superlink_pb2 as pb
 from superlink_trio.wire.runs import Fab, Run
@@ -515,3 +515,13 @@ async def test_the_adapter_is_no_way_around() -> None:
         async with api.leased["SendReceive"](b"", Caller()):
             pytest.fail("let in")
     assert refused.value.status is Status.UNIMPLEMENTED
+
+
+async def test_a_key_that_comes_back_is_refused_while_there_is_no_room() -> None:
+    gate = open_gate(ALICE, BOB)
+    await gate.join(ALICE)
+    gate.state.limits = StateLimits(nodes=1)
+    with pytest.raises(Refused) as refused:
+        await gate.ping(BOB, 4711)
+    assert refused.value.status is Status.RESOURCE_EXHAUSTED
+    assert gate.keys.refused == 0

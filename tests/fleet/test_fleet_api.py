@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from superlink_trio.fleet import adapter_api, fleet_api
 from superlink_trio.rpc import Api, Caller, Refused, Status
-from superlink_trio.state import MemoryState
+from superlink_trio.state import MemoryState, StateLimits
 from superlink_trio.wire import superlink_pb2 as pb
 from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError
@@ -385,3 +385,41 @@ async def test_the_adapter_refuses_junk(api: Api, raw: bytes) -> None:
         async with adapter_api(api).leased["SendReceive"](raw, CALLER):
             raise AssertionError("was refused")
     assert refused.value.status is Status.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("call", ["CreateNode", "Ping"])
+async def test_a_node_too_many_is_refused_with_what_to_do(
+    api: Api, state: MemoryState, call: str
+) -> None:
+    state.limits = StateLimits(nodes=1)
+    node_id = await create_node(api)
+    with pytest.raises(Refused, match="--max-nodes allows: try again later") as caught:
+        await (create_node(api) if call == "CreateNode" else ping(api, pb_node(7)))
+    assert caught.value.status is Status.RESOURCE_EXHAUSTED
+    assert await ping(api, pb_node(node_id))
+    with pytest.raises(Refused):
+        await pull(api, pb_node(7))
+
+
+@pytest.mark.parametrize("final", [False, True])
+async def test_an_answer_that_finds_no_room_is_refused_and_a_driver_told_if_it_never_comes_again(
+    state: MemoryState, final: bool
+) -> None:
+    api = fleet_api(state, hold=0, readmit=True, message_limit=LIMIT, refusals_are_final=final)
+    node_id = await create_node(api)
+    task = await store(state, node_id)
+    [pulled] = await pull(api, pb_node(node_id))
+    state.limits = StateLimits(stored_size=100_000)
+    with pytest.raises(Refused, match="wait until results are collected") as caught:
+        await push(api, pb_task_res(pulled, recordset=bytes(100_000)))
+    assert caught.value.status is Status.RESOURCE_EXHAUSTED
+    told = [answer.content for answer in await state.take_task_res([task.task_id], LIMIT)]
+    if final:
+        [error] = told
+        assert isinstance(error, TaskError)
+        assert error.code == 0
+        assert "no room" in error.reason
+    else:
+        assert told == []
+        state.limits = StateLimits(stored_size=1_000_000)
+        assert "None" not in await push(api, pb_task_res(pulled, recordset=bytes(100_000)))

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 import attrs
 
 from superlink_trio.state.ids import draw_id
-from superlink_trio.state.interface import Admission
+from superlink_trio.state.interface import Admission, StateLimits
 from superlink_trio.state.sqlite import schema
 from superlink_trio.state.sqlite.transaction import Kind, Transaction
 from superlink_trio.wire.tasks import ANONYMOUS
@@ -39,16 +39,17 @@ class Alive:
         return beat.until if beat.interval is not None else max(beat.until, stored)
 
 
-def create(tx: Transaction, until: float, interval: float, public_key: bytes) -> int:
+def create(tx: Transaction, beat: Beat, public_key: bytes, now: float, limits: StateLimits) -> int:
     """Register a new node, or give the one that the key has, online anew."""
     own = of_key(tx.connection, public_key) if public_key else None
     if own is not None:
-        write_beat(tx, own, Beat(until, interval))
-        tx.tell(Kind.KNOWN, own, until)
+        write_beat(tx, own, beat)
+        tx.tell(Kind.KNOWN, own, beat.until)
         return own
+    _make_room(tx, now, limits)
     # That 64 random bits are taken already is no case to plan for: the INSERT would fail.
     node_id = draw_id()
-    _insert(tx, node_id, until, interval)
+    _insert(tx, node_id, beat)
     if public_key:
         _bind(tx, node_id, public_key)
     return node_id
@@ -63,7 +64,13 @@ def of_key(connection: sqlite3.Connection, public_key: bytes) -> int | None:
 
 
 def bind(
-    tx: Transaction, node_id: int, public_key: bytes, now: float, *, readmit: bool
+    tx: Transaction,
+    node_id: int,
+    public_key: bytes,
+    now: float,
+    limits: StateLimits,
+    *,
+    readmit: bool,
 ) -> Admission:
     """Say whether a node is the key's, and make it so where it may be."""
     own = of_key(tx.connection, public_key)
@@ -77,7 +84,8 @@ def bind(
     if not readmit or node_id == ANONYMOUS or _was_deleted(tx, node_id):
         return Admission.UNKNOWN
     if tx.first("SELECT 1 FROM node WHERE node_id = ?", node_id) is None:
-        _insert(tx, node_id, now, 0.0)
+        _make_room(tx, now, limits)
+        _insert(tx, node_id, Beat(now))
     _bind(tx, node_id, public_key)
     return Admission.READMITTED
 
@@ -97,15 +105,42 @@ def _was_deleted(tx: Transaction, node_id: int) -> bool:
     return row is not None
 
 
-def _insert(tx: Transaction, node_id: int, until: float, interval: float) -> None:
+def _insert(tx: Transaction, node_id: int, beat: Beat) -> None:
     tx.execute(
         "INSERT INTO node(node_id, online_until, ping_interval) VALUES (?, ?, ?)",
-        *(node_id, until, interval),
+        *(node_id, beat.until, beat.interval or 0.0),
     )
-    tx.tell(Kind.KNOWN, node_id, until)
+    tx.tell(Kind.KNOWN, node_id, beat.until)
 
 
-def admit(tx: Transaction, node_id: int, beat: Beat, *, readmit: bool) -> Admission:
+def _make_room(tx: Transaction, now: float, limits: StateLimits) -> None:
+    if _count(tx) >= limits.nodes:
+        forget(tx, now)
+        limits.check_node(_count(tx))
+
+
+def _count(tx: Transaction) -> int:
+    (count,) = tx.first("SELECT nodes FROM superlink_total") or (0,)
+    return int(count)
+
+
+def forget(tx: Transaction, since: float) -> None:
+    """Forget the nodes that were not online at any time since.
+
+    A node that is bound to a key is found again by it: it stays.
+    """
+    forgotten = tx.execute(
+        "DELETE FROM node WHERE online_until <= ?"
+        " AND node_id NOT IN (SELECT node_id FROM superlink_node_key) RETURNING node_id",
+        since,
+    ).fetchall()
+    for (node_id,) in forgotten:
+        tx.tell(Kind.GONE, node_id)
+
+
+def admit(
+    tx: Transaction, node_id: int, beat: Beat, now: float, limits: StateLimits, *, readmit: bool
+) -> Admission:
     """Take a sign of life of a node that this process has not met."""
     row = tx.first("SELECT online_until FROM node WHERE node_id = ?", node_id)
     if row is not None:
@@ -114,7 +149,8 @@ def admit(tx: Transaction, node_id: int, beat: Beat, *, readmit: bool) -> Admiss
         return Admission.KNOWN
     if not readmit or _was_deleted(tx, node_id):
         return Admission.UNKNOWN
-    _insert(tx, node_id, beat.until, beat.interval or 0.0)
+    _make_room(tx, now, limits)
+    _insert(tx, node_id, beat)
     return Admission.READMITTED
 
 

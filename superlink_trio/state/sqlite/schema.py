@@ -91,13 +91,61 @@ _FIRST: Sequence[str] = (
         number INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, key, value)""",
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = (_FIRST,)
+_STORED = "UPDATE superlink_total SET stored = stored"
+_LENGTH = "(SELECT length(content) FROM {0} WHERE {1} = {2}.{1})"
+_PAYLOAD = "superlink_payload", "payload_id"
+
+# `size`: bytes of a task without its answer, and without a payload that lies in superlink_payload.
+# `superlink_total` has one row. That payloads are measured by a query and not as `new.content` or
+# `old.content` spares SQLite from reading them.
+_SECOND: Sequence[str] = (
+    "ALTER TABLE superlink_task ADD COLUMN size INTEGER NOT NULL DEFAULT 0",
+    """UPDATE superlink_task SET size = 1024 + coalesce(
+        (SELECT length(recordset) FROM task_ins WHERE task_id = superlink_task.task_id), 0)""",
+    "CREATE TABLE superlink_total(nodes INTEGER NOT NULL, stored INTEGER NOT NULL)",
+    """INSERT INTO superlink_total SELECT (SELECT count(*) FROM node),
+        (SELECT coalesce(sum(size + coalesce(answer_size, 0)), 0) FROM superlink_task)
+        + (SELECT coalesce(sum(length(content)), 0) FROM superlink_payload)
+        + (SELECT coalesce(sum(length(content)), 0) FROM superlink_fab)""",
+    "CREATE TABLE superlink_unanswered(node_id INTEGER PRIMARY KEY, tasks INTEGER NOT NULL)",
+    """INSERT INTO superlink_unanswered
+        SELECT node_id, count(*) FROM superlink_task WHERE phase < 3 GROUP BY node_id""",
+    """CREATE TRIGGER superlink_count_node AFTER INSERT ON node
+        BEGIN UPDATE superlink_total SET nodes = nodes + 1; END""",
+    """CREATE TRIGGER superlink_discount_node AFTER DELETE ON node
+        BEGIN UPDATE superlink_total SET nodes = nodes - 1; END""",
+    f"""CREATE TRIGGER superlink_count_payload AFTER INSERT ON superlink_payload
+        BEGIN {_STORED} + {_LENGTH.format(*_PAYLOAD, "new")}; END""",
+    f"""CREATE TRIGGER superlink_discount_payload BEFORE DELETE ON superlink_payload
+        BEGIN {_STORED} - {_LENGTH.format(*_PAYLOAD, "old")}; END""",
+    f"""CREATE TRIGGER superlink_count_fab AFTER INSERT ON superlink_fab
+        BEGIN {_STORED} + {_LENGTH.format("superlink_fab", "hash", "new")}; END""",
+    f"""CREATE TRIGGER superlink_count_task AFTER INSERT ON superlink_task BEGIN
+        {_STORED} + new.size;
+        INSERT INTO superlink_unanswered SELECT new.node_id, 1 WHERE new.phase < 3
+            ON CONFLICT(node_id) DO UPDATE SET tasks = tasks + 1; END""",
+    f"""CREATE TRIGGER superlink_recount_task AFTER UPDATE OF size, answer_size ON superlink_task
+        BEGIN {_STORED} + new.size - old.size
+            + coalesce(new.answer_size, 0) - coalesce(old.answer_size, 0); END""",
+    f"""CREATE TRIGGER superlink_discount_task AFTER DELETE ON superlink_task BEGIN
+        {_STORED} - old.size - coalesce(old.answer_size, 0);
+        UPDATE superlink_unanswered SET tasks = tasks - 1
+            WHERE node_id = old.node_id AND old.phase < 3;
+        DELETE FROM superlink_unanswered WHERE node_id = old.node_id AND tasks = 0; END""",
+    """CREATE TRIGGER superlink_close_task AFTER UPDATE OF phase ON superlink_task
+        WHEN old.phase < 3 AND new.phase = 3 BEGIN
+        UPDATE superlink_unanswered SET tasks = tasks - 1 WHERE node_id = old.node_id;
+        DELETE FROM superlink_unanswered WHERE node_id = old.node_id AND tasks = 0; END""",
+)
+
+MIGRATIONS: Sequence[Sequence[str]] = (_FIRST, _SECOND)
 """Forward only: entry n leads from version n to n + 1. What was released never changes."""
 
 # What the reference did to the file since we last had it, told to our tables.
 _ADOPT: Sequence[str] = (
-    """INSERT INTO superlink_task(task_id, node_id, phase, expires_at, deliveries)
-        SELECT task_id, CASE WHEN consumer_anonymous THEN 0 ELSE consumer_node_id END,
+    f"""INSERT INTO superlink_task(size, task_id, node_id, phase, expires_at, deliveries)
+        SELECT {OVERHEAD} + length(recordset) + 4 * length(group_id || task_type || ancestry) + 60,
+            task_id, CASE WHEN consumer_anonymous THEN 0 ELSE consumer_node_id END,
             CASE WHEN delivered_at = '' THEN 0 ELSE 2 END, pushed_at + ttl,
             CASE WHEN delivered_at = '' THEN 0 ELSE 1 END
         FROM task_ins WHERE task_id NOT IN (SELECT task_id FROM superlink_task)

@@ -18,10 +18,12 @@ import trio
 from superlink_trio.bulk import in_thread_if_large
 from superlink_trio.state.arrivals import Arrivals
 from superlink_trio.state.interface import (
+    NO_LIMITS,
     SIGN_OF_LIFE,
     Admission,
     Clock,
     State,
+    StateLimits,
     StateUnavailable,
     last_words,
 )
@@ -73,10 +75,11 @@ class SqliteState(State):
         database: str,
         *,
         clock: Clock = time.time,
+        limits: StateLimits = NO_LIMITS,
         patience: float = PATIENCE,
         max_bytes: float = math.inf,
     ) -> None:
-        super().__init__(clock=clock)
+        super().__init__(clock=clock, limits=limits)
         self._database = Database(database, patience, max_bytes)
         self._heartbeats = Heartbeats()
         self._parked = Parked()
@@ -290,7 +293,7 @@ class SqliteState(State):
         while True:
             with suppress(StateUnavailable):
                 await self._writer.do(self._bury, durable=False)
-                sweep = partial(sweeping.sweep, now=self.now())
+                sweep = partial(sweeping.sweep, now=self.now(), most_nodes=self.limits.nodes)
                 for step in (sweep, sweeping.give_back_space):
                     while await self._writer.do(step, durable=False):
                         pass
@@ -306,9 +309,15 @@ class SqliteState(State):
 
     async def create_node(self, ping_interval: float, public_key: bytes = b"") -> int:
         """See `State`."""
-        until = self.now() + ping_interval
+        now = self.now()
         return await self._writer.do(
-            partial(nodes.create, until=until, interval=ping_interval, public_key=public_key)
+            partial(
+                nodes.create,
+                beat=Beat(now + ping_interval, ping_interval),
+                public_key=public_key,
+                now=now,
+                limits=self.limits,
+            )
         )
 
     async def node_of_key(self, public_key: bytes) -> int | None:
@@ -326,6 +335,7 @@ class SqliteState(State):
                 public_key=public_key,
                 now=self.now(),
                 readmit=readmit,
+                limits=self.limits,
             )
         )
 
@@ -355,7 +365,14 @@ class SqliteState(State):
         if node_id == ANONYMOUS:
             return Admission.UNKNOWN
         return await self._writer.do(
-            partial(nodes.admit, node_id=node_id, beat=beat, readmit=readmit)
+            partial(
+                nodes.admit,
+                node_id=node_id,
+                beat=beat,
+                now=self.now(),
+                readmit=readmit,
+                limits=self.limits,
+            )
         )
 
     @contextmanager
@@ -376,7 +393,7 @@ class SqliteState(State):
 
     async def create_run(self, run: Run, fab: Fab | None = None) -> int:
         """See `State`."""
-        return await self._writer.do(partial(runs.create, run=run, fab=fab))
+        return await self._writer.do(partial(runs.create, run=run, fab=fab, limits=self.limits))
 
     async def get_run(self, run_id: int) -> Run | None:
         """See `State`."""
@@ -391,7 +408,8 @@ class SqliteState(State):
     async def store_task_ins(self, tasks: Sequence[Task]) -> Sequence[str]:
         """See `State`."""
         digests = [await _digest(task.content) for task in tasks]
-        return await self._writer.do(partial(task_ins.store, tasks=tasks, digests=digests))
+        step = partial(task_ins.store, tasks=tasks, digests=digests, limits=self.limits)
+        return await self._writer.do(step)
 
     async def await_task_ins(self, node_id: int) -> bool:
         """See `State`."""
@@ -472,7 +490,8 @@ class SqliteState(State):
 
     async def store_task_res(self, task: Task) -> str:
         """See `State`."""
-        return await self._writer.do(partial(task_res.store, answer=task, now=self.now()))
+        step = partial(task_res.store, answer=task, now=self.now(), limits=self.limits)
+        return await self._writer.do(step)
 
     async def store_error(self, task_id: str, error: TaskError, *, producer: int | None) -> bool:
         """See `State`."""

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Collection
 
 from superlink_trio.state.interface import FORGET, LINGER
-from superlink_trio.state.sqlite import task_ins
+from superlink_trio.state.sqlite import nodes, task_ins
 from superlink_trio.state.sqlite.transaction import Kind, Transaction
 
 PORTION = 500
@@ -19,8 +19,8 @@ _SPARE_PAGES = 4096  # what the next round will use again anyway
 _VACUUM_PAGES = 2048  # given back in one step
 
 
-def sweep(tx: Transaction, now: float) -> bool:
-    """Sweep a portion; say whether there may be more."""
+def sweep(tx: Transaction, now: float, most_nodes: int) -> bool:
+    """Sweep a portion; say whether there may be more. As many deleted nodes stay as nodes may."""
     closed = task_ins.close(
         tx,
         "number IN (SELECT number FROM superlink_task WHERE phase < 3 AND expires_at <= ?"
@@ -35,24 +35,18 @@ def sweep(tx: Transaction, now: float) -> bool:
     for (task_id,) in dropped:
         task_ins.drop(tx, task_id)
     tx.execute("DELETE FROM superlink_deleted_node WHERE deleted_at <= ?", now - FORGET)
-    _forget_nodes(tx, now)
+    tx.execute(
+        "DELETE FROM superlink_deleted_node WHERE node_id IN (SELECT node_id"
+        " FROM superlink_deleted_node ORDER BY deleted_at DESC LIMIT -1 OFFSET ?)",
+        most_nodes,
+    )
+    nodes.forget(tx, now - FORGET)
     tx.execute(
         "DELETE FROM superlink_news WHERE number <="
         " (SELECT seq - ? FROM sqlite_sequence WHERE name = 'superlink_news')",
         KEPT_NEWS,
     )
     return PORTION in (len(closed), len(dropped))
-
-
-def _forget_nodes(tx: Transaction, now: float) -> None:
-    # A node that is bound to a key is found again by it: it stays.
-    forgotten = tx.execute(
-        "DELETE FROM node WHERE online_until <= ?"
-        " AND node_id NOT IN (SELECT node_id FROM superlink_node_key) RETURNING node_id",
-        now - FORGET,
-    ).fetchall()
-    for (node_id,) in forgotten:
-        tx.tell(Kind.GONE, node_id)
 
 
 def give_back_space(tx: Transaction) -> bool:
@@ -83,9 +77,9 @@ def lapse(tx: Transaction, processes: Collection[int]) -> None:
             " RETURNING node_id, phase",
             process,
         ).fetchall()
-        nodes = [node_id for (node_id,) in queued]
-        nodes += [node_id for node_id, phase in freed if phase == 0]
-        for node_id in nodes:
+        able = [node_id for (node_id,) in queued]
+        able += [node_id for node_id, phase in freed if phase == 0]
+        for node_id in able:
             tx.tell(Kind.QUEUED, node_id)
         tx.execute("DELETE FROM superlink_process WHERE process_id = ?", process)
 

@@ -7,12 +7,13 @@ A larger one lies once in `superlink_payload`, however many tasks carry it.
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from superlink_trio.state.interface import MAX_DELIVERIES
+from superlink_trio.state.interface import MAX_DELIVERIES, StateLimits
 from superlink_trio.state.sqlite import rows, runs
 from superlink_trio.state.sqlite.transaction import Kind, Transaction
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError, timestamp
@@ -36,14 +37,34 @@ class Taken:
         return attrs.evolve(self.task, content=content)
 
 
-def store(tx: Transaction, tasks: Sequence[Task], digests: Sequence[bytes | None]) -> list[str]:
+def store(
+    tx: Transaction, tasks: Sequence[Task], digests: Sequence[bytes | None], limits: StateLimits
+) -> list[str]:
     """Queue tasks; `digests` are the SHA-256 of those payloads that are shared."""
     known = {run_id: runs.exists(tx, run_id) for run_id in {task.run_id for task in tasks}}
-    for task, digest in zip(tasks, digests, strict=True):
-        if known[task.run_id]:
-            _insert(tx, task, digest)
-            tx.tell(Kind.QUEUED, task.consumer)
+    wanted = [pair for pair in zip(tasks, digests, strict=True) if known[pair[0].run_id]]
+    for node_id, more in Counter(task.consumer for task, _ in wanted).items():
+        limits.check_queue(node_id, _unanswered(tx, node_id), more)
+    limits.check_asked(tx.stored_size(), _needed(tx, wanted))
+    for task, digest in wanted:
+        _insert(tx, task, digest)
+        tx.tell(Kind.QUEUED, task.consumer)
     return [task.task_id if known[task.run_id] else "" for task in tasks]
+
+
+def _unanswered(tx: Transaction, node_id: int) -> int:
+    row = tx.first("SELECT tasks FROM superlink_unanswered WHERE node_id = ?", node_id)
+    return 0 if row is None else int(row[0])
+
+
+def _needed(tx: Transaction, tasks: Sequence[tuple[Task, bytes | None]]) -> int:
+    shared = {digest: task.payload_size for task, digest in tasks if digest is not None}
+    new = [size for digest, size in shared.items() if _payload_id(tx, digest) is None]
+    return sum(new) + sum(_row_size(task, digest) for task, digest in tasks)
+
+
+def _row_size(task: Task, digest: bytes | None) -> int:
+    return task.size if digest is None else task.size - task.payload_size
 
 
 def _insert(tx: Transaction, task: Task, digest: bytes | None) -> None:
@@ -55,21 +76,28 @@ def _insert(tx: Transaction, task: Task, digest: bytes | None) -> None:
     inline = content if isinstance(content, bytes) and digest is None else None
     tx.execute(rows.INSERT.format(table="task_ins"), *rows.to_row(task, inline))
     tx.execute(
-        "INSERT INTO superlink_task(task_id, node_id, phase, expires_at, payload_id, code, reason)"
-        " VALUES (?, ?, 0, ?, ?, ?, ?)",
-        *(task.task_id, task.consumer, task.pushed_at + task.ttl, payload_id),
+        "INSERT INTO superlink_task"
+        "(task_id, node_id, phase, expires_at, size, payload_id, code, reason)"
+        " VALUES (?, ?, 0, ?, ?, ?, ?, ?)",
+        *(task.task_id, task.consumer, task.pushed_at + task.ttl),
+        *(_row_size(task, digest), payload_id),
         *(None if error is None else error.code, None if error is None else error.reason),
     )
 
 
 def _share(tx: Transaction, digest: bytes, content: bytes) -> int:
-    row = tx.first("SELECT payload_id FROM superlink_payload WHERE digest = ?", digest)
-    if row is not None:
-        return int(row[0])
+    payload_id = _payload_id(tx, digest)
+    if payload_id is not None:
+        return payload_id
     inserted = tx.execute(
         "INSERT INTO superlink_payload(digest, content) VALUES (?, ?)", digest, content
     )
     return int(inserted.lastrowid or 0)
+
+
+def _payload_id(tx: Transaction, digest: bytes) -> int | None:
+    row = tx.first("SELECT payload_id FROM superlink_payload WHERE digest = ?", digest)
+    return None if row is None else int(row[0])
 
 
 def has_some(tx: Transaction, node_id: int, now: float) -> bool:
@@ -199,7 +227,9 @@ def put_back(tx: Transaction, task: Task) -> None:
 def close(tx: Transaction, where: str, *values: object) -> list[str]:
     """Take tasks off their node's list; they are not handed out again, their payloads go."""
     closed = tx.execute(
-        "UPDATE superlink_task SET phase = 3, holder = NULL, payload_id = NULL"
+        "UPDATE superlink_task SET phase = 3, holder = NULL, payload_id = NULL, size = size -"
+        " coalesce((SELECT length(recordset) FROM task_ins AS t"
+        " WHERE t.task_id = superlink_task.task_id), 0)"
         f" WHERE {where} RETURNING task_id",
         *values,
     ).fetchall()

@@ -12,7 +12,12 @@ from typing import Any
 
 import attrs
 
-from superlink_trio.state.interface import NODE_UNAVAILABLE, OUT_OF_TIME, NotTaken
+from superlink_trio.state.interface import (
+    NODE_UNAVAILABLE,
+    OUT_OF_TIME,
+    NotTaken,
+    StateLimits,
+)
 from superlink_trio.state.sqlite import rows, runs, task_ins
 from superlink_trio.state.sqlite.nodes import Alive
 from superlink_trio.state.sqlite.task_ins import SMALL, Taken
@@ -20,7 +25,7 @@ from superlink_trio.state.sqlite.transaction import Kind, Transaction
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError, error_answer
 
 
-def store(tx: Transaction, answer: Task, now: float) -> str:
+def store(tx: Transaction, answer: Task, now: float, limits: StateLimits) -> str:
     """Store an answer, or give the id of the one that is there."""
     if not runs.exists(tx, answer.run_id):
         raise NotTaken(f"run {answer.run_id} is not known")
@@ -37,6 +42,7 @@ def store(tx: Transaction, answer: Task, now: float) -> str:
         raise NotTaken(f"task {asked_id} was not for node {answer.producer}")
     if answer_id is not None:
         return str(answer_id)
+    limits.check_answer(tx.stored_size(), answer.size)
     _answer(tx, asked_id, answer)
     return answer.task_id
 

@@ -65,6 +65,11 @@ class Transaction:
         row: tuple[Any, ...] | None = self.connection.execute(statement, values).fetchone()
         return row
 
+    def stored_size(self) -> int:
+        """Give the bytes that all payloads, bundles and tasks take."""
+        (stored,) = self.first("SELECT stored FROM superlink_total") or (0,)
+        return int(stored)
+
     def tell(self, kind: Kind, key: int | str, value: object = None) -> None:
         """Say what changed. It is heard once the transaction is committed, in commit order."""
         self.changes.append(Change(kind, key, value))

@@ -1,7 +1,8 @@
 """From a call that grpc.aio hands over to a Trio task that answers it, and back.
 
-Every call is a task in the server's nursery. grpc's side of it is an asyncio coroutine that waits
-for the task's answer; only that coroutine touches grpc's context, which is gone once it returns.
+Every call is a task in the server's nursery. grpc's side of it is an asyncio coroutine that reads
+the request and waits for the task's answer; only that coroutine touches grpc's context, which is
+gone once it returns.
 
 - The client goes away: grpc cancels the coroutine, and that cancels the task.
 - The task ends in whatever way: its coroutine always gets an answer to send. grpc would answer an
@@ -20,7 +21,7 @@ import grpc
 import grpc.aio
 import trio
 
-from superlink_trio.rpc import Api, Caller, Leased, Refused, Status, Unary
+from superlink_trio.rpc import Api, Caller, CallLimit, Leased, Refused, Status, Unary
 
 logger = logging.getLogger(__name__)
 
@@ -32,27 +33,67 @@ _MAX_DETAILS = 2000
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 _Coroutine: TypeAlias = Callable[[bytes, _Context], Awaitable[bytes | None]]
+_StreamCoroutine: TypeAlias = Callable[[object, _Context], Awaitable[bytes | None]]
 
 
 def generic_handler(
-    api: Api, calls: trio.Nursery, loop: asyncio.AbstractEventLoop
+    api: Api, calls: trio.Nursery, limit: CallLimit, loop: asyncio.AbstractEventLoop
 ) -> grpc.GenericRpcHandler[bytes, bytes]:
     """Make grpc.aio serve an API: bytes in, bytes out, each call a task in `calls`.
 
-    Leased calls are registered as streams of one message. On the wire that is the same, but grpc
-    says whether the message left: an answer that is returned may get lost without a trace.
+    A call that is over the limit is refused before it gets one.
+
+    All requests, and the answers of leased calls, are registered as streams of one message. On the
+    wire that is the same. But a request is then read here, where one that does not come can be
+    given up; and grpc says whether an answer left, which may get lost without a trace if it is
+    returned.
     """
     methods = {
-        name: grpc.unary_unary_rpc_method_handler(
-            _unary(f"{api.service}/{name}", handler, calls, loop)
+        name: grpc.stream_unary_rpc_method_handler(
+            _limited(limit, name, _unary(f"{api.service}/{name}", handler, calls, loop))
         )
         for name, handler in api.unary.items()
     }
     for name, leased in api.leased.items():
-        methods[name] = grpc.unary_stream_rpc_method_handler(
-            _leased(f"{api.service}/{name}", leased, calls, loop)
+        methods[name] = grpc.stream_stream_rpc_method_handler(
+            _limited(limit, name, _leased(f"{api.service}/{name}", leased, calls, loop))
         )
     return grpc.method_handlers_generic_handler(api.service, methods)
+
+
+def _limited(limit: CallLimit, name: str, call: _Coroutine) -> _StreamCoroutine:
+    async def serve(_: object, context: _Context) -> bytes | None:
+        try:
+            limit.begin(name)
+        except Refused as refusal:
+            return _refuse(context, refusal)
+        try:
+            request = await _receive(context, limit)
+            if isinstance(request, Refused):
+                return _refuse(context, request)
+            return await call(request, context)
+        finally:
+            limit.end()
+
+    return serve
+
+
+async def _receive(context: _Context, limit: CallLimit) -> bytes | Refused:
+    task = asyncio.current_task()
+    assert task is not None, "grpc serves each call in a task"
+    limit.arriving(task.cancel)
+    try:
+        request = await context.read()
+    except BaseException as error:
+        if limit.arrived(task.cancel) or not isinstance(error, asyncio.CancelledError):
+            raise
+        # The client has not gone: it shall have an answer.
+        task.uncancel()
+        return limit.refusal()
+    limit.arrived(task.cancel)
+    if isinstance(request, bytes):
+        return request
+    return Refused(Status.INVALID_ARGUMENT, "the call ended without a request")
 
 
 @attrs.define(eq=False)

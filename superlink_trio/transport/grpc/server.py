@@ -15,11 +15,11 @@ import trio
 import trio_asyncio  # type: ignore[import-untyped]  # ships no types
 
 from superlink_trio.address import Address
-from superlink_trio.rpc import Api
+from superlink_trio.rpc import Api, CallLimit
 from superlink_trio.transport.grpc.calls import generic_handler
 from superlink_trio.transport.grpc.listen import bind, resolve
 from superlink_trio.transport.grpc.loop import TrioEventLoop
-from superlink_trio.transport.listening import AddressError
+from superlink_trio.transport.listening import AddressError, fitting
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,22 @@ class GrpcOptions:
 
     max_message_length: int = 536_870_912
     """Bytes of the largest message taken or sent; Flower's clients have the same limit."""
+    max_header: int = 16_384
+    """Bytes of all header fields of a call."""
+    max_calls: int = 32_768
+    """Calls under way at the same time, held ones included; see `CallLimit`."""
+    patience: float = 20.0
+    """How long a request may take before its call gives way, should there be too many."""
+    max_streams: int = 1024
+    """Calls at the same time on one connection. A client waits with what is more."""
+    max_connections: int = 16_384
+    """Connections in all; fewer where the process may not open as many files. A grpcio that does
+    not know of this limit (1.62) takes any number."""
+    handshake_timeout: float = 20.0
+    """How long a new connection may take for TLS and for the beginning of HTTP/2."""
+    max_idle: float = 600.0
+    """How long a connection may be without a call: such a one is not pinged, so nothing else tells
+    whether anybody is still there. Clients connect again without a word."""
     grace: float = 10.0
     """How long calls may go on once the server is asked to stop."""
     keepalive_time: float = 210.0
@@ -53,6 +69,13 @@ class GrpcOptions:
         return [
             ("grpc.max_send_message_length", self.max_message_length),
             ("grpc.max_receive_message_length", self.max_message_length),
+            # Up to the first no call is refused, from the second on each is, between them some.
+            ("grpc.max_metadata_size", self.max_header),
+            ("grpc.absolute_max_metadata_size", self.max_header),
+            ("grpc.max_concurrent_streams", self.max_streams),
+            ("grpc.max_allowed_incoming_connections", fitting(self.max_connections)),
+            ("grpc.server_handshake_timeout_ms", round(self.handshake_timeout * 1000)),
+            ("grpc.max_connection_idle_ms", round(self.max_idle * 1000)),
             ("grpc.keepalive_time_ms", round(self.keepalive_time * 1000)),
             ("grpc.keepalive_timeout_ms", round(self.keepalive_timeout * 1000)),
             # Has a timeout of its own, a minute, which is the one that counts otherwise.
@@ -95,7 +118,9 @@ async def serve_grpc(
         server, port = await _listen(addresses, options, credentials, loop)
         bound = Address(address.host, port)
         async with trio.open_nursery() as calls:
-            handlers = [generic_handler(api, calls, loop) for api in apis]
+            holds = [api.holds for api in apis]
+            limit = CallLimit(options.max_calls, holds, patience=options.patience)
+            handlers = [generic_handler(api, calls, limit, loop) for api in apis]
             async with trio.open_nursery() as servers:
                 while True:
                     server.add_generic_rpc_handlers(handlers)

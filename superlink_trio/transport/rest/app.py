@@ -12,8 +12,8 @@ is answered, even while the server is stopping. A pull alone may be refused: the
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
 from http import HTTPStatus
 from typing import TypeAlias
 
@@ -27,7 +27,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from superlink_trio.bulk import join
-from superlink_trio.rpc import Api, Caller, Leased, Refused, Unary
+from superlink_trio.rpc import Api, Caller, CallLimit, Leased, Refused, Status, Unary
 from superlink_trio.transport.rest.budget import SMALL, Budget, Full
 from superlink_trio.transport.rest.options import RestOptions
 from superlink_trio.transport.rest.problems import Problem
@@ -61,13 +61,15 @@ class ClientGone(OSError):
 def rest_app(api: Api, options: RestOptions, stopping: trio.Event) -> ASGIApp:
     """Make the application that serves the Fleet API; `stopping` says that its server is."""
     bodies, answers = Budget(options.max_bodies), Budget(options.max_answers)
+    limit = CallLimit(options.max_calls, [api.holds], patience=options.body_timeout)
     ways = {name: _unary(handler) for name, handler in api.unary.items()}
     ways |= {name: _leased(leased, answers, stopping) for name, leased in api.leased.items()}
+    ways["Ping"] = _ping(api.unary["Ping"])
     ways["CreateNode"] = _create_or_delete(ways["CreateNode"], ways["DeleteNode"])
     app = Starlette(
         routes=[
             # A class instance: Starlette takes a function for a handler of Request objects.
-            Route(path, _Endpoint(name, ways[name], options, bodies), methods=["POST"])
+            Route(path, _Endpoint(name, ways[name], options, bodies, limit), methods=["POST"])
             for path, name in _PATHS.items()
         ],
         exception_handlers={HTTPException: _no_such_call},
@@ -84,6 +86,25 @@ _Way: TypeAlias = Callable[[bytes, Caller, Send], Awaitable[None]]
 def _unary(handler: Unary) -> _Way:
     async def answer(request: bytes, caller: Caller, send: Send) -> None:
         await _send_ok(send, await handler(request, caller))
+
+    return answer
+
+
+def _ping(handler: Unary) -> _Way:
+    """Answer a ping that there is no room for all the same.
+
+    Refused, it would be repeated without a pause. An empty response says that the node is not
+    known: it stops pinging, and lives by its pulls.
+    """
+
+    async def answer(request: bytes, caller: Caller, send: Send) -> None:
+        try:
+            response = await handler(request, caller)
+        except Refused as refusal:
+            if refusal.status is not Status.RESOURCE_EXHAUSTED:
+                raise
+            response = b""
+        await _send_ok(send, response)
 
     return answer
 
@@ -127,6 +148,7 @@ class _Endpoint:
     way: _Way
     options: RestOptions
     bodies: Budget
+    limit: CallLimit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -148,6 +170,17 @@ class _Endpoint:
                 send,
             )
 
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            self.limit.begin(self.name)
+        except Refused as refusal:
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, refusal.message) from None
+        try:
+            yield
+        finally:
+            self.limit.end()
+
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = _headers(scope)
         _check_media_types(headers)
@@ -156,7 +189,10 @@ class _Endpoint:
         caller = Caller(f"{host}:{port}", headers)
         async with AsyncExitStack() as room:
             request = await self._body(length, receive, room)
-            await self.way(request, caller, send)
+            # Counted from here on: what is still arriving has limits of its own, and must not keep
+            # out what is here, which its client would not send again.
+            with self._counted():
+                await self.way(request, caller, send)
 
     async def _body(self, length: int | None, receive: Receive, room: AsyncExitStack) -> bytes:
         """Receive a request, and keep room for it in `room`."""

@@ -20,9 +20,11 @@ class RestOptions:
     """All requests that are being received or worked on, together. One that does not fit waits."""
     max_answers: int = 2_147_483_648
     """All answers on their way, together. A pull that would be one too many is refused (503)."""
+    max_calls: int = 32_768
+    """Calls under way at the same time, held ones included."""
     max_head: int = 16_384
     """The largest head of a request: its first line and header fields."""
-    head_timeout: float = 10.0
+    head_timeout: float = 20.0
     """How long the head of a request may take once its first byte is here, a TLS handshake too."""
     body_timeout: float = 20.0
     """How long a body may take, not counting the time its bytes take at `min_body_rate`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import resource
 import ssl
 from collections import Counter
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from starlette.types import ASGIApp
 
 from superlink_trio.address import Address
 from superlink_trio.rpc import Api
-from superlink_trio.transport.listening import AddressError, look_up
+from superlink_trio.transport.listening import AddressError, fitting, look_up
 from superlink_trio.transport.rest.app import rest_app
 from superlink_trio.transport.rest.calls import Calls
 from superlink_trio.transport.rest.connection import Connection
@@ -29,9 +28,6 @@ _QUIET = 0.05
 
 # How long calls that are cancelled have for their last answer, in seconds.
 _LAST_ANSWERS = 0.05
-
-# Files that a process needs besides its connections.
-_OTHER_FILES = 64
 
 _ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
@@ -113,7 +109,7 @@ class _Server:
         self._connections: set[Connection] = set()
         self._per_host: Counter[str] = Counter()
         self._left = trio.lowlevel.ParkingLot()
-        self._limit = _fitting(options.max_connections)
+        self._limit = fitting(options.max_connections)
         self._closed = False
 
     async def serve(self, transport: trio.SocketStream) -> None:
@@ -185,13 +181,3 @@ def _prepared(context: ssl.SSLContext) -> ssl.SSLContext:
     if context.minimum_version < ssl.TLSVersion.TLSv1_2:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
-
-
-def _fitting(connections: int) -> int:
-    """Keep the connections below the number of files that the process may open."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if files == resource.RLIM_INFINITY or connections + _OTHER_FILES <= files:
-        return connections
-    fitting = max(1, files - _OTHER_FILES)
-    logger.info("at most %d connections fit into the limit of %d open files", fitting, files)
-    return fitting

@@ -128,8 +128,8 @@ async def test_a_refusal_becomes_a_problem_document(
         raise Refused(status, "because: é\r\n")
         yield
 
-    async with serving(unary={"Ping": refuse}, pull=refuse_pull) as server:
-        for call in ("ping", "pull-task-ins"):
+    async with serving(unary={"GetRun": refuse}, pull=refuse_pull) as server:
+        for call in ("get-run", "pull-task-ins"):
             answer = await server.post(call)
             assert answer.status == expected
             assert answer.problem["detail"] == "because: é\r\n"

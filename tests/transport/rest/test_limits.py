@@ -12,7 +12,7 @@ import trio
 from transport.rest.clients import FLEET, PROTOBUF, connect, head
 from trio.testing import MockClock
 
-from superlink_trio.rpc import Caller
+from superlink_trio.rpc import Caller, Refused, Status
 from superlink_trio.transport.rest import RestOptions
 
 PING = FLEET + "ping"
@@ -258,3 +258,60 @@ async def test_a_pull_for_which_there_is_no_room_is_put_back(
         assert (answer.status, answer.headers["retry-after"]) == (503, "3")
         assert large_lease.outcome == "put back"
         assert (await server.post("ping")).status == 200
+
+
+async def test_held_calls_make_room_for_others(serving: Any, clock: MockClock) -> None:
+    held: list[trio.Event] = []
+
+    @asynccontextmanager
+    async def hold(request: bytes, caller: Caller) -> AsyncIterator[bytes]:
+        held.append(trio.Event())
+        held[-1].set()
+        with server.holds.open(1000):
+            await trio.sleep_forever()
+        yield b""
+
+    async with serving(pull=hold, options=RestOptions(max_calls=3)) as server:
+        clients = [await server.http1() for _ in range(4)]
+        for client in clients[:3]:
+            await client.send(head("POST", FLEET + "pull-task-ins", 0))
+            await trio.testing.wait_all_tasks_blocked(0.05)
+        await clients[3].send(head("POST", FLEET + "pull-task-ins", 0))
+        assert (await clients[0].answer()).status == 200
+        assert (await server.post("create-node", b"\x09")).status == 200
+        assert (await clients[1].answer()).status == 200
+        server.holds.release()
+        assert len(held) == 4
+
+
+async def test_a_call_too_many_is_refused_at_once_and_a_ping_last(
+    serving: Any, clock: MockClock
+) -> None:
+    async def slow(request: bytes, caller: Caller) -> bytes:
+        await proceed.wait()
+        return b""
+
+    proceed = trio.Event()
+    async with serving(unary={"GetRun": slow}, options=RestOptions(max_calls=2)) as server:
+        clients = [await server.http1() for _ in range(2)]
+        for client in clients:
+            await client.send(head("POST", FLEET + "get-run", 0))
+            await trio.testing.wait_all_tasks_blocked(0.05)
+        refused = await server.post("get-fab")
+        assert (refused.status, "retry-after" in refused.headers) == (503, True)
+        assert "2 calls are under way" in refused.problem["detail"]
+        assert (await server.post("ping")).status == 200
+        proceed.set()
+        for client in clients:
+            assert (await client.answer()).status == 200
+        assert (await server.post("get-fab")).status == 200
+
+
+async def test_a_ping_that_there_is_no_room_for_is_answered(serving: Any, clock: MockClock) -> None:
+    async def full(request: bytes, caller: Caller) -> bytes:
+        raise Refused(Status.RESOURCE_EXHAUSTED, "no room")
+
+    async with serving(unary={"Ping": full, "CreateNode": full}) as server:
+        answer = await server.post("ping", b"x")
+        assert (answer.status, answer.body) == (200, b""), "the node is not known"
+        assert (await server.post("create-node", b"\x09")).status == 507
