@@ -36,6 +36,9 @@ class GrpcOptions:
 
     max_message_length: int = 536_870_912
     """Bytes of the largest message taken or sent; Flower's clients have the same limit."""
+    max_streams: int = 1000
+    """Calls at the same time on one connection; its client lets others wait. Each costs memory: a
+    call whose head is too large up to a megabyte, for as long as it lasts."""
     grace: float = 10.0
     """How long calls may go on once the server is asked to stop."""
     keepalive_time: float = 210.0
@@ -53,6 +56,7 @@ class GrpcOptions:
         return [
             ("grpc.max_send_message_length", self.max_message_length),
             ("grpc.max_receive_message_length", self.max_message_length),
+            ("grpc.max_concurrent_streams", self.max_streams),
             ("grpc.keepalive_time_ms", round(self.keepalive_time * 1000)),
             ("grpc.keepalive_timeout_ms", round(self.keepalive_timeout * 1000)),
             # Has a timeout of its own, a minute, which is the one that counts otherwise.
