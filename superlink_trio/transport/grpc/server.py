@@ -36,9 +36,8 @@ class GrpcOptions:
 
     max_message_length: int = 536_870_912
     """Bytes of the largest message taken or sent; Flower's clients have the same limit."""
-    max_streams: int = 1000
-    """Calls at the same time on one connection; its client lets others wait. Each costs memory: a
-    call whose head is too large up to a megabyte, for as long as it lasts."""
+    max_streams: int = 1024
+    """Calls at the same time on one connection. A client waits with what is more."""
     grace: float = 10.0
     """How long calls may go on once the server is asked to stop."""
     keepalive_time: float = 210.0
