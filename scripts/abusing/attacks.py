@@ -278,7 +278,7 @@ _LARGE_GRPC = 2 * ANSWER * ANSWERS + 100 * MEGABYTE
 ATTACKS = (
     Attack(name="none", script=nothing, connections=0),
     Attack(name="rapid reset", script=rapid_reset),
-    Attack(name="endless headers", script=endless_headers),
+    Attack(name="endless headers", script=endless_headers, memory_grpc=250 * MEGABYTE),
     Attack(name="HPACK bomb", script=compressed_headers, memory_grpc=_LARGE_HEADS),
     Attack(name="header field of 1 MB", script=large_header, memory_grpc=_LARGE_HEADS),
     Attack(name="SETTINGS flood", script=settings_flood),
