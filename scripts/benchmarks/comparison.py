@@ -51,11 +51,11 @@ class Bench:
     """For what lasts as long as the run: logs, databases, the bodies of calls."""
 
     def superlink(
-        self, side: Side, *options: str, fleet_api_type: str = "grpc-rere"
+        self, side: Side, *options: str, fleet_api: str = "grpc-rere"
     ) -> AbstractAsyncContextManager[SuperLink]:
         """Run one side's SuperLink for as long as the block."""
         log = self.folder / f"{side.name}.log"
-        return superlink(side, *options, log=log, fleet_api_type=fleet_api_type)
+        return superlink(side, *options, log=log, fleet_api=fleet_api)
 
     async def compare(
         self, measure: Callable[[Side], Awaitable[Figures]], *, times: int

@@ -122,17 +122,22 @@ async def running(
 
 @asynccontextmanager
 async def superlink(
-    side: Side, *options: str, log: Path, fleet_api_type: str = "grpc-rere"
+    side: Side,
+    *options: str | Path,
+    log: Path,
+    fleet_api: str = "grpc-rere",
+    security: Sequence[str | Path] = ("--insecure",),
 ) -> AsyncIterator[SuperLink]:
     """Run a SuperLink on free ports for as long as the block; it listens when the block begins.
 
+    `security`: the options that say whether, and with which certificates, it speaks TLS.
     Raises FailedError with the end of its log when it ends instead.
     """
     driver, fleet = _free_address(), _free_address()
     addresses = ("--driver-api-address", driver, "--fleet-api-address", fleet)
     start = time.monotonic()
     with log.open("wb") as output:
-        command = (*side.command, "--insecure", "--fleet-api-type", fleet_api_type, *addresses)
+        command = (*side.command, *security, "--fleet-api-type", fleet_api, *addresses)
         descriptor = output.fileno()
         async with running((*command, *options), stdout=descriptor, stderr=descriptor) as process:
             for address in (driver, fleet):

@@ -29,7 +29,7 @@ async def rest(bench: Bench) -> list[Row]:
         if shutil.which("h2load") is None:
             raise NotMeasuredError("h2load is not installed (Debian has it in nghttp2-client)")
         hold = ("--hold", "0") if side is bench.ours else ()
-        async with bench.superlink(side, *hold, fleet_api_type="rest") as link:
+        async with bench.superlink(side, *hold, fleet_api="rest") as link:
             calls = await load("rest_calls", link.fleet, bench.folder)
             figures: dict[str, float] = {}
             for name, body in calls.items():

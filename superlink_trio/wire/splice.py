@@ -13,7 +13,10 @@ from typing import TypeAlias
 
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
 _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
-_MAX_VARINT_BYTES = 10
+
+_MAX_NUMBER = 2**29 - 1
+# Bytes of a value, and of a tag or a length: protobuf's own parsers refuse longer ones.
+_MAX_BYTES, _MAX_SHORT_BYTES = 10, 5
 
 Buffer: TypeAlias = bytes | memoryview
 
@@ -55,16 +58,16 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int, int, int]]:
     position, length = 0, len(message)
     while position < length:
         start = position
-        tag, position = _varint(message, position)
+        tag, position = _varint(message, position, _MAX_SHORT_BYTES)
         wire_type = tag & 7
         value_from = position
-        if tag >> 3 == 0:
-            raise Malformed("a field has the number 0")
+        if not 0 < tag >> 3 <= _MAX_NUMBER:
+            raise Malformed(f"a field has the number {tag >> 3}")
         if wire_type == _LENGTH_DELIMITED:
-            size, value_from = _varint(message, position)
+            size, value_from = _varint(message, position, _MAX_SHORT_BYTES)
             position = value_from + size
         elif wire_type == _VARINT:
-            _, position = _varint(message, position)
+            _, position = _varint(message, position, _MAX_BYTES)
         elif wire_type in _FIXED_SIZES:
             position += _FIXED_SIZES[wire_type]
         else:
@@ -84,9 +87,9 @@ def wrap(number: int, parts: list[Buffer]) -> list[Buffer]:
     return [header(number, sum(map(len, parts))), *parts]
 
 
-def _varint(message: memoryview, position: int) -> tuple[int, int]:
+def _varint(message: memoryview, position: int, size: int) -> tuple[int, int]:
     result = shift = 0
-    for byte in message[position : position + _MAX_VARINT_BYTES]:
+    for byte in message[position : position + size]:
         position += 1
         result |= (byte & 0x7F) << shift
         if byte < 0x80:

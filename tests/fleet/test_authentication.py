@@ -395,14 +395,52 @@ texts = (
 )
 
 
-@given(st.sampled_from(["CreateNode", "GetFab", *SIGNED]), texts, texts, st.binary(max_size=40))
+_PEM = ALICE.key.pem
+_HEADER = ALICE.key.header
+_curves = st.sampled_from([ec.SECP256R1(), ec.SECP521R1(), ec.SECP256K1(), ec.BrainpoolP384R1()])
+
+keys = (
+    texts
+    | st.text(alphabet=st.characters(codec="latin-1"), max_size=60)
+    | _curves.map(lambda curve: header(ec.generate_private_key(curve).public_key()))
+    # Alice's, but for a part of it.
+    | st.integers(0, len(_HEADER) - 1).map(lambda length: _HEADER[:length])
+    | st.integers(1, 9).map(lambda length: _HEADER + "=" * length)
+    | st.builds(
+        lambda place, byte: base64.urlsafe_b64encode(
+            _PEM[:place] + bytes([byte]) + _PEM[place + 1 :]
+        ).decode(),
+        st.integers(40, len(_PEM) - 40),
+        st.sampled_from(b"\x00!-\xff"),
+    )
+)
+tokens = (
+    texts
+    | st.text(alphabet=st.characters(codec="latin-1"), max_size=60)
+    | st.integers(0, 100).map(lambda size: base64.urlsafe_b64encode(bytes(size)).decode())
+    | st.sampled_from(["", "=", "A" * 43, "A" * 43 + "=", "A" * 44, "A" * 43 + "=\n", "ä" * 44])
+)
+
+
+@given(st.sampled_from(["CreateNode", "GetFab", *SIGNED]), keys, tokens, st.binary(max_size=40))
 @settings(deadline=None)
-def test_rubbish_is_denied(name: str, key: str, token: str, raw: bytes) -> None:
+def test_rubbish_is_denied_and_changes_nothing(name: str, key: str, token: str, raw: bytes) -> None:
     async def main() -> None:
         gate = open_gate(ALICE)
-        await denied(gate.raw(name, raw, {"public-key": key, "auth-token": token}))
+        run_id = await gate.state.create_run(Run())
+        node_id = await gate.join(ALICE)
+        task = task_ins(run_id, node_id)
+        await gate.state.store_task_ins([task])
+        requests = [raw, CREATE if name == "CreateNode" else b""]
         if name in SIGNED:
-            await denied(gate.raw(name, raw, {**ALICE.named, "auth-token": token}))
+            requests.append(_request(name, node_id).SerializeToString())
+            for request in requests:
+                await denied(gate.raw(name, request, {**ALICE.named, "auth-token": token}))
+        for request in requests:
+            await denied(gate.raw(name, request, {"public-key": key, "auth-token": token}))
+        assert list(await gate.state.online_nodes(run_id)) == [node_id]
+        assert await gate.state.take_task_ins(node_id, "c") == task
+        assert await gate.ping(ALICE, node_id)
 
     trio.run(main)
 

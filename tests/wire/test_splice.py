@@ -46,6 +46,9 @@ def test_any_bytes_are_either_split_without_loss_or_refused(raw: bytes, number: 
         (b"\x0d\x01", "cut off"),
         (b"\x0b", "wire type 3"),
         (b"\x0a", "no end"),
+        (b"\x88\x80\x80\x80\x80\x01\x01", "no end"),
+        (b"\x88\x80\x80\x80\x10\x01", "number 536870913"),
+        (b"\x0a\x81\x80\x80\x80\x80\x00x", "no end"),
         (b"\x08" + b"\xff" * 11, "no end"),
     ],
 )

@@ -32,7 +32,13 @@ from hypercorn.events import Closed, RawData, Updated
 from hypercorn.events import Event as ConnectionEvent
 from hypercorn.protocol.events import Body, EndBody, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.h2 import H2Protocol, StreamBuffer
+from hypercorn.protocol.h2 import (
+    BUFFER_HIGH_WATER,
+    BUFFER_LOW_WATER,
+    BufferCompleteError,
+    H2Protocol,
+    StreamBuffer,
+)
 from hypercorn.protocol.h11 import STREAM_ID, H2ProtocolAssumedError, H11Protocol
 from hypercorn.trio.worker_context import WorkerContext
 from starlette.types import ASGIApp, Message
@@ -58,6 +64,9 @@ _INBOX = 8
 # Seconds for which a client that was answered early may go on sending: closing at once would make
 # its system throw away an answer that it has not read yet.
 _LINGER = 1.0
+
+# HTTP/2 events of one connection that are handled before the other connections have their turn.
+_TURN = 32
 
 # HTTP/2 frames that cost work and ask for nothing (pings, settings, resets): how many a connection
 # may send in a minute.
@@ -500,6 +509,34 @@ def _with_reason(head: bytes, status: int) -> bytes:
     return line + HTTPStatus(status).phrase.encode() + end + fields
 
 
+class _Buffer(StreamBuffer):
+    """A piece of an answer that waits for the client to make room.
+
+    Hypercorn's asks for the next one when few bytes were taken: of a client that makes no room,
+    until the whole answer is here.
+    """
+
+    async def push(self, data: bytes) -> None:
+        """Add bytes, and wait until most of them were taken."""
+        if self._complete:
+            raise BufferCompleteError
+        self.buffer.extend(data)
+        await self._is_empty.clear()
+        if len(self.buffer) >= BUFFER_HIGH_WATER:
+            await self._paused.clear()
+            await self._paused.wait()
+
+    async def pop(self, max_length: int) -> bytes:
+        """Take bytes that may be sent now."""
+        data = bytes(self.buffer[:max_length])
+        del self.buffer[:max_length]
+        if len(self.buffer) < BUFFER_LOW_WATER:
+            await self._paused.set()
+        if not self.buffer:
+            await self._is_empty.set()
+        return data
+
+
 class _H2(H2Protocol):
     """HTTP/2, without CONNECT and priorities; says what became of each answer."""
 
@@ -587,8 +624,10 @@ class _H2(H2Protocol):
             self.connection.reset_stream(stream_id, h2.errors.ErrorCodes.NO_ERROR)
 
     async def _handle_events(self, events: list[h2.events.Event]) -> None:
-        for event in events:
+        for number, event in enumerate(events, 1):
             self._count(event)
+            if number % _TURN == 0:
+                await trio.lowlevel.checkpoint()
             if isinstance(event, h2.events.PriorityUpdated):
                 continue
             if isinstance(event, h2.events.DataReceived) and event.stream_id not in self.streams:
@@ -635,7 +674,7 @@ class _H2(H2Protocol):
             self, stream_id, version="2", method=method, target=target, headers=headers
         )
         self.streams[stream_id] = exchange
-        self.stream_buffers[stream_id] = StreamBuffer(self.context.event_class)
+        self.stream_buffers[stream_id] = _Buffer(self.context.event_class)
         self._settled[stream_id] = trio.Event()
         self.priority.insert_stream(stream_id)
         self.priority.block(stream_id)

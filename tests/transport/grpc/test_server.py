@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import h2.connection
+import h2.events
 import pytest
 import trio
 import trustme
@@ -22,6 +24,14 @@ from superlink_trio.rpc import Caller
 from superlink_trio.transport.grpc.loop import open_loop
 from superlink_trio.transport.grpc.server import GrpcOptions, serve_grpc
 from superlink_trio.transport.listening import AddressError
+
+_HEAD = (
+    (":method", "POST"),
+    (":scheme", "http"),
+    (":authority", "superlink"),
+    ("content-type", "application/grpc"),
+    ("te", "trailers"),
+)
 
 
 async def echo(request: bytes, caller: Caller) -> bytes:
@@ -426,3 +436,29 @@ def send_call(address: Address, path: bytes) -> None:
         while b"grpc-status" not in received:
             received += (data := connection.recv(65536))
             assert data, "the server hung up"
+
+
+async def test_one_connection_has_so_many_calls_at_the_same_time(serving: Any) -> None:
+    begun = 0
+
+    async def hold(request: bytes, caller: Caller) -> bytes:
+        nonlocal begun
+        begun += 1
+        await trio.sleep_forever()
+        return b""
+
+    async with serving(unary={"Hold": hold}, options=GrpcOptions(max_streams=3)) as server:
+        client = h2.connection.H2Connection()
+        client.initiate_connection()
+        # Sent before the client could know of the limit.
+        for stream_id in range(1, 21, 2):
+            client.send_headers(stream_id, [(":path", "/test.Service/Hold"), *_HEAD])
+            client.send_data(stream_id, bytes(5), end_stream=True)
+        async with await trio.open_tcp_stream(server.address.host, server.address.port) as stream:
+            await stream.send_all(client.data_to_send())
+            events: list[h2.events.Event] = []
+            with trio.fail_after(5):
+                while sum(isinstance(event, h2.events.StreamReset) for event in events) < 7:
+                    events += client.receive_data(await stream.receive_some(65_536))
+            assert begun <= 3
+        server.scope.cancel()

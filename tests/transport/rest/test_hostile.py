@@ -28,7 +28,8 @@ from hyperframe.frame import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transport.rest.clients import FLEET, PROTOBUF, Http2, head
-from trio.testing import MockClock
+from transport.rest.conftest import Lease
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from superlink_trio.rpc import Caller
 from superlink_trio.transport.rest import RestOptions
@@ -202,9 +203,39 @@ async def test_a_window_of_zero_and_large_answers(serving: Any, large_lease: Any
         await client.flush()
         while sum(isinstance(event, h2.events.ResponseReceived) for event in client.events) < 30:
             assert await client.read()
+        await wait_all_tasks_blocked(0.05)
         # Each answer has 64 MB.
         assert memory() - before < 50_000_000
         assert await serves(server)
+
+
+async def test_a_client_that_makes_little_room_has_its_answer_at_last(
+    serving: Any, clock: MockClock
+) -> None:
+    lease = Lease(b"x" * 1_000_000)
+    lease.proceed.set()
+    async with serving(pull=lease.pull, options=RestOptions(write_timeout=30)) as server:
+        client = Http2(await server.connect())
+        client.h2.initiate_connection()
+        client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        stream_id = client.start(PULL)
+        await client.flush()
+        body = b""
+        while len(body) < len(lease.answer):
+            await trio.sleep(20)
+            client.h2.increment_flow_control_window(65_536)
+            client.h2.increment_flow_control_window(65_536, stream_id)
+            await client.flush()
+            wanted = min(len(body) + 65_536, len(lease.answer))
+            while len(body) < wanted:
+                data = await client.stream.receive_some(65_536)
+                assert data
+                for event in client.h2.receive_data(data):
+                    if isinstance(event, h2.events.DataReceived):
+                        body += event.data
+        assert body == lease.answer
+        await lease.settled.wait()
+        assert lease.outcome == "confirmed"
 
 
 async def test_a_body_that_nobody_reads(serving: Any) -> None:

@@ -14,6 +14,7 @@ from hypercorn.protocol.h2 import H2Protocol, StreamBuffer
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.worker_context import WorkerContext
 from packaging.requirements import Requirement
+from trio.testing import wait_all_tasks_blocked
 
 from superlink_trio import config
 from superlink_trio.transport.rest import RestOptions, connection
@@ -25,7 +26,11 @@ OWN = {"response_headers", "_end", "_end_early", "_count", "_settle"}
 def overridden() -> list[Any]:
     return [
         pytest.param(ours, base, name, id=f"{base.__name__}.{name}")
-        for ours, base in ((connection._H11, H11Protocol), (connection._H2, H2Protocol))
+        for ours, base in (
+            (connection._H11, H11Protocol),
+            (connection._H2, H2Protocol),
+            (connection._Buffer, StreamBuffer),
+        )
         for name, member in vars(ours).items()
         if inspect.isfunction(member) and name != "__init__" and name not in OWN
     ]
@@ -53,18 +58,26 @@ def test_protocols_are_made_of_what_we_give_them(base: Any) -> None:
     assert wanted == set(wiring)
 
 
-async def test_a_buffer_is_what_we_take_it_for() -> None:
-    buffer = StreamBuffer(WorkerContext(None).event_class)
+async def test_a_buffer_waits_for_room_and_no_longer() -> None:
+    buffer = connection._Buffer(WorkerContext(None).event_class)
     await buffer.push(b"abc")
     assert (await buffer.pop(2), buffer.complete) == (b"ab", False)
     buffer.set_complete()
     assert (await buffer.pop(2), buffer.complete) == (b"c", True)
 
-    full = StreamBuffer(WorkerContext(None).event_class)
-    with trio.move_on_after(0.01) as scope:
-        await full.push(bytes(100_000))
-    assert scope.cancelled_caught
-    await full.close()
+    full = connection._Buffer(WorkerContext(None).event_class)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(full.push, bytes(65_536))
+        await wait_all_tasks_blocked()
+        for room in (0, 0, 16_384, 16_384, 16_384):
+            assert len(await full.pop(room)) == room
+            await wait_all_tasks_blocked()
+            assert nursery.child_tasks
+        await full.pop(16_384)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(full.push, bytes(65_536))
+        await wait_all_tasks_blocked()
+        await full.close()
     assert full.complete
 
 

