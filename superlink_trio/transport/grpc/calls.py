@@ -1,7 +1,7 @@
 """From a call that grpc.aio hands over to a Trio task that answers it, and back.
 
 Every call is a task in the server's nursery. grpc's side of it is an asyncio coroutine that waits
-for the task's answer; only that coroutine touches grpc's context, which is gone once it returns.
+for the task's answer; grpc's context is gone once that returns.
 
 - The client goes away: grpc cancels the coroutine, and that cancels the task.
 - The task ends in whatever way: its coroutine always gets an answer to send. grpc would answer an
@@ -12,17 +12,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 import grpc
 import grpc.aio
 import trio
 
-from superlink_trio.rpc import Api, Caller, Leased, Refused, Status, Unary
+from superlink_trio.rpc import (
+    Api,
+    Caller,
+    ClientGone,
+    Leased,
+    Refused,
+    Status,
+    Streaming,
+    Unary,
+)
+from superlink_trio.transport.grpc.loop import TrioEventLoop
 
 logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 _CODES = {status: grpc.StatusCode[status.name] for status in Status}
 
@@ -32,10 +44,11 @@ _MAX_DETAILS = 2000
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 _Coroutine: TypeAlias = Callable[[bytes, _Context], Awaitable[bytes | None]]
+_StreamCoroutine: TypeAlias = Callable[[object, _Context], Awaitable[None]]
 
 
 def generic_handler(
-    api: Api, calls: trio.Nursery, loop: asyncio.AbstractEventLoop
+    api: Api, calls: trio.Nursery, loop: TrioEventLoop
 ) -> grpc.GenericRpcHandler[bytes, bytes]:
     """Make grpc.aio serve an API: bytes in, bytes out, each call a task in `calls`.
 
@@ -51,6 +64,10 @@ def generic_handler(
     for name, leased in api.leased.items():
         methods[name] = grpc.unary_stream_rpc_method_handler(
             _leased(f"{api.service}/{name}", leased, calls, loop)
+        )
+    for name, streaming in api.streaming.items():
+        methods[name] = grpc.stream_stream_rpc_method_handler(
+            _streaming(f"{api.service}/{name}", streaming, calls, loop)
         )
     return grpc.method_handlers_generic_handler(api.service, methods)
 
@@ -151,6 +168,70 @@ async def _lease(call: _LeasedCall, leased: Leased, request: bytes, caller: Call
         except BaseException as error:
             refusal, rest = _explain(error, call.name)
             call.resolve(refusal)
+            call.settle(refusal)
+            if rest is not None:
+                raise rest  # noqa: B904 (it is the caught error, or part of it)
+
+
+@attrs.define(eq=False)
+class _StreamCall:
+    """A streaming call, as its task sees it: a Duplex."""
+
+    name: str
+    scope: trio.CancelScope
+    """Cancelled by grpc's side when the client is gone."""
+    end: asyncio.Future[Refused | None]
+    """Resolved by the task when it has ended; cancelled along with grpc's side."""
+    context: _Context
+    loop: TrioEventLoop
+
+    async def receive(self) -> bytes:
+        message = await self._run(self.context.read())
+        if not isinstance(message, bytes):  # grpc's EOF, an object of its own
+            raise ClientGone
+        return message
+
+    async def send(self, message: bytes) -> None:
+        await self._run(self.context.write(message))
+
+    async def _run(self, operation: Coroutine[Any, Any, _T]) -> _T:
+        try:
+            return await self.loop.run_aio_coroutine(operation)
+        except (asyncio.CancelledError, grpc.aio.BaseError) as error:
+            # Whatever grpc says here, it means that nothing comes or leaves any more.
+            raise ClientGone from error
+
+    def settle(self, end: Refused | None) -> None:
+        if not self.end.done():
+            self.end.set_result(end)
+
+
+def _streaming(
+    name: str, handler: Streaming, calls: trio.Nursery, loop: TrioEventLoop
+) -> _StreamCoroutine:
+    async def serve(_requests: object, context: _Context) -> None:
+        call = _StreamCall(name, trio.CancelScope(), loop.create_future(), context, loop)
+        calls.start_soon(_converse, call, handler, _caller(context), name=name)
+        try:
+            refusal = await call.end
+        except asyncio.CancelledError:
+            call.scope.cancel()
+            raise
+        if refusal is not None:
+            _refuse(context, refusal)
+
+    return serve
+
+
+async def _converse(call: _StreamCall, handler: Streaming, caller: Caller) -> None:
+    with call.scope:
+        try:
+            await handler(call, caller)
+            call.settle(None)
+        except ClientGone:
+            call.settle(None)
+        except BaseException as error:
+            refusal, rest = _explain(error, call.name)
             call.settle(refusal)
             if rest is not None:
                 raise rest  # noqa: B904 (it is the caught error, or part of it)
