@@ -59,7 +59,8 @@ async def talking(server: Any, method: str = "Talk") -> AsyncIterator[Talk]:
 
     async def connect() -> Any:
         channel = grpc.aio.insecure_channel(str(server.address), limits)
-        return channel, channel.stream_stream(f"/test.Service/{method}", None, None)()
+        multicallable: Any = channel.stream_stream(f"/test.Service/{method}", None, None)
+        return channel, multicallable()
 
     channel, call = await server.loop.run_aio_coroutine(connect())
     try:
