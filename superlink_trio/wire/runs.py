@@ -79,4 +79,5 @@ def write_scalar(value: Scalar) -> pb.Scalar:
         return pb.Scalar(string_value=value)
     if isinstance(value, bytes):
         return pb.Scalar(bytes_value=value)
-    raise TypeError(f"{value!r} is a {type(value).__name__}: float, int, bool, str and bytes travel")
+    kind = type(value).__name__
+    raise TypeError(f"{value!r} is a {kind}, not a float, int, bool, str or bytes")
