@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
@@ -17,6 +18,9 @@ NDArrays: TypeAlias = list[NDArray]
 
 # numpy refuses headers of more than 10,000 bytes, as a protection of its own parser.
 _LONGEST_HEADER = 10_240
+
+# What numpy's parser of headers, which is Python's own, makes of the worst ones.
+_HEADER_ERRORS = (ValueError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError)
 
 
 class UnusableTensor(ValueError):
@@ -59,7 +63,7 @@ def read_array(tensor: bytes | memoryview) -> NDArray:
         if version not in _HEADERS:
             raise UnusableTensor(f"a tensor is an .npy file of format {version}")
         shape, fortran, dtype = _HEADERS[version](head)
-    except ValueError as error:
+    except _HEADER_ERRORS as error:
         raise UnusableTensor(f"a tensor is no .npy file: {error}") from error
     if dtype.kind not in "biufc":
         raise UnusableTensor(f"a tensor holds {dtype}, which are no numbers")
