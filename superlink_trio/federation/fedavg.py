@@ -28,6 +28,8 @@ from superlink_trio.federation.types import (
 
 _log = logging.getLogger(__name__)
 
+_A_DAY = 86_400
+
 EvaluateFn: TypeAlias = Callable[[int, NDArrays, Config], tuple[float, Metrics] | None]
 ConfigFn: TypeAlias = Callable[[int], Config]
 MetricsFn: TypeAlias = Callable[[list[tuple[int, Metrics]]], Metrics]
@@ -119,9 +121,7 @@ class FedAvg(Strategy):
     ) -> list[tuple[ClientProxy, FitIns]]:
         """Choose who trains, at random."""
         ins = FitIns(parameters, _config(self.on_fit_config_fn, server_round))
-        size, minimum = self.num_fit_clients(client_manager.num_available())
-        clients = client_manager.sample(num_clients=size, min_num_clients=minimum)
-        return [(client, ins) for client in clients]
+        return [(client, ins) for client in _sample(client_manager, self.num_fit_clients)]
 
     def configure_evaluate(
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
@@ -130,9 +130,7 @@ class FedAvg(Strategy):
         if self.fraction_evaluate == 0:
             return []
         ins = EvaluateIns(parameters, _config(self.on_evaluate_config_fn, server_round))
-        size, minimum = self.num_evaluation_clients(client_manager.num_available())
-        clients = client_manager.sample(num_clients=size, min_num_clients=minimum)
-        return [(client, ins) for client in clients]
+        return [(client, ins) for client in _sample(client_manager, self.num_evaluation_clients)]
 
     def begin_fit(self, server_round: int) -> FitAggregation | None:
         """Average as results come in, unless `aggregate_fit` is to have them all."""
@@ -191,6 +189,16 @@ class _Averaging:
             return None, {}
         parameters = self._mean.take()
         return parameters, _aggregate(self._strategy.fit_metrics_aggregation_fn, self._metrics)
+
+
+def _sample(
+    client_manager: ClientManager, numbers: Callable[[int], tuple[int, int]]
+) -> list[ClientProxy]:
+    # Those that are there once there are enough count, and not those that were there before.
+    _, minimum = numbers(client_manager.num_available())
+    client_manager.wait_for(minimum, timeout=_A_DAY)
+    size, minimum = numbers(client_manager.num_available())
+    return client_manager.sample(num_clients=size, min_num_clients=minimum)
 
 
 def _config(function: ConfigFn | None, server_round: int) -> Config:

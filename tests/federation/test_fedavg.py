@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import trio
+from joiners import Joining
 
 from superlink_trio.federation import (
     EvaluateRes,
@@ -50,6 +52,23 @@ def test_how_many_are_chosen(available: int, fraction: float, minimum: int, chos
     )
     assert strategy.num_fit_clients(available) == (chosen, 4)
     assert strategy.num_evaluation_clients(available) == (chosen, 4)
+
+
+async def test_clients_that_come_while_the_round_waits_take_part(
+    joining: Joining, manager: SimpleClientManager
+) -> None:
+    strategy = FedAvg(min_fit_clients=1, min_evaluate_clients=1, min_available_clients=3)
+    chosen = []
+
+    async def configure() -> None:
+        configure = strategy.configure_fit
+        chosen.extend(await trio.to_thread.run_sync(configure, 1, Parameters([]), manager))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(configure)
+        for _ in range(3):
+            await joining.join()
+    assert len(chosen) == 3
 
 
 def test_no_evaluation_with_a_fraction_of_zero(manager: SimpleClientManager) -> None:
