@@ -86,7 +86,8 @@ class Duplex(Protocol):
     async def send(self, message: bytes) -> None:
         """Hand a message over, and wait while the client reads slower than it is sent to.
 
-        Raises ClientGone.
+        Raises ClientGone. Cancelled, it may have begun to send: the message will arrive, and the
+        next one, or the end of the call, after it.
         """
 
 

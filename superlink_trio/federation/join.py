@@ -160,12 +160,16 @@ class JoinedClient(ClientProxy):
                 return
 
     async def dismiss(self, stream: Duplex) -> None:
-        """Tell the client to disconnect, after `converse` was cancelled."""
+        """Tell the client to disconnect, after `converse` was cancelled.
+
+        One that is at work is told by the end of the stream, which it finds when it has finished:
+        it could not answer any more, and Flower's clients fail when they try to.
+        """
+        if self._busy:
+            return
         with trio.move_on_after(_GOODBYE):
             await stream.send(write_reconnect(None))
-            # One that is at work reads this when it has finished: nobody waits for that.
-            if not self._busy:
-                await stream.receive()
+            await stream.receive()
 
     def close(self) -> None:
         """Let go whoever still asks, and whoever will."""

@@ -184,6 +184,9 @@ class _StreamCall:
     """Resolved by the task when it has ended; cancelled along with grpc's side."""
     context: _Context
     loop: TrioEventLoop
+    writing: asyncio.Task[grpc.aio.BaseError | None] | None = None
+    """The last write. It goes on when whoever waits for it is cancelled: grpc cannot take it back,
+    and until it is done takes neither another one nor the status."""
 
     async def receive(self) -> bytes:
         message = await self._run(self.context.read())
@@ -192,7 +195,23 @@ class _StreamCall:
         return message
 
     async def send(self, message: bytes) -> None:
-        await self._run(self.context.write(message))
+        await self._run(self.written())
+        self.writing = self.loop.create_task(self._write(message))
+        del message
+        if (error := await self._run(self.written())) is not None:
+            raise ClientGone from error
+
+    async def written(self) -> grpc.aio.BaseError | None:
+        """Wait for the last write, and give its error (asyncio-flavored)."""
+        return None if self.writing is None else await asyncio.shield(self.writing)
+
+    async def _write(self, message: bytes) -> grpc.aio.BaseError | None:
+        # Not raised: perhaps nobody waits for it any more.
+        try:
+            await self.context.write(message)
+        except grpc.aio.BaseError as error:
+            return error
+        return None
 
     async def _run(self, operation: Coroutine[Any, Any, _T]) -> _T:
         try:
@@ -217,6 +236,7 @@ def _streaming(
         except asyncio.CancelledError:
             call.scope.cancel()
             raise
+        await call.written()
         if refusal is not None:
             _refuse(context, refusal)
 

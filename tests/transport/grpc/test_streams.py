@@ -185,6 +185,39 @@ async def test_waiting_for_a_message_can_be_bounded(serving: Any) -> None:
         assert await talk.status() == (grpc.StatusCode.DEADLINE_EXCEEDED, "too slow")
 
 
+async def test_a_write_that_is_given_up_arrives_before_the_status(serving: Any) -> None:
+    async def impatient(stream: Duplex, caller: Caller) -> None:
+        with trio.move_on_after(0.05) as scope:
+            await stream.send(LARGE)
+        assert scope.cancelled_caught
+        raise Refused(Status.DEADLINE_EXCEEDED, "too slow")
+
+    ends = Ends(impatient)
+    async with serving(streaming={"Talk": ends}) as server, talking(server) as talk:
+        await ends.ended.wait()
+        assert await talk.hear() == LARGE
+        assert await talk.status() == (grpc.StatusCode.DEADLINE_EXCEEDED, "too slow")
+
+
+async def test_a_client_that_never_reads_does_not_keep_the_server_from_stopping(
+    serving: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def impatient(stream: Duplex, caller: Caller) -> None:
+        with trio.move_on_after(0.05):
+            await stream.send(LARGE)
+
+    ends = Ends(impatient)
+    async with (
+        serving(streaming={"Talk": ends}, options=GrpcOptions(grace=0.1)) as server,
+        talking(server),
+    ):
+        await ends.ended.wait()
+        server.stopping.set()
+        with trio.fail_after(5):
+            await server.ended.wait()
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
 @pytest.mark.parametrize("error", [ValueError("secret"), asyncio.CancelledError("secret")])
 async def test_a_fault_is_logged_and_told_without_its_text(
     serving: Any, caplog: pytest.LogCaptureFixture, error: BaseException
