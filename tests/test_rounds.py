@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import queue
 import re
 import signal
@@ -9,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -430,3 +433,24 @@ def test_every_public_name_is_there() -> None:
 
     for name in superlink_trio.__all__:
         assert getattr(superlink_trio, name).__name__ == name
+
+
+async def test_a_terminal_shows_the_round(clients: Clients, free_port: int) -> None:
+    terminal, other_end = pty.openpty()
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-c", SCRIPT.replace("8080", str(free_port))],
+        stdout=subprocess.DEVNULL,
+        stderr=other_end,
+    )
+    os.close(other_end)
+    for _ in range(2):
+        clients.start(f"127.0.0.1:{free_port}")
+    shown = b""
+    with suppress(OSError):  # how a terminal says that nobody is there any more
+        while chunk := await trio.to_thread.run_sync(os.read, terminal, 65536):
+            shown += chunk
+    os.close(terminal)
+    assert await process.wait() == 0
+    assert b"round 3/3" in shown
+    assert b"2/2" in shown
+    assert b"Finished 3 rounds" in shown

@@ -49,6 +49,9 @@ _log = logging.getLogger(__name__)
 
 _Answer = TypeVar("_Answer", bound=Answer)
 
+# Answers that come in at once take turns: while one is parsed its model is in memory twice.
+_PARSED_AT_ONCE = 2
+
 # Seconds that a client has to take note of the end. It ends well without that, too.
 _GOODBYE = 0.5
 
@@ -59,10 +62,10 @@ def join_api(manager: ClientManager, *, message_limit: int) -> Api:
     When the transport releases the API's holds, clients are told to disconnect. `message_limit`
     is in bytes, and the transport's.
     """
-    holds = Holds()
+    holds, parsing = Holds(), trio.Semaphore(_PARSED_AT_ONCE)
 
     async def join(stream: Duplex, caller: Caller) -> None:
-        client = JoinedClient(uuid.uuid4().hex, message_limit)
+        client = JoinedClient(uuid.uuid4().hex, message_limit, parsing)
         if not manager.register(client):
             raise Refused(Status.RESOURCE_EXHAUSTED, "The server does not take this client.")
         fields = {"client": client.cid, "connection": caller.connection}
@@ -117,8 +120,9 @@ class _Request:
 class JoinedClient(ClientProxy):
     """A client that is connected over Join. Tasks `ask` it; threads call the other methods."""
 
-    def __init__(self, cid: str, message_limit: int) -> None:
+    def __init__(self, cid: str, message_limit: int, parsing: trio.Semaphore) -> None:
         super().__init__(cid)
+        self._parsing = parsing
         self._message_limit = message_limit
         self._token = trio.lowlevel.current_trio_token()
         self._turn = trio.Lock()
@@ -191,7 +195,8 @@ class JoinedClient(ClientProxy):
             if patience.cancelled_caught:
                 raise self._timed_out(request)
             self._busy = False
-            answer = await in_thread_if_large(len(raw), read_answer, request.kind, raw)
+            async with self._parsing:
+                answer = await in_thread_if_large(len(raw), read_answer, request.kind, raw)
             request.settle(outcome.Value(answer))
         except Malformed as error:
             request.fail(BadAnswer(str(error)))

@@ -89,7 +89,12 @@ def client(number: int, address: str) -> None:
         answers.put(None)
 
 
-def final_model(start_server: Callable[..., Any], name: str, **more: Any) -> tuple[Any, Any]:
+def final_model(
+    start_server: Callable[..., Any],
+    name: str,
+    server: Callable[[Any], Any] | None = None,
+    **more: Any,
+) -> tuple[Any, Any]:
     """Run a strategy under a server; gives the last model and the losses."""
     models: list[Any] = []
 
@@ -105,16 +110,20 @@ def final_model(start_server: Callable[..., Any], name: str, **more: Any) -> tup
     threads = [threading.Thread(target=client, args=(n, address)) for n in range(CLIENTS)]
     for thread in threads:
         thread.start()
+    strategy = STRATEGIES[name](evaluate)
+    who = {"server": server(strategy)} if server else {"strategy": strategy, **more}
     history = start_server(
-        server_address=address,
-        config=flwr.server.ServerConfig(num_rounds=ROUNDS),
-        strategy=STRATEGIES[name](evaluate),
-        **more,
+        server_address=address, config=flwr.server.ServerConfig(num_rounds=ROUNDS), **who
     )
     for thread in threads:
         thread.join()
     assert len(models) == ROUNDS + 1
     return models[-1], (history.losses_distributed, history.losses_centralized)
+
+
+def their_server(strategy: Any) -> Any:
+    manager = flwr.server.SimpleClientManager()
+    return flwr.server.Server(client_manager=manager, strategy=strategy)
 
 
 def main(names: Sequence[str]) -> None:
@@ -124,9 +133,10 @@ def main(names: Sequence[str]) -> None:
         # Flower's client manager, too, in place of ours.
         manager = flwr.server.SimpleClientManager()
         mixed, _ = final_model(superlink_trio.start_server, name, client_manager=manager)
+        lent, _ = final_model(superlink_trio.start_server, name, their_server)
         difference = max(
             float(np.abs(a - b).max())
-            for other in (ours, mixed)
+            for other in (ours, mixed, lent)
             for a, b in zip(theirs, other, strict=True)
         )
         moved = max(
