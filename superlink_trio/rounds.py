@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import signal
@@ -241,7 +242,10 @@ def start_server(
     and, on a terminal, a line with the progress appear on standard error.
 
     Ctrl-C stops in order, and raises Interrupted (a KeyboardInterrupt) with the History so far.
+
+    Raises RuntimeError where an event loop runs in this thread already, as it does in a notebook.
     """
+    _check_no_loop()
     with _seen() as observer:
         federation = _prepare(
             *(server_address, server, config, strategy, client_manager),
@@ -250,6 +254,19 @@ def start_server(
         if trio.run(_run_script, federation, restrict_keyboard_interrupt_to_checkpoints=True):
             raise Interrupted(federation.history)
         return federation.history
+
+
+def _check_no_loop() -> None:
+    if trio.lowlevel.in_trio_run():
+        raise RuntimeError("start_server blocks Trio: await serve_rounds(...) instead")
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(
+        "start_server blocks the asyncio loop that runs here (a notebook has one):"
+        " await asyncio.to_thread(start_server, ...) instead"
+    )
 
 
 async def _run_script(federation: Federation) -> bool:

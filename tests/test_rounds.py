@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pty
 import queue
@@ -11,7 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -313,6 +314,21 @@ async def test_start_server_returns_the_history(clients: Clients, free_port: int
         clients.start(address)
     history = await trio.to_thread.run_sync(partial(start_server, server_address=address))
     assert history.losses_distributed == [(1, 1)]
+
+
+async def test_start_server_does_not_block_a_loop() -> None:
+    with pytest.raises(RuntimeError, match="await serve_rounds"):
+        start_server(server_address=ANY_PORT)
+
+
+def test_start_server_does_not_block_a_notebook() -> None:
+    async def notebook() -> None:
+        start_server(server_address=ANY_PORT)
+
+    # A loop that is asyncio's own, as a notebook's: trio-asyncio sees to it that new ones are not.
+    loop = asyncio.SelectorEventLoop()
+    with closing(loop), pytest.raises(RuntimeError, match=r"asyncio\.to_thread"):
+        loop.run_until_complete(notebook())
 
 
 async def test_the_example_for_applications_runs(clients: Clients, capsys: Any) -> None:

@@ -21,6 +21,8 @@ _log = logging.getLogger(__name__)
 _Res = TypeVar("_Res", FitRes, EvaluateRes)
 Take: TypeAlias = Callable[[ClientProxy, Any], Awaitable[None]]
 
+_LONGEST_REASON = 500
+
 _METHODS = {Kind.FIT: "fit", Kind.EVALUATE: "evaluate"}
 
 
@@ -136,10 +138,9 @@ def _sort(slots: Sequence[Any], kind: Kind, server_round: int) -> Outcome[Any]:
             continue
         client, result = slot
         if result is not None and result.status.code != Code.OK:
-            status = result.status
-            _report(
-                client, kind, server_round, ClientFailed(f"{status.code.name} {status.message}")
-            )
+            # A client's words, and as many as it likes.
+            text = f"{result.status.code.name} {result.status.message[:_LONGEST_REASON]}"
+            _report(client, kind, server_round, ClientFailed(text))
             outcome.failures.append(slot)
             continue
         outcome.successes += 1
