@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ VERSIONS = ("1.8.0", "1.9.0", "1.10.0", "1.11.1")
 # Newer Pythons have no wheels for the numpy < 2 that these releases need.
 _PYTHONS = ("3.12", "3.11")
 _CONSTRAINTS = Path(__file__).with_name("peers-constraints.txt")
+_BESIDE = Path(__file__).with_name("peers-beside.txt")
 # Runs at every start of the environment's interpreter, whoever starts it.
 _TELEMETRY_OFF = 'import os; os.environ["FLWR_TELEMETRY_ENABLED"] = "0"\n'
 
@@ -29,8 +30,11 @@ class NoPeer(Exception):
     """A peer's environment cannot be made; the message says why and what to do."""
 
 
-def interpreter(version: str) -> Path:
+def interpreter(version: str, *, beside: bool = False) -> Path:
     """Give the Python of the environment that holds `flwr[rest]` in this version.
+
+    With `beside` the environment holds what this package needs as well, so that both can be
+    imported by one program: this package from a checkout on PYTHONPATH.
 
     Makes the environment when there is none yet, or when its pins have changed: that needs
     PyPI and takes about half a minute. Flower's telemetry is off in it.
@@ -41,13 +45,15 @@ def interpreter(version: str) -> Path:
     if version not in VERSIONS:
         raise NoPeer(f"flwr {version} is no peer of this project: {', '.join(VERSIONS)} are")
     base, python = _base_python()
-    folder = _cache() / f"flwr-{version}-py{python}"
+    folder = _cache() / f"flwr-{version}{'-beside' if beside else ''}-py{python}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    requirement = f"flwr[rest]=={version}"
-    contents = f"{requirement}\n{_CONSTRAINTS.read_text()}{_TELEMETRY_OFF}"
+    requirements = [f"flwr[rest]=={version}", *(["-r", str(_BESIDE)] if beside else [])]
+    contents = f"{requirements[0]}\n{_CONSTRAINTS.read_text()}{_TELEMETRY_OFF}"
+    if beside:
+        contents += _BESIDE.read_text()
     with _locked(folder.parent / f"{folder.name}.lock") as lock:
         if not _is_ready(folder, contents):
-            _make(folder, base, requirement, lock)
+            _make(folder, base, requirements, lock)
             _marker(folder).write_text(contents)
     return _interpreter_in(folder)
 
@@ -91,13 +97,13 @@ def _is_ready(folder: Path, contents: str) -> bool:
     return marker.exists() and marker.read_text() == contents and _interpreter_in(folder).exists()
 
 
-def _make(folder: Path, base: str, requirement: str, lock: int) -> None:
+def _make(folder: Path, base: str, requirements: Sequence[str], lock: int) -> None:
     print(f"making {folder}", file=sys.stderr)
     shutil.rmtree(folder, ignore_errors=True)
     _run(base, "-m", "venv", str(folder), lock=lock)
     python = str(_interpreter_in(folder))
     pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input")
-    _run(*pip, "install", "--constraint", str(_CONSTRAINTS), requirement, lock=lock)
+    _run(*pip, "install", "--constraint", str(_CONSTRAINTS), *requirements, lock=lock)
     [site_packages] = folder.glob("lib/python*/site-packages")
     (site_packages / "telemetry_off.pth").write_text(_TELEMETRY_OFF)
 

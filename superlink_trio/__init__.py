@@ -6,6 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from superlink_trio.config import ConfigErrors, SuperLinkConfig
+    from superlink_trio.federation import (
+        ClientManager,
+        FedAvg,
+        History,
+        Server,
+        ServerConfig,
+        SimpleClientManager,
+        Strategy,
+    )
+    from superlink_trio.rounds import Federation, Interrupted, serve_rounds, start_server
     from superlink_trio.superlink import (
         SuperLink,
         run_driver_api,
@@ -16,15 +26,37 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ClientManager",
     "ConfigErrors",
+    "FedAvg",
+    "Federation",
+    "History",
+    "Interrupted",
+    "Server",
+    "ServerConfig",
+    "SimpleClientManager",
+    "Strategy",
     "SuperLink",
     "SuperLinkConfig",
     "run_driver_api",
     "run_fleet_api",
     "run_superlink",
+    "serve_rounds",
+    "start_server",
 ]
 
 _HOMES = {
+    "ClientManager": "federation",
+    "FedAvg": "federation",
+    "History": "federation",
+    "Server": "federation",
+    "ServerConfig": "federation",
+    "SimpleClientManager": "federation",
+    "Strategy": "federation",
+    "Federation": "rounds",
+    "Interrupted": "rounds",
+    "serve_rounds": "rounds",
+    "start_server": "rounds",
     "ConfigErrors": "config",
     "SuperLinkConfig": "config",
     "SuperLink": "superlink",

@@ -10,7 +10,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
@@ -58,6 +59,25 @@ def configure(
     handler.setFormatter(_as_json() if format == "json" else _as_text(_coloured(handler.stream)))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("superlink_trio").setLevel(level.upper())
+
+
+@contextmanager
+def shown() -> Iterator[None]:
+    """Show this package's log on standard error inside the block, as text.
+
+    For the functions that scripts call which know nothing of logging: what they do should be seen.
+    """
+    logger = logging.getLogger("superlink_trio")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_as_text(_coloured(handler.stream)))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(level or logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def _coloured(stream: Stream) -> bool:

@@ -1,13 +1,15 @@
 """What the APIs and the transports that carry them agree on: bytes in, bytes out.
 
 A transport knows a call's name, its caller and its bytes. It hands them to the API's handler and
-carries back what the handler answers; it never looks inside. Two kinds of call exist:
+carries back what the handler answers; it never looks inside. Three kinds of call exist:
 
 - `Unary`: the answer is computed and sent, and it does not matter whether it arrives.
 - `Leased`: the answer takes something out of the state (a task, results). The handler is an
   async context manager: the transport writes the answer *inside* the block. Leaving the block
   normally means the answer was handed over, leaving it by an exception or a cancellation means
   it was not, and what it held goes back.
+- `Streaming`: a conversation. The handler gets a `Duplex`, over which both sides send any number
+  of messages; the call ends when the handler returns. A client that goes away cancels it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
-from typing import TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import attrs
 import trio
@@ -39,6 +41,7 @@ class Status(enum.Enum):
     """
 
     INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
     NOT_FOUND = 5
     RESOURCE_EXHAUSTED = 8
     UNIMPLEMENTED = 12
@@ -75,8 +78,30 @@ class Caller:
     headers: dict[str, str] = attrs.field(factory=dict, repr=False)
 
 
+class ClientGone(Exception):
+    """The client of a streaming call has gone, or has said that it sends no more."""
+
+
+class Duplex(Protocol):
+    """Both directions of a streaming call. One task at a time may use each of them."""
+
+    async def receive(self) -> bytes:
+        """Wait for the client's next message. Raises ClientGone.
+
+        A message may be lost when this is cancelled: whoever gives up waiting ends the call.
+        """
+
+    async def send(self, message: bytes) -> None:
+        """Hand a message over, and wait while the client reads slower than it is sent to.
+
+        Raises ClientGone. Cancelled, it may have begun to send: the message will arrive, and the
+        next one, or the end of the call, after it.
+        """
+
+
 Unary: TypeAlias = Callable[[bytes, Caller], Awaitable[bytes]]
 Leased: TypeAlias = Callable[[bytes, Caller], AbstractAsyncContextManager[bytes]]
+Streaming: TypeAlias = Callable[[Duplex, Caller], Awaitable[None]]
 
 
 @attrs.frozen
@@ -213,6 +238,8 @@ class Api:
     leased: Mapping[str, Leased]
     holds: Holds
     """The transport releases these first when it is asked to stop."""
+    streaming: Mapping[str, Streaming] = attrs.field(factory=dict)
+    """Only gRPC carries these."""
 
 
 Request = TypeVar("Request", bound=Message)

@@ -104,6 +104,26 @@ def load(sources: Sources, now: Clock = _utc_now) -> Identity:
     )
 
 
+def check(ca: bytes, certificate: bytes, key: bytes, now: Clock = _utc_now) -> None:
+    """Check what is no file: PEM texts that a program hands over.
+
+    Raises like `load`; the faults call the texts CA, certificate and key.
+    """
+    names = Path("CA"), Path("certificate"), Path("key")
+    faults = Faults()
+    leaves: list[x509.Certificate] = []
+    keys: list[PrivateKeyTypes] = []
+    with faults.collect():
+        leaves.append(_leaf(names[1], certificate, now()))
+    with faults.collect():
+        keys.append(_private_key(names[2], key))
+    if leaves and keys and not _belong_together(leaves[0], keys[0]):
+        faults.append(FileFault(names[2], "is not the key of the certificate"))
+    with faults.collect():
+        _check_authority(names[0], ca, now())
+    faults.throw("certificates that cannot be used")
+
+
 def _leaf(path: Path, text: bytes, now: datetime.datetime) -> x509.Certificate:
     leaf = _certificates(path, text)[0]
     if problem := _out_of_time(leaf, now):

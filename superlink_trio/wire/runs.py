@@ -36,11 +36,7 @@ def read_run(request: pb.CreateRunRequest) -> Run:
     return Run(
         fab_id=request.fab_id,
         fab_version=request.fab_version,
-        override_config={
-            key: getattr(scalar, scalar.WhichOneof("scalar"))
-            for key, scalar in request.override_config.items()
-            if scalar.WhichOneof("scalar") is not None
-        },
+        override_config=read_scalars(request.override_config),
         fab_hash=request.fab.hash_str,
     )
 
@@ -51,7 +47,7 @@ def write_run(run: Run) -> pb.Run:
         run_id=run.run_id,
         fab_id=run.fab_id,
         fab_version=run.fab_version,
-        override_config={key: _scalar(value) for key, value in run.override_config.items()},
+        override_config={key: write_scalar(value) for key, value in run.override_config.items()},
         fab_hash=run.fab_hash,
     )
 
@@ -61,7 +57,17 @@ def write_fab(fab: Fab) -> pb.Fab:
     return pb.Fab(hash_str=fab.hash, content=fab.content)
 
 
-def _scalar(value: Scalar) -> pb.Scalar:
+def read_scalars(scalars: Mapping[str, pb.Scalar]) -> dict[str, Scalar]:
+    """Read a map of scalars; one that holds nothing is left out."""
+    return {
+        key: getattr(scalar, kind)
+        for key, scalar in scalars.items()
+        if (kind := scalar.WhichOneof("scalar")) is not None
+    }
+
+
+def write_scalar(value: Scalar) -> pb.Scalar:
+    """Give a value as messages carry it. Raises TypeError if it is none of the five types."""
     # bool first: it is an int as well.
     if isinstance(value, bool):
         return pb.Scalar(bool_value=value)
@@ -71,4 +77,7 @@ def _scalar(value: Scalar) -> pb.Scalar:
         return pb.Scalar(double_value=value)
     if isinstance(value, str):
         return pb.Scalar(string_value=value)
-    return pb.Scalar(bytes_value=value)
+    if isinstance(value, bytes):
+        return pb.Scalar(bytes_value=value)
+    kind = type(value).__name__
+    raise TypeError(f"{value!r} is a {kind}, not a float, int, bool, str or bytes")

@@ -10,15 +10,18 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 import trio
+from _peers import interpreter
 
 VERSIONS = ("1.8.0", "1.9.0", "1.10.0", "1.11.1")
 REFERENCE = os.environ.get("INTEROP_SUPERLINK")
 _PROGRAMS = Path(__file__).parent / "programs"
+_ROOT = Path(__file__).parents[2]
 _ANY_PORT = "127.0.0.1:0"
 
 
@@ -257,6 +260,34 @@ class Peers:
             raise Ended(f"{program.name} ended with status {status}")
         reports = [json.loads(line) for line in program.lines if line.startswith('{"round"')]
         return [Round(r["round"], r["loss"], r["failures"]) for r in reports]
+
+    async def round_loop(
+        self,
+        *,
+        clients: int,
+        rounds: int = 3,
+        round_timeout: float | None = None,
+        certificates: Sequence[Path] = (),
+    ) -> SuperLink:
+        """Start our `start_server` in a script; clients of `grpc-bidi` join where `fleet` says."""
+        address = _with_port(_ANY_PORT)
+        program = await self._launch(
+            "start_server",
+            *(sys.executable, _PROGRAMS / "round_loop.py"),
+            *(address, *map(str, certificates)),
+            CLIENTS=str(clients),
+            ROUNDS=str(rounds),
+            ROUND_TIMEOUT="" if round_timeout is None else str(round_timeout),
+        )
+        await program.line("Listening on")
+        return SuperLink(program, "", address, certificates[0] if certificates else None)
+
+    async def beside(self, script: str, *arguments: str) -> Program:
+        """Start a program that imports both packages, flwr 1.9 and the one under test."""
+        python = await trio.to_thread.run_sync(partial(interpreter, "1.9.0", beside=True))
+        return await self._launch(
+            f"{script} beside 1.9.0", python, _PROGRAMS / script, *arguments, PYTHONPATH=str(_ROOT)
+        )
 
     async def driver(
         self, superlink: SuperLink, version: str, script: str, *arguments: str

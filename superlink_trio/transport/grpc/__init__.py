@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from superlink_trio.transport.grpc.credentials import server_credentials
+from superlink_trio.transport.grpc.credentials import fixed_credentials, server_credentials
 from superlink_trio.transport.grpc.loop import TrioEventLoop, open_loop
 from superlink_trio.transport.grpc.server import GrpcOptions, serve_grpc
 
 __all__ = [
     "GrpcOptions",
     "TrioEventLoop",
+    "fixed_credentials",
     "open_loop",
     "serve_grpc",
     "server_credentials",

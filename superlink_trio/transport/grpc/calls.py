@@ -13,17 +13,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 import grpc
 import grpc.aio
 import trio
 
-from superlink_trio.rpc import Api, Caller, CallLimit, Leased, Refused, Status, Unary
+from superlink_trio.rpc import (
+    Api,
+    Caller,
+    CallLimit,
+    ClientGone,
+    Leased,
+    Refused,
+    Status,
+    Streaming,
+    Unary,
+)
+from superlink_trio.transport.grpc.loop import TrioEventLoop
 
 logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 _CODES = {status: grpc.StatusCode[status.name] for status in Status}
 
@@ -37,7 +50,7 @@ _StreamCoroutine: TypeAlias = Callable[[object, _Context], Awaitable[bytes | Non
 
 
 def generic_handler(
-    api: Api, calls: trio.Nursery, limit: CallLimit, loop: asyncio.AbstractEventLoop
+    api: Api, calls: trio.Nursery, limit: CallLimit, loop: TrioEventLoop
 ) -> grpc.GenericRpcHandler[bytes, bytes]:
     """Make grpc.aio serve an API: bytes in, bytes out, each call a task in `calls`.
 
@@ -57,6 +70,10 @@ def generic_handler(
     for name, leased in api.leased.items():
         methods[name] = grpc.stream_stream_rpc_method_handler(
             _limited(limit, name, _leased(f"{api.service}/{name}", leased, calls, loop))
+        )
+    for name, streaming in api.streaming.items():
+        methods[name] = grpc.stream_stream_rpc_method_handler(
+            _streaming(f"{api.service}/{name}", streaming, calls, loop)
         )
     return grpc.method_handlers_generic_handler(api.service, methods)
 
@@ -199,6 +216,90 @@ async def _lease(call: _LeasedCall, leased: Leased, request: bytes, caller: Call
         except BaseException as error:
             refusal, rest = _explain(error, call.name)
             call.resolve(refusal)
+            call.settle(refusal)
+            if rest is not None:
+                raise rest  # noqa: B904 (it is the caught error, or part of it)
+
+
+@attrs.define(eq=False)
+class _StreamCall:
+    """A streaming call, as its task sees it: a Duplex."""
+
+    name: str
+    scope: trio.CancelScope
+    """Cancelled by grpc's side when the client is gone."""
+    end: asyncio.Future[Refused | None]
+    """Resolved by the task when it has ended; cancelled along with grpc's side."""
+    context: _Context
+    loop: TrioEventLoop
+    writing: asyncio.Task[grpc.aio.BaseError | None] | None = None
+    """The last write. It goes on when whoever waits for it is cancelled: grpc cannot take it back,
+    and until it is done takes neither another one nor the status."""
+
+    async def receive(self) -> bytes:
+        message = await self._run(self.context.read())
+        if not isinstance(message, bytes):  # grpc's EOF, an object of its own
+            raise ClientGone
+        return message
+
+    async def send(self, message: bytes) -> None:
+        await self._run(self.written())
+        self.writing = self.loop.create_task(self._write(message))
+        del message
+        if (error := await self._run(self.written())) is not None:
+            raise ClientGone from error
+
+    async def written(self) -> grpc.aio.BaseError | None:
+        """Wait for the last write, and give its error (asyncio-flavored)."""
+        return None if self.writing is None else await asyncio.shield(self.writing)
+
+    async def _write(self, message: bytes) -> grpc.aio.BaseError | None:
+        # Not raised: perhaps nobody waits for it any more.
+        try:
+            await self.context.write(message)
+        except grpc.aio.BaseError as error:
+            return error
+        return None
+
+    async def _run(self, operation: Coroutine[Any, Any, _T]) -> _T:
+        try:
+            return await self.loop.run_aio_coroutine(operation)
+        except (asyncio.CancelledError, grpc.aio.BaseError) as error:
+            # Whatever grpc says here, it means that nothing comes or leaves any more.
+            raise ClientGone from error
+
+    def settle(self, end: Refused | None) -> None:
+        if not self.end.done():
+            self.end.set_result(end)
+
+
+def _streaming(
+    name: str, handler: Streaming, calls: trio.Nursery, loop: TrioEventLoop
+) -> _StreamCoroutine:
+    async def serve(_requests: object, context: _Context) -> None:
+        call = _StreamCall(name, trio.CancelScope(), loop.create_future(), context, loop)
+        calls.start_soon(_converse, call, handler, _caller(context), name=name)
+        try:
+            refusal = await call.end
+        except asyncio.CancelledError:
+            call.scope.cancel()
+            raise
+        await call.written()
+        if refusal is not None:
+            _refuse(context, refusal)
+
+    return serve
+
+
+async def _converse(call: _StreamCall, handler: Streaming, caller: Caller) -> None:
+    with call.scope:
+        try:
+            await handler(call, caller)
+            call.settle(None)
+        except ClientGone:
+            call.settle(None)
+        except BaseException as error:
+            refusal, rest = _explain(error, call.name)
             call.settle(refusal)
             if rest is not None:
                 raise rest  # noqa: B904 (it is the caught error, or part of it)

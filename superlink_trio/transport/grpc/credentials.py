@@ -32,6 +32,11 @@ def server_credentials(
     )
 
 
+def fixed_credentials(certificate: bytes, key: bytes) -> grpc.ServerCredentials:
+    """Make the credentials of a server whose certificate and key (PEM) never change."""
+    return grpc.ssl_server_credentials([(key, certificate)])
+
+
 class _Exchange:
     """Tells grpc, once a connection and in grpc's own threads, whether there is something new.
 

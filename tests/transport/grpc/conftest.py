@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from superlink_trio.address import Address
-from superlink_trio.rpc import Api, Holds, Leased, Unary
+from superlink_trio.rpc import Api, Holds, Leased, Streaming, Unary
 from superlink_trio.transport.grpc.loop import TrioEventLoop, open_loop
 from superlink_trio.transport.grpc.server import GrpcOptions, serve_grpc
 
@@ -73,6 +73,7 @@ def serving() -> Serving:
         *,
         unary: Mapping[str, Unary] | None = None,
         leased: Mapping[str, Leased] | None = None,
+        streaming: Mapping[str, Streaming] | None = None,
         address: Address = LOCALHOST,
         options: GrpcOptions | None = None,
         credentials: grpc.ServerCredentials | None = None,
@@ -84,6 +85,7 @@ def serving() -> Serving:
                 serving(
                     unary=unary,
                     leased=leased,
+                    streaming=streaming,
                     address=address,
                     options=options,
                     credentials=credentials,
@@ -93,7 +95,13 @@ def serving() -> Serving:
                 yield server
             return
         holds = Holds()
-        api = Api(service="test.Service", unary=unary or {}, leased=leased or {}, holds=holds)
+        api = Api(
+            service="test.Service",
+            unary=unary or {},
+            leased=leased or {},
+            streaming=streaming or {},
+            holds=holds,
+        )
         stopping, ended, scope = trio.Event(), trio.Event(), trio.CancelScope()
 
         async def serve(task_status: trio.TaskStatus[Address]) -> None:

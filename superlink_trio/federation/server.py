@@ -1,0 +1,249 @@
+"""The round loop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import attrs
+import trio
+from attrs import validators
+
+from superlink_trio.bulk import join
+from superlink_trio.federation.fedavg import FedAvg
+from superlink_trio.federation.history import History
+from superlink_trio.federation.join import JoinedClient
+from superlink_trio.federation.manager import ClientManager, SimpleClientManager
+from superlink_trio.federation.messages import Kind, write_config, write_instruction
+from superlink_trio.federation.phase import Outcome, Take, ask_all
+from superlink_trio.federation.progress import Observer, Unobserved
+from superlink_trio.federation.proxy import ClientFailed
+from superlink_trio.federation.strategy import Strategy
+from superlink_trio.federation.types import Code, GetParametersIns, Metrics, Parameters
+
+_log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+
+@attrs.frozen
+class ServerConfig:
+    """How long a run is: the number of rounds, and the seconds a client has for each answer."""
+
+    num_rounds: int = attrs.field(
+        default=1, validator=[validators.instance_of(int), validators.ge(0)]
+    )
+    round_timeout: float | None = attrs.field(
+        default=None, validator=validators.optional(validators.gt(0))
+    )
+
+
+class Server:
+    """Runs rounds: has clients train and evaluate as a strategy says, and keeps the model.
+
+    The strategy's methods block, so each runs in a thread; clients come and go, and answer,
+    meanwhile. `history` and `parameters` hold what there is so far, also after a run that was
+    cancelled.
+    """
+
+    def __init__(
+        self, *, client_manager: ClientManager | None = None, strategy: Strategy | None = None
+    ) -> None:
+        self._client_manager = SimpleClientManager() if client_manager is None else client_manager
+        self.strategy: Any = FedAvg() if strategy is None else strategy
+        self.parameters: Any = Parameters([])
+        self.history = History()
+        self.observer: Observer = Unobserved()
+        # "Never two at once" is what a strategy is promised.
+        self._thread = trio.CapacityLimiter(1)
+
+    def client_manager(self) -> ClientManager:
+        """Give what knows the clients."""
+        return self._client_manager
+
+    def set_strategy(self, strategy: Strategy) -> None:
+        """Replace the strategy."""
+        self.strategy = strategy
+
+    async def fit(self, num_rounds: int, timeout: float | None) -> tuple[History, float]:
+        """Run rounds; give the History and the seconds they took.
+
+        A client has `timeout` seconds for each answer; None waits for ever. Raises what the
+        strategy raises.
+        """
+        self.history = History()
+        self._thread = trio.CapacityLimiter(1)
+        self.parameters = await self._initial_parameters(timeout)
+        await self._evaluate(0)
+        began = trio.current_time()
+        for server_round in range(1, num_rounds + 1):
+            self.observer.round_begins(server_round, num_rounds)
+            await self.fit_round(server_round, timeout)
+            await self._evaluate(server_round)
+            await self.evaluate_round(server_round, timeout)
+        return self.history, trio.current_time() - began
+
+    async def fit_round(
+        self, server_round: int, timeout: float | None
+    ) -> tuple[Any, Metrics, Outcome[Any]] | None:
+        """Have clients train, and replace the model by what the strategy makes of their results.
+
+        Gives that model or None, the metrics, and what the clients answered; None when the
+        strategy chose no client.
+        """
+        instructions = await self._call(
+            server_round,
+            self.strategy.configure_fit,
+            server_round=server_round,
+            parameters=self.parameters,
+            client_manager=self._client_manager,
+        )
+        if not instructions:
+            _log.info("Round %d: no clients chosen to fit", server_round)
+            return None
+        # An optional part of a strategy, which those of flwr do not have.
+        begin_fit = getattr(self.strategy, "begin_fit", lambda _: None)
+        aggregation = await self._call(server_round, begin_fit, server_round)
+        take = None if aggregation is None else self._taking(server_round, aggregation.add)
+        outcome = await self._ask(Kind.FIT, instructions, server_round, timeout, take)
+        del instructions
+        aggregated: tuple[Any, Metrics]
+        if aggregation is None:
+            aggregated = await self._call(
+                server_round,
+                self.strategy.aggregate_fit,
+                *(server_round, outcome.results, outcome.failures),
+            )
+        else:
+            aggregated = await self._call(server_round, aggregation.finish, outcome.failures)
+        parameters, metrics = aggregated
+        if parameters is not None:
+            self.parameters = parameters
+        self.history.add_metrics_distributed_fit(server_round, metrics)
+        return parameters, metrics, outcome
+
+    async def evaluate_round(
+        self, server_round: int, timeout: float | None
+    ) -> tuple[float | None, Metrics, Outcome[Any]] | None:
+        """Have clients evaluate the model.
+
+        Gives the loss or None, the metrics, and what the clients answered; None when the strategy
+        chose no client.
+        """
+        instructions = await self._call(
+            server_round,
+            self.strategy.configure_evaluate,
+            server_round=server_round,
+            parameters=self.parameters,
+            client_manager=self._client_manager,
+        )
+        if not instructions:
+            _log.info("Round %d: no clients chosen to evaluate", server_round)
+            return None
+        outcome = await self._ask(Kind.EVALUATE, instructions, server_round, timeout, None)
+        loss, metrics = await self._call(
+            server_round,
+            self.strategy.aggregate_evaluate,
+            *(server_round, outcome.results, outcome.failures),
+        )
+        if loss is not None:
+            _log.info("Round %d: loss %g", server_round, loss, extra={"round": server_round})
+            self.history.add_loss_distributed(server_round, loss)
+            self.history.add_metrics_distributed(server_round, metrics)
+        return loss, metrics, outcome
+
+    async def _ask(
+        self,
+        kind: Kind,
+        instructions: Any,
+        server_round: int,
+        timeout: float | None,
+        take: Take | None,
+    ) -> Outcome[Any]:
+        name = kind.name.lower()
+        self.observer.phase_begins(name, len(instructions))
+        began = trio.current_time()
+        outcome = await ask_all(
+            kind,
+            instructions,
+            server_round=server_round,
+            timeout=timeout,
+            take=take,
+            answered=self.observer.answered,
+        )
+        seconds, failures = trio.current_time() - began, len(outcome.failures)
+        _log.info(
+            "Round %d: %s: %d results, %d failures, %.2f s",
+            *(server_round, name, outcome.successes, failures, seconds),
+            extra={"round": server_round, "phase": name, "failures": failures},
+        )
+        return outcome
+
+    async def _initial_parameters(self, timeout: float | None) -> Any:
+        parameters = await self._call(
+            0, self.strategy.initialize_parameters, client_manager=self._client_manager
+        )
+        if parameters is not None:
+            _log.info("Initial parameters: from the strategy")
+            return parameters
+        while True:
+            # None if the only one left at this moment; one that has failed is disconnected.
+            for client in await self._call(0, self._client_manager.sample, 1):
+                try:
+                    return await self._parameters_of(client, timeout)
+                except ClientFailed as error:
+                    _log.warning("Client %s gave no initial parameters: %s", client.cid, error)
+
+    async def _parameters_of(self, client: Any, timeout: float | None) -> Any:
+        ins = GetParametersIns({})
+        if isinstance(client, JoinedClient):
+            config = write_config(Kind.GET_PARAMETERS, ins.config)
+            message = await join(write_instruction(Kind.GET_PARAMETERS, config))
+            answer: Any = await client.ask(Kind.GET_PARAMETERS, message, timeout)
+        else:
+            answer = await self._call(0, client.get_parameters, ins, timeout=timeout, group_id=0)
+        if answer.status.code == Code.OK:
+            _log.info("Initial parameters: from client %s", client.cid)
+        else:
+            _log.warning("Client %s has no parameters: starting with none", client.cid)
+        return answer.parameters
+
+    async def _evaluate(self, server_round: int) -> None:
+        began = trio.current_time()
+        result = await self._call(
+            server_round, self.strategy.evaluate, server_round, parameters=self.parameters
+        )
+        if result is None:
+            return
+        loss, metrics = result
+        _log.info(
+            "Round %d: central evaluation: loss %g, %.2f s",
+            *(server_round, loss, trio.current_time() - began),
+            extra={"round": server_round},
+        )
+        self.history.add_loss_centralized(server_round, loss)
+        self.history.add_metrics_centralized(server_round, metrics)
+
+    def _taking(self, server_round: int, add: Callable[..., None]) -> Take:
+        async def take(client: Any, result: Any) -> None:
+            await self._in_thread(add, client, result)
+
+        return take
+
+    async def _call(self, at: int, function: Callable[..., _T], /, *args: Any, **kwargs: Any) -> _T:
+        """Call the strategy; an error says where it comes from."""
+        try:
+            return await self._in_thread(function, *args, **kwargs)
+        except Exception as error:
+            name = getattr(function, "__qualname__", repr(function))
+            error.add_note(f"raised by {name} in round {at}")
+            raise
+
+    async def _in_thread(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+        # Abandoned when the run is cancelled: whoever stops a run does not wait for a strategy
+        # that computes, or waits for clients.
+        return await trio.to_thread.run_sync(
+            partial(function, *args, **kwargs), abandon_on_cancel=True, limiter=self._thread
+        )
