@@ -1,0 +1,241 @@
+"""The process that holds Ray: `python -m superlink_trio.fleet.simulation.ray.driver FD`.
+
+Ray belongs in no process that has anything to lose. When its control store (GCS) ends, Ray's C++
+ends the process with it; it sets signal handlers, an excepthook and an exit handler. So it lives
+here, at the other end of the socket FD, and this process leads a session of its own that ends as a
+whole: when the socket closes, whoever closed it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import ray
+import trio
+
+from superlink_trio.fleet.simulation.backend import AppNotLoaded
+from superlink_trio.fleet.simulation.ray import shipping
+from superlink_trio.fleet.simulation.ray.actor import Actor, Array, as_array
+from superlink_trio.fleet.simulation.ray.frames import (
+    Cancel,
+    Connected,
+    Dead,
+    Forget,
+    Frames,
+    NotOpened,
+    Opening,
+    Ready,
+    Run,
+    Share,
+)
+from superlink_trio.fleet.simulation.ray.pool import NoWorker, Pool
+from superlink_trio.fleet.simulation.ray.processes import kill_session
+from superlink_trio.fleet.simulation.ray.settings import fitting
+
+# How often Ray's daemons are looked after, in seconds: ours with a system call, a cluster's with a
+# question to it.
+_OUR_DAEMONS, _CLUSTER = 0.1, 5.0
+
+
+def main() -> None:
+    """Run until the SuperLink closes the connection, then end everything in this session."""
+    _ignore_signals()
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    connection.set_inheritable(False)
+    opening = trio.run(_drive, connection)
+    if opening is not None:
+        if opening.settings.address is not None:
+            ray.shutdown()
+        shutil.rmtree(opening.directory, ignore_errors=True)
+    kill_session(os.getpid())
+    # No exit handlers: Ray's would look for daemons that are gone.
+    os._exit(0)
+
+
+async def _drive(connection: socket.socket) -> Opening | None:
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(connection))
+    frames = Frames(stream)
+    opening: Opening | None = None
+    try:
+        first, _ = await frames.receive()
+        assert isinstance(first, Opening)
+        opening = first
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(frames.pump)
+            pool = Pool(lambda: _actor(first), frames)
+            nursery.start_soon(_hold, first, frames, pool)
+            await _heed(frames, pool)
+    except* trio.EndOfChannel:
+        pass  # the SuperLink has closed the connection, or is no more
+    return opening
+
+
+async def _heed(frames: Frames, pool: Pool) -> None:
+    """Do what the SuperLink says, until it says no more."""
+    contents: dict[int, ray.ObjectRef[Array]] = {}
+    while True:
+        match await frames.receive():
+            case Run(number, content), [pickled, state]:
+                shared = None if content is None else contents[content]
+                pool.run(number, pickled, shared, as_array(state) if state else None)
+            case Cancel(number), _:
+                pool.cancel(number)
+            case Share(content, path), _:
+                contents[content] = _put(path)
+            case Forget(content), _:
+                del contents[content]
+
+
+async def _hold(opening: Opening, frames: Frames, pool: Pool) -> None:
+    """Keep Ray and the pool up, and tell the SuperLink when that is over."""
+    try:
+        _connect(opening)
+        frames.send(Connected())
+        size = _size(opening)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_watch_cluster if opening.settings.address else _watch_daemons)
+            capacity = await nursery.start(pool.serve, size)
+            frames.send(Ready(capacity))
+    except* (AppNotLoaded, ValueError, ConnectionError) as group:
+        error = _first(group)
+        frames.send(NotOpened(type(error), str(error)))
+    except* (NoWorker, _Lost) as group:
+        frames.send(Dead(str(_first(group))))
+
+
+class _Lost(Exception):
+    """Ray is gone, or this machine's part of it."""
+
+
+def _connect(opening: Opening) -> None:
+    """Start a Ray, or join one.
+
+    In the main thread: Linux ends Ray's daemons when the thread ends that started them.
+    """
+    settings = opening.settings
+    common: dict[str, Any] = {
+        "log_to_driver": settings.workers_log,
+        "logging_level": "info" if settings.ray_logs else "warning",
+        "logging_format": "%(message)s",
+    }
+    try:
+        if settings.address is None:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                _temp_dir=str(opening.directory),
+                **settings.init,
+                **common,
+            )
+        else:
+            package = shipping.stage(opening.app.directory, opening.directory / "app")
+            ray.init(address=settings.address, runtime_env={"working_dir": str(package)}, **common)
+    except (RuntimeError, ray.exceptions.RayError, OSError) as error:
+        where = "cannot be started" if settings.address is None else f"at {settings.address}"
+        raise ConnectionError(f"Ray {where}: {error}") from error
+    finally:
+        _ignore_signals()
+
+
+def _ignore_signals() -> None:
+    # Whoever runs the SuperLink signals that; it then closes the connection. A handler that does
+    # nothing, and not SIG_IGN, which the processes started here would inherit.
+    def ignore(number: int, frame: FrameType | None) -> None:
+        pass
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, ignore)
+
+
+def _size(opening: Opening) -> int:
+    takes = opening.settings.resources
+    nodes = [node["Resources"] for node in _nodes() if node["Alive"]]
+    size = fitting(takes, nodes)
+    if not size:
+        has = "; ".join(_told(node) for node in nodes)
+        raise ValueError(
+            f"client_resources: no node has {_told(takes)} for a worker (Ray has {has})"
+        )
+    return size
+
+
+def _nodes() -> list[dict[str, Any]]:
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return nodes
+
+
+def _told(resources: Mapping[str, float]) -> str:
+    return ", ".join(
+        f"{name} {amount:g}"
+        for name, amount in sorted(resources.items())
+        if amount and not name.startswith("node:")
+    )
+
+
+def _actor(opening: Opening) -> Any:
+    takes = dict(opening.settings.resources)
+    named = {"num_cpus": takes.pop("CPU", 0), "num_gpus": takes.pop("GPU", 0)}
+    if "memory" in takes:
+        named["memory"] = takes.pop("memory")
+    options = {**named, "resources": takes, "max_restarts": 0}
+    return (
+        ray.remote(Actor)
+        .options(**options)
+        .remote(
+            opening.app,
+            shipped=opening.settings.address is not None,
+            tensorflow=opening.settings.tensorflow,
+        )
+    )
+
+
+def _put(path: Path) -> ray.ObjectRef[Array]:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        path.unlink()
+        view = as_array(memoryview(mapped))
+        reference: ray.ObjectRef[Array] = ray.put(view)
+        del view  # a mapping with views cannot be closed
+    return reference
+
+
+async def _watch_daemons() -> None:
+    # The only place that says which processes Ray has started; a test fails when it moves.
+    node: Any = ray._private.worker._global_node
+    started = node.all_processes
+    vital = {name: started[name][0].process for name in ("gcs_server", "raylet")}
+    while True:
+        for name, process in vital.items():
+            status = process.poll()
+            if status is not None:
+                raise _Lost(f"Ray's {name} ended with status {status}")
+        await trio.sleep(_OUR_DAEMONS)
+
+
+async def _watch_cluster() -> None:
+    own = ray.get_runtime_context().get_node_id()
+    while True:
+        nodes = await trio.to_thread.run_sync(_nodes, abandon_on_cancel=True)
+        if not any(node["NodeID"] == own and node["Alive"] for node in nodes):
+            raise _Lost("this machine is no longer a node of the Ray cluster")
+        await trio.sleep(_CLUSTER)
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> Exception:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, Exception)
+    return error
+
+
+if __name__ == "__main__":
+    main()
