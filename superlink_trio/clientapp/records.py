@@ -18,7 +18,7 @@ import attrs
 from google.protobuf.message import DecodeError
 
 from superlink_trio.wire import recordset_pb2 as pb
-from superlink_trio.wire.splice import Buffer, Malformed, split, wrap
+from superlink_trio.wire.splice import Buffer, Malformed, find, split, wrap
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -204,15 +204,14 @@ def _npy(np: ModuleType, array: npt.NDArray[Any]) -> list[Buffer]:
 
 
 def _read_parameters(entry: memoryview) -> tuple[str, dict[str, npt.NDArray[Any] | Array]]:
-    keys, _ = split(entry, _MAP_KEY)
-    records, _ = split(entry, _MAP_VALUE)
+    keys, records = find(entry, _MAP_KEY), find(entry, _MAP_VALUE)
     name = str(keys[-1], "utf-8") if keys else ""
     names: list[str] = []
     arrays: list[memoryview] = []
     # A field that occurs twice is merged: for two records that is to join them.
     for record in records:
-        names += (str(key, "utf-8") for key in split(record, _DATA_KEYS)[0])
-        arrays += split(record, _DATA_VALUES)[0]
+        names += (str(key, "utf-8") for key in find(record, _DATA_KEYS))
+        arrays += find(record, _DATA_VALUES)
     if len(names) != len(arrays):
         raise Malformed(f"parameters[{name!r}] has {len(names)} keys for {len(arrays)} arrays")
     return name, {

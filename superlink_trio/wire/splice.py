@@ -8,6 +8,7 @@ Source: https://protobuf.dev/programming-guides/encoding/
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeAlias
 
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
@@ -30,31 +31,47 @@ def split(message: memoryview, number: int) -> tuple[list[memoryview], bytes]:
     wanted = number << 3 | _LENGTH_DELIMITED
     values: list[memoryview] = []
     others: list[memoryview] = []
-    position, end = 0, len(message)
     kept_from = 0
-    while position < end:
+    for tag, start, value_from, end in _fields(message):
+        if tag == wanted:
+            values.append(message[value_from:end])
+            others.append(message[kept_from:start])
+            kept_from = end
+    others.append(message[kept_from:])
+    return values, b"".join(others)
+
+
+def find(message: memoryview, number: int) -> list[memoryview]:
+    """Give the values of the length-delimited fields with this number, like `split`.
+
+    Nothing is copied, however large the other fields are. Raises Malformed.
+    """
+    wanted = number << 3 | _LENGTH_DELIMITED
+    return [message[begin:end] for tag, _, begin, end in _fields(message) if tag == wanted]
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int, int, int]]:
+    """Walk over the fields: each one's tag, where it starts, where its value does, its end."""
+    position, length = 0, len(message)
+    while position < length:
         start = position
         tag, position = _varint(message, position)
         wire_type = tag & 7
+        value_from = position
         if tag >> 3 == 0:
             raise Malformed("a field has the number 0")
         if wire_type == _LENGTH_DELIMITED:
-            length, position = _varint(message, position)
-            value_from, position = position, position + length
-            if tag == wanted:
-                values.append(message[value_from:position])
-                others.append(message[kept_from:start])
-                kept_from = position
+            size, value_from = _varint(message, position)
+            position = value_from + size
         elif wire_type == _VARINT:
             _, position = _varint(message, position)
         elif wire_type in _FIXED_SIZES:
             position += _FIXED_SIZES[wire_type]
         else:
             raise Malformed(f"wire type {wire_type} is not used by proto3")
-        if position > end:
+        if position > length:
             raise Malformed("the last field is cut off")
-    others.append(message[kept_from:])
-    return values, b"".join(others)
+        yield tag, start, value_from, position
 
 
 def header(number: int, length: int) -> bytes:

@@ -1,6 +1,6 @@
 """What a worker process does with a job: load the app, call it, tell what came of it.
 
-Only worker processes import this module's apps; the SuperLink itself never does. Nothing here
+Apps are imported here, in worker processes, and never in the SuperLink. Nothing here
 knows of backends, and nothing but attrs and protobuf is needed until an app asks for more.
 """
 
@@ -9,11 +9,14 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
+import os
 import sys
 import time
 import traceback
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
+
+import attrs
 
 from superlink_trio.fleet.simulation import flower, plain
 from superlink_trio.fleet.simulation.backend import App, AppNotLoaded, Job, Outcome
@@ -49,6 +52,53 @@ class Adapter(Protocol):
         """Serialise what the app left in the context."""
 
 
+@attrs.frozen(kw_only=True)
+class Manners:
+    """How a worker process behaves.
+
+    `muted`: what it prints and logs goes nowhere. `silent`: it logs from WARNING upwards only.
+    `tensorflow`: TensorFlow, where it is installed, takes memory of a GPU as it needs it instead
+    of all at once.
+    """
+
+    muted: bool = False
+    silent: bool = False
+    tensorflow: bool = False
+
+
+def start(app: App, manners: Manners) -> None:
+    """Get a worker process ready for an app. Raises AppNotLoaded."""
+    behave(manners)
+    load(app)
+
+
+@functools.cache
+def behave(manners: Manners) -> None:
+    """Make this process behave; once is enough."""
+    if manners.muted:
+        # The descriptors, not sys.stdout: libraries in C print as well.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
+            stream.flush()
+            os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+    if manners.silent:
+        logging.disable(logging.INFO)
+    if manners.tensorflow:
+        _let_gpu_memory_grow()
+
+
+def _let_gpu_memory_grow() -> None:
+    # Source: https://www.tensorflow.org/guide/gpu#limiting_gpu_memory_growth
+    try:
+        config = importlib.import_module("tensorflow").config
+    except ModuleNotFoundError:
+        _log.warning("TensorFlow is not installed: there is no GPU memory to let grow")
+        return
+    for gpu in config.list_physical_devices("GPU"):
+        config.experimental.set_memory_growth(gpu, True)
+
+
 def run(app: App, job: Job) -> Outcome:
     """Run the app for one job. Whatever goes wrong is the outcome, nothing is raised."""
     return run_with(app, job, job.task.content, job.state)
@@ -65,7 +115,7 @@ def run_with(app: App, job: Job, content: Buffer | TaskError, state: Buffer) -> 
     except AppNotLoaded as error:
         _log.error("The app cannot be loaded:\n%s", error)
         reason = f"An exception was raised when attempting to load the app: {error}"
-        return _failure(job, _NOT_LOADED, reason)
+        return _failure(job, state, _NOT_LOADED, reason)
     return run_app(job, content, state)
 
 
@@ -125,20 +175,20 @@ def _run(
         context = adapter.context(job, state)
     except (ValueError, TypeError, KeyError) as error:
         _log.exception("A task's content, or the state of a node, cannot be read")
-        return _failure(job, _UNKNOWN, _reason(error))
+        return _failure(job, state, _UNKNOWN, _reason(error))
     try:
         answer, ttl = adapter.reply(app(message, context))
         return Outcome(content=answer, ttl=ttl, state=adapter.state(context))
     except _ANYTHING_AN_APP_RAISES as error:
         _log.error("The app raised:\n%s", _traceback(error))
-        return _failure(job, _RAISED, _reason(error))
+        return _failure(job, state, _RAISED, _reason(error))
 
 
-def _failure(job: Job, code: int, reason: str) -> Outcome:
+def _failure(job: Job, state: Buffer, code: int, reason: str) -> Outcome:
     task = job.task
     # As Flower's clients count it: what is left of the task's own.
     ttl = task.ttl - (time.time() - task.created_at)
-    return Outcome(content=TaskError(code, reason), ttl=ttl, state=job.state)
+    return Outcome(content=TaskError(code, reason), ttl=ttl, state=bytes(state))
 
 
 def _reason(error: BaseException) -> str:

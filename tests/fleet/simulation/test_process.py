@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from simulations import TWO_WORKERS, apps, content, job, pid_of, todo
+
+from superlink_trio.clientapp import RecordSet
+from superlink_trio.fleet.simulation.backend import App, AppNotLoaded, WorkerDied
+from superlink_trio.fleet.simulation.process import (
+    ProcessSettings,
+    open_process_backend,
+    usable_cpus,
+)
+
+
+def _shared() -> set[str]:
+    if not os.path.isdir("/dev/shm"):
+        return set()
+    return {entry for entry in os.listdir("/dev/shm") if entry.startswith("superlink-trio-")}
+
+
+@asynccontextmanager
+async def _leaving_nothing() -> AsyncIterator[None]:
+    before = _shared()
+    yield
+    assert multiprocessing.active_children() == []
+    assert not _shared() - before
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="shared memory is elsewhere")
+async def test_it_has_two_processes_and_a_directory_while_it_is_open(tmp_path: Path) -> None:
+    before = _shared()
+    async with _leaving_nothing(), open_process_backend(apps(tmp_path, "pid"), TWO_WORKERS):
+        assert len(multiprocessing.active_children()) == 2
+        assert len(_shared() - before) == 1
+
+
+async def test_nothing_is_left_of_it_when_it_is_cancelled(tmp_path: Path) -> None:
+    async with _leaving_nothing():
+        with trio.CancelScope() as scope:
+            async with open_process_backend(apps(tmp_path, "pid"), TWO_WORKERS) as backend:
+                await backend.run(job())
+                scope.cancel()
+                await trio.sleep_forever()
+
+
+async def test_nothing_is_left_of_it_when_the_block_fails(tmp_path: Path) -> None:
+    async def fail() -> None:
+        async with open_process_backend(apps(tmp_path, "steps"), TWO_WORKERS) as backend:
+            # A worker that ends badly as well does not hide the block's own error.
+            for process in multiprocessing.active_children():
+                process.kill()
+            raise OSError(f"of the block's own, with {backend.capacity} workers")
+
+    async with _leaving_nothing():
+        with pytest.raises(OSError, match="of the block's own"):
+            await fail()
+
+
+async def test_cancelled_while_it_starts_it_leaves_nothing_behind(tmp_path: Path) -> None:
+    pipe, never = tmp_path / "pipe", tmp_path / "never"
+    os.mkfifo(pipe)
+    os.mkfifo(never)
+    (tmp_path / "slow_app.py").write_text(
+        f"from pathlib import Path\nPath({str(pipe)!r}).write_text('here')\n"
+        f"Path({str(never)!r}).read_text()\n"
+    )
+    app = App(reference="slow_app:app", directory=tmp_path)
+
+    async def open_it() -> None:
+        async with open_process_backend(app, TWO_WORKERS):
+            raise AssertionError("it opened")
+
+    async with _leaving_nothing(), trio.open_nursery() as nursery:
+        nursery.start_soon(open_it)
+        await trio.to_thread.run_sync(pipe.read_text)
+        nursery.cancel_scope.cancel()
+
+
+async def test_it_is_told_how_a_worker_ended(tmp_path: Path) -> None:
+    async with open_process_backend(apps(tmp_path, "steps"), TWO_WORKERS) as backend:
+        with pytest.raises(WorkerDied, match="was ended by SIGKILL"):
+            await backend.run(todo(die="now"))
+
+
+async def test_an_app_that_ends_the_process_that_loads_it_is_told(tmp_path: Path) -> None:
+    (tmp_path / "deadly_app.py").write_text("import os\nos._exit(7)\n")
+    with pytest.raises(AppNotLoaded, match="ended with status 7"):
+        async with open_process_backend(
+            App(reference="deadly_app:app", directory=tmp_path), TWO_WORKERS
+        ):
+            raise AssertionError("it opened")
+
+
+async def test_ctrl_c_in_the_terminal_does_not_reach_the_workers(tmp_path: Path) -> None:
+    async with open_process_backend(apps(tmp_path, "pid"), TWO_WORKERS) as backend:
+        pid = pid_of(await backend.run(job()))
+        for process in multiprocessing.active_children():
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGINT)
+        assert pid_of(await backend.run(job())) == pid
+
+
+@pytest.mark.parametrize("muted", [False, True])
+async def test_what_an_app_prints_is_seen_unless_it_is_muted(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], muted: bool
+) -> None:
+    config = {**TWO_WORKERS, "mute_logging": muted}
+    async with open_process_backend(apps(tmp_path, "talk"), config) as backend:
+        assert content(await backend.run(job())) == RecordSet()
+    printed = capfd.readouterr()
+    assert ("a word from the app" in printed.out) is not muted
+    assert ("a cry from below" in printed.err) is not muted
+
+
+@pytest.mark.parametrize(
+    ("resources", "workers"),
+    [
+        ({}, usable_cpus()),
+        ({"num_cpus": 1, "num_gpus": 0.0}, usable_cpus()),
+        ({"num_cpus": 0.5}, 2 * usable_cpus()),
+        ({"num_cpus": usable_cpus()}, 1),
+        ({"num_cpus": 10_000}, 1),
+    ],
+)
+def test_workers_share_the_cpus(resources: dict[str, Any], workers: int) -> None:
+    assert ProcessSettings.read({"client_resources": resources, "tensorflow": 0}).workers == workers
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"client_resources": {"num_gpus": 0.5}}, "num_gpus is 0.5.* use --backend ray"),
+        ({"client_resources": {"num_cpus": 0}}, "num_cpus must be a number above 0"),
+        ({"client_resources": {"num_cpus": True}}, "num_cpus must be a number above 0"),
+        ({"client_resources": {"num_cpus": float("nan")}}, "num_cpus must be a number above 0"),
+        ({"client_resources": {"num_gpus": "1"}}, "num_gpus must be a number"),
+        ({"client_resources": {"memory": 1}}, "client_resources.memory is nothing"),
+        ({"client_resources": 2}, "client_resources must be an object"),
+        ({"init_args": {}}, "init_args .* Ray's"),
+        ({"typo": 1, "client_resources": {"num_cpus": -1}}, "typo .*; client_resources.num_cpus"),
+    ],
+)
+async def test_settings_that_cannot_be_used_are_told(
+    config: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        async with open_process_backend(apps(tmp_path, "pid"), config):
+            raise AssertionError("it opened")

@@ -1,0 +1,108 @@
+"""The backends that have to keep the contract, and apps for them: a new one is tested like all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+from builders import task_ins
+
+from superlink_trio.clientapp import RecordSet, decode, encode
+from superlink_trio.fleet.simulation.backend import App, Job, Node, OpenBackend, Outcome
+from superlink_trio.fleet.simulation.process import open_process_backend, usable_cpus
+
+BACKENDS: Mapping[str, OpenBackend] = {"process": open_process_backend}
+
+TWO_WORKERS: Mapping[str, object] = {"client_resources": {"num_cpus": usable_cpus() / 2}}
+"""Settings that make two workers on any machine."""
+
+_APPS = '''
+import os
+import signal
+import time
+from pathlib import Path
+
+from superlink_trio.clientapp import RecordSet
+
+
+def echo(message, context):
+    """Send everything back, and count in the state."""
+    seen = context.state.metrics.setdefault("seen", {"times": 0})
+    seen["times"] += 1
+    return message.reply(message.content)
+
+
+def pid(message, context):
+    return message.reply(RecordSet(metrics={"process": {"pid": os.getpid()}}))
+
+
+def remember(message, context):
+    """Keep the content as the state, and answer with the state there was."""
+    before = context.state
+    context.state = message.content
+    return message.reply(before)
+
+
+def fail(message, context):
+    if "fine" in message.content.configs:
+        return message.reply(RecordSet())
+    raise ZeroDivisionError("division by zero")
+
+
+def leave(message, context):
+    raise SystemExit(3)
+
+
+def steps(message, context):
+    """Do what the content says: tell the pid through one pipe, wait at another, die."""
+    todo = message.content.configs["todo"]
+    if "tell" in todo:
+        Path(todo["tell"]).write_text(str(os.getpid()))
+    if "wait" in todo:
+        Path(todo["wait"]).read_text()
+    if "die" in todo:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return message.reply(RecordSet(metrics={"process": {"pid": os.getpid()}}))
+
+
+def talk(message, context):
+    print("a word from the app", flush=True)
+    os.write(2, b"a cry from below\\n")
+    return message.reply(RecordSet())
+'''
+
+
+def apps(folder: Path, name: str) -> App:
+    """Give one of the apps above, from a module in this folder."""
+    (folder / "simulated_apps.py").write_text(_APPS)
+    return App(reference=f"simulated_apps:{name}", directory=folder)
+
+
+def job(records: RecordSet | bytes | None = None, *, state: bytes = b"", node: int = 1) -> Job:
+    """Make a job with this content."""
+    content = records if isinstance(records, bytes) else encode(records or RecordSet())
+    return Job(
+        task=attrs.evolve(task_ins(1, node), created_at=time.time(), content=content),
+        node=Node(node_id=node, partition_id=node - 1, num_partitions=2),
+        state=state,
+    )
+
+
+def todo(**steps: str | Path) -> Job:
+    """Make a job for the app `steps`."""
+    return job(RecordSet(configs={"todo": {name: str(value) for name, value in steps.items()}}))
+
+
+def content(outcome: Outcome) -> RecordSet:
+    """Read what an outcome carries, which must be no error."""
+    assert isinstance(outcome.content, bytes), outcome.content
+    return decode(outcome.content)
+
+
+def pid_of(outcome: Outcome) -> int:
+    """Read which process answered."""
+    pid = content(outcome).metrics["process"]["pid"]
+    assert isinstance(pid, int)
+    return pid
