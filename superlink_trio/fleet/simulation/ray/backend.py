@@ -7,6 +7,7 @@ import importlib.util
 import itertools
 import logging
 import os
+import pickle
 import re
 import secrets
 import shutil
@@ -32,7 +33,7 @@ from superlink_trio.fleet.simulation.backend import (
     Outcome,
     WorkerDied,
 )
-from superlink_trio.fleet.simulation.ray.contents import Contents
+from superlink_trio.fleet.simulation.parcels import Answer, Parcel, Shared, answer_files
 from superlink_trio.fleet.simulation.ray.frames import (
     Cancel,
     Connected,
@@ -46,9 +47,9 @@ from superlink_trio.fleet.simulation.ray.frames import (
     Ready,
     Run,
 )
-from superlink_trio.fleet.simulation.ray.packing import pack_job, unpack_outcome
 from superlink_trio.fleet.simulation.ray.processes import kill_session, members
-from superlink_trio.fleet.simulation.ray.settings import Settings, read_settings
+from superlink_trio.fleet.simulation.ray.settings import Settings
+from superlink_trio.fleet.simulation.shares import Shares, open_shares
 
 # How long the head node of a cluster may take to accept a connection.
 _REACHING = 10.0
@@ -57,7 +58,7 @@ _REACHING = 10.0
 _CONNECTING = 60.0
 
 # How long the driver's session has to end by itself, and then to be gone after SIGKILL.
-_GOODBYE, _KILLED = 2.0, 5.0
+_GOODBYE, _KILLED = 2.0, 1.0
 
 # Lines of the driver's output that are told when it ends unasked.
 _LAST_WORDS = 10
@@ -79,86 +80,127 @@ async def open_ray_backend(app: App, config: Mapping[str, object]) -> AsyncItera
     has; ConnectionError if a cluster cannot be reached or Ray not be started; and BackendDied, in
     an ExceptionGroup once the block runs.
     """
-    settings = read_settings(config)
+    settings = Settings.read(config)
     if importlib.util.find_spec("ray") is None:
         raise ValueError("--backend ray needs Ray: pip install 'superlink-trio[vce]'")
     if settings.address is not None:
         await _reach(settings.address)
-    async with _directory() as directory, _driver(settings, directory) as driver:
+    async with (
+        open_shares() as shares,
+        _directory() as directory,
+        _driver(settings, directory) as driver,
+    ):
         capacity = await driver.open(Opening(app, settings, directory))
+        backend = _RayBackend(capacity, driver.frames, shares)
         async with trio.open_nursery() as nursery:
-            backend = _RayBackend(capacity, driver, Contents(directory, driver.frames))
-            for task in (driver.pass_on_lines, driver.frames.pump, backend.receive):
+            for task in (driver.pass_on_lines, driver.frames.pump):
                 nursery.start_soon(task)
-            yield backend
+            nursery.start_soon(backend.receive, driver)
+            try:
+                yield backend
+            finally:
+                backend.close()
             nursery.cancel_scope.cancel()
 
 
 @attrs.define(eq=False)
 class _Waiting:
-    answer: outcome.Outcome[Outcome] | None = None
+    answer: outcome.Outcome[Done] | None = None
     answered: trio.Event = attrs.field(factory=trio.Event)
 
 
 class _RayBackend(Backend):
-    def __init__(self, capacity: int, driver: _Driver, contents: Contents) -> None:
+    def __init__(self, capacity: int, frames: Frames, shares: Shares) -> None:
         self._capacity = capacity
-        self._driver = driver
-        self._contents = contents
+        self._frames = frames
+        self._shares = shares
         self._numbers = itertools.count(1)
         self._waiting: dict[int, _Waiting] = {}
-        self._died: str | None = None
+        self._ended: str | None = None
 
     @property
     def capacity(self) -> int:
         return self._capacity
 
     async def run(self, job: Job) -> Outcome:
-        if self._died is not None:
-            raise BackendDied(self._died)
-        frames = self._driver.frames
-        pickled, content, state = pack_job(job)
+        async with self._shares.parcel(job) as parcel:
+            done = await self._ask(parcel)
+            return await self._outcome(done)
+
+    async def _ask(self, parcel: Parcel) -> Done:
+        if self._ended is not None:
+            raise BackendDied(self._ended)
         number = next(self._numbers)
-        waiting = _Waiting()
-        async with self._contents.shared(content) as shared:
-            self._waiting[number] = waiting
-            frames.send(Run(number, shared), pickled, state or b"")
-            try:
-                await waiting.answered.wait()
-            except trio.Cancelled:
-                frames.send(Cancel(number))
-                raise
-            finally:
-                del self._waiting[number]
+        waiting = self._waiting[number] = _Waiting()
+        self._frames.send(
+            Run(
+                number,
+                pickle.dumps(parcel.job),
+                parcel.content,
+                parcel.state,
+                *answer_files(parcel),
+            )
+        )
+        try:
+            await waiting.answered.wait()
+        except trio.Cancelled:
+            self._frames.send(Cancel(number))
+            raise
+        finally:
+            del self._waiting[number]
         assert waiting.answer is not None
         return waiting.answer.unwrap()
 
-    async def receive(self) -> NoReturn:
+    async def _outcome(self, done: Done) -> Outcome:
+        made: Outcome = pickle.loads(done.outcome)
+        content, state = done.content, done.state
+        if isinstance(content, bytes):
+            made, content = attrs.evolve(made, content=content), None
+        if isinstance(state, bytes):
+            made, state = attrs.evolve(made, state=state), None
+        return await self._shares.outcome(Answer(outcome=made, content=content, state=state))
+
+    async def receive(self, driver: _Driver) -> NoReturn:
         """Pass on answers until there are no more. Raises BackendDied."""
         try:
             while True:
-                match await self._driver.frames.receive():
-                    case Done(number), [pickled, content, state]:
-                        answer = outcome.capture(unpack_outcome, pickled, content, state)
-                        self._answer(number, answer)
-                    case Died(number, reason), _:
+                match await self._frames.receive():
+                    case Done(number) as done:
+                        self._answer(number, outcome.Value(done))
+                    case Died(number, reason):
                         self._answer(number, outcome.Error(WorkerDied(reason)))
-                    case Dead(reason), _:
-                        self._die(reason)
+                    case Dead(reason):
+                        break
         except trio.EndOfChannel:
-            self._die(await self._driver.last_words())
+            reason = await driver.last_words()
+        self._end(reason)
+        raise BackendDied(reason)
 
-    def _answer(self, number: int, answer: outcome.Outcome[Outcome]) -> None:
+    def close(self) -> None:
+        """Answer who still waits, and whoever comes."""
+        if self._ended is None:
+            self._end("the Ray backend was closed")
+
+    def _end(self, reason: str) -> None:
+        self._ended = reason
+        for number in list(self._waiting):
+            self._answer(number, outcome.Error(BackendDied(reason)))
+
+    def _answer(self, number: int, answer: outcome.Outcome[Done]) -> None:
         waiting = self._waiting.get(number)
-        if waiting is not None:
+        if waiting is None:
+            # The job was cancelled when it had been answered already.
+            _discard(answer)
+        elif waiting.answer is None:
             waiting.answer = answer
             waiting.answered.set()
 
-    def _die(self, reason: str) -> NoReturn:
-        self._died = reason
-        for number in list(self._waiting):
-            self._answer(number, outcome.Error(BackendDied(reason)))
-        raise BackendDied(reason)
+
+def _discard(answer: outcome.Outcome[Done]) -> None:
+    if isinstance(answer, outcome.Value):
+        for part in (answer.value.content, answer.value.state):
+            if isinstance(part, Shared):
+                Path(part.path).unlink(missing_ok=True)
 
 
 class _Driver:
@@ -195,10 +237,9 @@ class _Driver:
 
     async def _receive(self) -> Message:
         try:
-            message, _ = await self.frames.receive()
+            return await self.frames.receive()
         except trio.EndOfChannel:
             return Dead(await self.last_words())
-        return message
 
     async def pass_on_lines(self) -> None:
         """Log what the driver, Ray and the apps print."""
@@ -264,7 +305,7 @@ async def _end(process: trio.Process) -> None:
             await trio.sleep(0.01)
             kill_session(process.pid)
     if left := members(process.pid):
-        _log.error("These processes of Ray do not end: %s", ", ".join(map(str, left)))
+        _log.warning("Processes of Ray do not end: %s", ", ".join(map(str, left)))
     if process.stdout is not None:
         await process.stdout.aclose()
 

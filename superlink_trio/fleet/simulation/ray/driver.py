@@ -8,42 +8,42 @@ whole: when the socket closes, whoever closed it.
 
 from __future__ import annotations
 
-import mmap
 import os
 import shutil
 import signal
 import socket
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import attrs
 import ray
 import trio
 
 from superlink_trio.fleet.simulation.backend import AppNotLoaded
 from superlink_trio.fleet.simulation.ray import shipping
-from superlink_trio.fleet.simulation.ray.actor import Actor, Array, as_array
+from superlink_trio.fleet.simulation.ray.actor import Actor
 from superlink_trio.fleet.simulation.ray.frames import (
     Cancel,
     Connected,
     Dead,
-    Forget,
     Frames,
     NotOpened,
     Opening,
     Ready,
     Run,
-    Share,
 )
 from superlink_trio.fleet.simulation.ray.pool import NoWorker, Pool
-from superlink_trio.fleet.simulation.ray.processes import kill_session
+from superlink_trio.fleet.simulation.ray.processes import end_own_session
 from superlink_trio.fleet.simulation.ray.settings import fitting
 
 # How often Ray's daemons are looked after, in seconds: ours with a system call, a cluster's with a
 # question to it.
 _OUR_DAEMONS, _CLUSTER = 0.1, 5.0
+
+# How long processes may take to be gone after SIGKILL, in seconds.
+_ENDING = 1.0
 
 
 def main() -> None:
@@ -52,11 +52,11 @@ def main() -> None:
     connection = socket.socket(fileno=int(sys.argv[1]))
     connection.set_inheritable(False)
     opening = trio.run(_drive, connection)
+    if opening is not None and opening.settings.address is not None:
+        ray.shutdown()
+    end_own_session(_ENDING)
     if opening is not None:
-        if opening.settings.address is not None:
-            ray.shutdown()
         shutil.rmtree(opening.directory, ignore_errors=True)
-    kill_session(os.getpid())
     # No exit handlers: Ray's would look for daemons that are gone.
     os._exit(0)
 
@@ -66,7 +66,7 @@ async def _drive(connection: socket.socket) -> Opening | None:
     frames = Frames(stream)
     opening: Opening | None = None
     try:
-        first, _ = await frames.receive()
+        first = await frames.receive()
         assert isinstance(first, Opening)
         opening = first
         async with trio.open_nursery() as nursery:
@@ -81,18 +81,12 @@ async def _drive(connection: socket.socket) -> Opening | None:
 
 async def _heed(frames: Frames, pool: Pool) -> None:
     """Do what the SuperLink says, until it says no more."""
-    contents: dict[int, ray.ObjectRef[Array]] = {}
     while True:
         match await frames.receive():
-            case Run(number, content), [pickled, state]:
-                shared = None if content is None else contents[content]
-                pool.run(number, pickled, shared, as_array(state) if state else None)
-            case Cancel(number), _:
+            case Run() as request:
+                pool.run(request)
+            case Cancel(number):
                 pool.cancel(number)
-            case Share(content, path), _:
-                contents[content] = _put(path)
-            case Forget(content), _:
-                del contents[content]
 
 
 async def _hold(opening: Opening, frames: Frames, pool: Pool) -> None:
@@ -121,10 +115,10 @@ def _connect(opening: Opening) -> None:
 
     In the main thread: Linux ends Ray's daemons when the thread ends that started them.
     """
-    settings = opening.settings
+    settings, manners = opening.settings, opening.settings.manners
     common: dict[str, Any] = {
-        "log_to_driver": settings.workers_log,
-        "logging_level": "info" if settings.ray_logs else "warning",
+        "log_to_driver": not manners.muted,
+        "logging_level": "warning" if manners.silent or manners.muted else "info",
         "logging_format": "%(message)s",
     }
     try:
@@ -192,19 +186,11 @@ def _actor(opening: Opening) -> Any:
         .options(**options)
         .remote(
             opening.app,
+            # What is muted goes to Ray's log files, and no further.
+            attrs.evolve(opening.settings.manners, muted=False),
             shipped=opening.settings.address is not None,
-            tensorflow=opening.settings.tensorflow,
         )
     )
-
-
-def _put(path: Path) -> ray.ObjectRef[Array]:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        path.unlink()
-        view = as_array(memoryview(mapped))
-        reference: ray.ObjectRef[Array] = ray.put(view)
-        del view  # a mapping with views cannot be closed
-    return reference
 
 
 async def _watch_daemons() -> None:

@@ -1,10 +1,8 @@
 """What the SuperLink and the process that holds Ray say to each other, and how.
 
-A frame is a pickled message and byte strings beside it, which are not copied into a pickle. Both
-ends are of this package and this user, one has started the other, and nobody else can reach the
-socket between them: that is why pickles are safe here.
-
-    u32 length of the message, u32 number of parts, u64 length of each part; message; parts
+A frame is a pickled message behind its length (u32). What is large is not in it but in a file of
+`shares`. Both ends are of this package and this user, one has started the other, and nobody else
+can reach the socket between them: that is why pickles are safe here.
 """
 
 from __future__ import annotations
@@ -12,20 +10,17 @@ from __future__ import annotations
 import math
 import pickle
 import struct
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 import attrs
 import trio
 
-from superlink_trio.bulk import LARGE
 from superlink_trio.fleet.simulation.backend import App
+from superlink_trio.fleet.simulation.parcels import Shared
 from superlink_trio.fleet.simulation.ray.settings import Settings
-from superlink_trio.wire.splice import Buffer
 
-_HEAD = struct.Struct("!II")
-_LENGTH = struct.Struct("!Q")
+_LENGTH = struct.Struct("!I")
 
 
 @attrs.frozen
@@ -38,26 +33,15 @@ class Opening:
 
 
 @attrs.frozen
-class Share:
-    """To the driver: a content that jobs will name by this number lies in a file."""
-
-    content: int
-    path: Path
-
-
-@attrs.frozen
-class Forget:
-    """To the driver: no job will name this content any more."""
-
-    content: int
-
-
-@attrs.frozen
 class Run:
-    """To the driver: run a job. Parts: the job as `packing` packed it, its state or nothing."""
+    """To the driver: run a parcel's job, which is pickled once, for the worker."""
 
     number: int
-    content: int | None
+    job: bytes
+    content: Shared | None
+    state: Shared | None
+    content_answer: str
+    state_answer: str
 
 
 @attrs.frozen
@@ -89,9 +73,16 @@ class NotOpened:
 
 @attrs.frozen
 class Done:
-    """From the driver. Parts: the outcome as `packing` packed it, its content, its state."""
+    """From the driver: the pickled outcome of a job.
+
+    Where `content` or `state` is set, the outcome's is empty: it is in a file, or here where there
+    was no room for one.
+    """
 
     number: int
+    outcome: bytes
+    content: Shared | bytes | None
+    state: Shared | bytes | None
 
 
 @attrs.frozen
@@ -109,79 +100,52 @@ class Dead:
     reason: str
 
 
-Message: TypeAlias = (
-    Opening | Share | Forget | Run | Cancel | Connected | Ready | NotOpened | Done | Died | Dead
-)
+Message: TypeAlias = Opening | Run | Cancel | Connected | Ready | NotOpened | Done | Died | Dead
 
 
 class Frames:
     """One end of the connection. Sending never waits; what is sent leaves while `pump` runs."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self._received = bytearray()
-        self._outgoing, self._to_send = trio.open_memory_channel[Sequence[Buffer]](math.inf)
+        self._outgoing, self._to_send = trio.open_memory_channel[bytes](math.inf)
 
-    def send(self, message: Message, *parts: Buffer) -> None:
+    def send(self, message: Message) -> None:
         """Send a message, after those sent before."""
         pickled = pickle.dumps(message)
-        head = [_HEAD.pack(len(pickled), len(parts)), *(_LENGTH.pack(len(part)) for part in parts)]
-        small = [*head, pickled]
-        pieces: list[Buffer] = []
-        for part in parts:
-            if len(part) < LARGE:
-                small.append(bytes(part))
-            else:
-                pieces += [b"".join(small), part]
-                small = []
-        self._outgoing.send_nowait([*pieces, b"".join(small)])
+        self._outgoing.send_nowait(_LENGTH.pack(len(pickled)) + pickled)
 
     async def pump(self) -> None:
         """Write what is sent; return when the other end is gone."""
         try:
-            async for pieces in self._to_send:
-                waiting = [*pieces]
+            async for frame in self._to_send:
+                burst = [frame]
                 while self._to_send.statistics().current_buffer_used:
-                    waiting += self._to_send.receive_nowait()
-                for buffer in _gathered(waiting):
-                    await self._stream.send_all(buffer)
+                    burst.append(self._to_send.receive_nowait())
+                await self._stream.send_all(b"".join(burst))
         except trio.BrokenResourceError:
-            return  # who receives will see it, and knows what it means
+            return  # who receives sees it as well, and knows what it means
 
-    async def receive(self) -> tuple[Message, list[bytes]]:
-        """Give the next message and its parts. Raises trio.EndOfChannel when nobody is there."""
-        length, count = _HEAD.unpack(await self._take(_HEAD.size))
-        lengths = [_LENGTH.unpack(await self._take(_LENGTH.size))[0] for _ in range(count)]
-        message: Message = pickle.loads(await self._take(length))
-        return message, [await self._take(size) for size in lengths]
+    async def receive(self) -> Message:
+        """Give the next message. Raises trio.EndOfChannel when nobody is there any more.
 
-    async def _take(self, size: int) -> bytes:
+        If cancelled, nothing is lost.
+        """
+        await self._fill(_LENGTH.size)
+        [length] = _LENGTH.unpack_from(self._received)
+        end = _LENGTH.size + length
+        await self._fill(end)
+        message: Message = pickle.loads(memoryview(self._received)[_LENGTH.size : end])
+        del self._received[:end]
+        return message
+
+    async def _fill(self, size: int) -> None:
         while len(self._received) < size:
-            missing = size - len(self._received)
             try:
-                chunk = await self._stream.receive_some(max(missing, 65536))
+                chunk = await self._stream.receive_some(max(65536, size - len(self._received)))
             except trio.BrokenResourceError:
                 chunk = b""
             if not chunk:
                 raise trio.EndOfChannel
             self._received += chunk
-        taken = bytes(memoryview(self._received)[:size])
-        del self._received[:size]
-        return taken
-
-    async def aclose(self) -> None:
-        """Close the connection; the other end sees that."""
-        await self._stream.aclose()
-
-
-def _gathered(pieces: Sequence[Buffer]) -> list[Buffer]:
-    """Join small neighbours, so that a burst of small frames is one write."""
-    gathered: list[Buffer] = []
-    small: list[Buffer] = []
-    for piece in pieces:
-        if len(piece) < LARGE:
-            small.append(piece)
-        else:
-            gathered += [b"".join(small), piece]
-            small = []
-    return [piece for piece in (*gathered, b"".join(small)) if len(piece)]

@@ -17,8 +17,9 @@ import trio
 from ray.exceptions import RayActorError, RayError
 
 from superlink_trio.fleet.simulation.backend import AppNotLoaded
-from superlink_trio.fleet.simulation.ray.actor import Array
-from superlink_trio.fleet.simulation.ray.frames import Died, Done, Frames
+from superlink_trio.fleet.simulation.parcels import Shared, write
+from superlink_trio.fleet.simulation.ray.actor import Array, Reply, as_array
+from superlink_trio.fleet.simulation.ray.frames import Died, Done, Frames, Run
 
 T = TypeVar("T")
 
@@ -32,6 +33,9 @@ _DELAYS = (0.0, 1.0, 2.0, 4.0, 8.0)
 
 _LONGEST = 1000
 
+# Bytes of contents in the object store beyond what jobs under way need.
+_KEPT = 256 * 1024 * 1024
+
 _log = logging.getLogger(__name__)
 
 
@@ -41,11 +45,33 @@ class NoWorker(Exception):
 
 @attrs.define(eq=False)
 class _Job:
-    number: int
-    pickled: bytes
-    content: ray.ObjectRef[Array] | None
-    state: Array | None
+    request: Run
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+
+
+class _Contents:
+    """Contents in Ray's object store: each is put there once, and kept while it may be asked for.
+
+    A job holds what it needs by itself. What was used last is kept, up to `_KEPT` bytes, because
+    the next nodes often get the same; files that are the same have the same path.
+    """
+
+    def __init__(self) -> None:
+        self._put: dict[Shared, tuple[ray.ObjectRef[Array], int]] = {}
+
+    def get(self, shared: Shared) -> ray.ObjectRef[Array]:
+        """Put what is in a file into the store, or find it there. Raises FileNotFoundError."""
+        if (kept := self._put.pop(shared, None)) is None:
+            array = as_array(shared.view())
+            kept = ray.put(array), array.nbytes
+        self._put[shared] = kept
+        excess = sum(size for _, size in self._put.values()) - _KEPT
+        for known, (_, size) in list(self._put.items())[:-1]:
+            if excess <= 0:
+                break
+            excess -= size
+            del self._put[known]
+        return kept[0]
 
 
 class Pool:
@@ -54,18 +80,13 @@ class Pool:
     def __init__(self, make: Callable[[], Any], frames: Frames) -> None:
         self._make = make
         self._frames = frames
+        self._contents = _Contents()
         self._jobs, self._next = trio.open_memory_channel[_Job](math.inf)
         self._under_way: dict[int, _Job] = {}
 
-    def run(
-        self,
-        number: int,
-        pickled: bytes,
-        content: ray.ObjectRef[Array] | None,
-        state: Array | None,
-    ) -> None:
+    def run(self, request: Run) -> None:
         """Run a job as soon as a worker is free; the answer is Done or Died."""
-        job = self._under_way[number] = _Job(number, pickled, content, state)
+        job = self._under_way[request.number] = _Job(request)
         self._jobs.send_nowait(job)
 
     def cancel(self, number: int) -> None:
@@ -112,22 +133,43 @@ class Pool:
             alive = True
             if not job.scope.cancel_called:
                 alive = await self._run(actor, job)
-            del self._under_way[job.number]
+            del self._under_way[job.request.number]
             if not alive:
                 return
 
     async def _run(self, actor: Any, job: _Job) -> bool:
         """Run a job and answer it. Whether the actor can run another one."""
+        number = job.request.number
         with job.scope:
             try:
-                head, content, state = await result(
-                    actor.run.remote(job.pickled, job.content, job.state)
-                )
+                reply = await result(self._start_job(actor, job.request))
+            except FileNotFoundError:
+                # Its files are there for as long as somebody waits for it.
+                self._frames.send(Died(number, "it was cancelled"))
+                return True
             except RayError as error:
-                self._frames.send(Died(job.number, _short(error)))
+                self._frames.send(Died(number, _short(error)))
                 return not isinstance(error, RayActorError)
-            self._frames.send(Done(job.number), head, _bytes(content), _bytes(state))
+            with trio.CancelScope(shield=True):
+                await self._answer(job.request, reply)
         return not job.scope.cancelled_caught
+
+    def _start_job(self, actor: Any, request: Run) -> ray.ObjectRef[Reply]:
+        content = None if request.content is None else self._contents.get(request.content)
+        state = None if request.state is None else as_array(request.state.view())
+        reference: ray.ObjectRef[Reply] = actor.run.remote(request.job, content, state)
+        return reference
+
+    async def _answer(self, request: Run, reply: Reply) -> None:
+        pickled, content, state = reply
+        self._frames.send(
+            Done(
+                request.number,
+                pickled,
+                await _put_down(content, request.content_answer),
+                await _put_down(state, request.state_answer),
+            )
+        )
 
     async def _replaced(self) -> Any:
         problem = ""
@@ -183,8 +225,11 @@ async def _load(actor: Any) -> None:
         raise AppNotLoaded(problem)
 
 
-def _bytes(array: Array | None) -> memoryview | bytes:
-    return b"" if array is None else array.data
+async def _put_down(array: Array | None, path: str) -> Shared | bytes | None:
+    if array is None:
+        return None
+    written = await trio.to_thread.run_sync(write, path, array.data)
+    return Shared(path) if written else array.tobytes()
 
 
 def _short(error: RayError) -> str:
