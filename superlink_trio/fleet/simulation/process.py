@@ -122,7 +122,7 @@ async def open_process_backend(app: App, config: Mapping[str, object]) -> AsyncI
             await backend.start()
             yield backend
         finally:
-            backend.close()
+            await backend.close()
 
 
 @asynccontextmanager
@@ -157,6 +157,7 @@ class _ProcessBackend(Backend):
         self._free = trio.CapacityLimiter(settings.workers)
         self._running: set[trio.CancelScope] = set()
         self._closed = False
+        self._idle = trio.Event()
 
     @property
     def capacity(self) -> int:
@@ -190,6 +191,8 @@ class _ProcessBackend(Backend):
                 return await self._run(job)
             finally:
                 self._running.discard(scope)
+                if self._closed and not self._running:
+                    self._idle.set()
         raise BackendDied("the process backend was closed")
 
     async def _run(self, job: Job) -> Outcome:
@@ -202,18 +205,23 @@ class _ProcessBackend(Backend):
             return await self._workers.run_sync(
                 function,
                 *arguments,
-                kill_on_cancel=True,
+                # 1.3's kill_on_cancel by the name that 1.2 knows as well.
+                cancellable=True,
                 # A job waits for its turn before it takes up memory, not only here.
                 limiter=nullcontext(),
             )
         except trio_parallel.BrokenWorkerError as error:
             raise WorkerDied(_obituary(error)) from error
 
-    def close(self) -> None:
-        """End every job that is under way, and take no other."""
+    async def close(self) -> None:
+        """Take no job any more, and end those that are under way."""
         self._closed = True
         for scope in self._running:
             scope.cancel()
+        if self._running:
+            # trio-parallel 1.2 fails if it is closed before. Workers are killed: this is soon over.
+            with trio.CancelScope(shield=True):
+                await self._idle.wait()
 
 
 def _obituary(error: trio_parallel.BrokenWorkerError) -> str:
