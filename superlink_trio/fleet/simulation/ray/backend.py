@@ -58,7 +58,7 @@ _REACHING = 10.0
 _CONNECTING = 60.0
 
 # How long the driver's session has to end by itself, and then to be gone after SIGKILL.
-_GOODBYE, _KILLED = 2.0, 1.0
+_GOODBYE, _KILLED = 5.0, 1.0
 
 # Lines of the driver's output that are told when it ends unasked.
 _LAST_WORDS = 10

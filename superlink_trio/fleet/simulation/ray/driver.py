@@ -43,7 +43,7 @@ from superlink_trio.fleet.simulation.ray.settings import fitting
 _OUR_DAEMONS, _CLUSTER = 0.1, 5.0
 
 # How long processes may take to be gone after SIGKILL, in seconds.
-_ENDING = 1.0
+_ENDING = 3.0
 
 
 def main() -> None:
@@ -51,10 +51,12 @@ def main() -> None:
     _ignore_signals()
     connection = socket.socket(fileno=int(sys.argv[1]))
     connection.set_inheritable(False)
-    opening = trio.run(_drive, connection)
-    if opening is not None and opening.settings.address is not None:
-        ray.shutdown()
-    end_own_session(_ENDING)
+    try:
+        opening = trio.run(_drive, connection)
+        if opening is not None and opening.settings.address is not None:
+            ray.shutdown()
+    finally:
+        end_own_session(_ENDING)
     if opening is not None:
         shutil.rmtree(opening.directory, ignore_errors=True)
     # No exit handlers: Ray's would look for daemons that are gone.
@@ -134,8 +136,12 @@ def _connect(opening: Opening) -> None:
             package = shipping.stage(opening.app.directory, opening.directory / "app")
             ray.init(address=settings.address, runtime_env={"working_dir": str(package)}, **common)
     except (RuntimeError, ray.exceptions.RayError, OSError) as error:
-        where = "cannot be started" if settings.address is None else f"at {settings.address}"
-        raise ConnectionError(f"Ray {where}: {error}") from error
+        if settings.address is None:
+            raise ConnectionError(f"Ray cannot be started: {error}") from error
+        raise ConnectionError(
+            f"Ray at {settings.address}: {error} (is this machine one of the cluster's, and the "
+            "cluster's token in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH?)"
+        ) from error
     finally:
         _ignore_signals()
 

@@ -179,7 +179,7 @@ class Pool:
             try:
                 # An app that can no longer be loaded is told as the outcome of each job.
                 await result(actor.load.remote())
-            except RayActorError as error:
+            except RayError as error:
                 problem = _short(error)
                 _log.warning("A worker cannot be replaced: %s", problem)
             else:
@@ -219,7 +219,7 @@ async def _placed(actors: Sequence[Any]) -> list[Any]:
 async def _load(actor: Any) -> None:
     try:
         problem = await result(actor.load.remote())
-    except RayActorError as error:
+    except RayError as error:
         problem = f"the worker that loaded it ended: {_short(error)}"
     if problem is not None:
         raise AppNotLoaded(problem)
