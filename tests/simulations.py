@@ -20,6 +20,7 @@ TWO_WORKERS: Mapping[str, object] = {"client_resources": {"num_cpus": usable_cpu
 """Settings that make two workers on any machine."""
 
 _APPS = '''
+import multiprocessing
 import os
 import signal
 import time
@@ -66,6 +67,17 @@ def steps(message, context):
     if "die" in todo:
         os.kill(os.getpid(), signal.SIGKILL)
     return message.reply(RecordSet(metrics={"process": {"pid": os.getpid()}}))
+
+
+def load(message, context):
+    """Have another process do the work, as loaders of data do."""
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        [pid] = pool.map(_pid, [None])
+    return message.reply(RecordSet(metrics={"process": {"pid": pid}}))
+
+
+def _pid(_):
+    return os.getpid()
 
 
 def talk(message, context):

@@ -6,13 +6,13 @@ An app is any callable that takes a Message and a Context and gives a Message::
 
     def app(message: Message, context: Context) -> Message:
         weights = message.content.parameters["weights"]
-        rounds = context.state.metrics.setdefault("seen", {"rounds": 0})
-        rounds["rounds"] += 1
+        seen = context.state.metrics.setdefault("seen", {"rounds": 0})
+        seen["rounds"] += 1
         step = context.node_config["partition-id"] + 1
         return message.reply(
             RecordSet(
                 parameters={"weights": {name: array + step for name, array in weights.items()}},
-                metrics={"fit": {"num-examples": 8, "rounds": rounds["rounds"]}},
+                metrics={"fit": {"num-examples": 8, "rounds": seen["rounds"]}},
             )
         )
 

@@ -1,7 +1,7 @@
 """RecordSets of plain dicts, and how they look on the wire.
 
-Arrays are not copied on their way in: what arrives are read-only views of the message. On their
-way out they are copied once.
+Arrays are copied once on their way in and once on their way out. Views of the message would save
+the first copy, but hardly ever be aligned, and an app could not change them in place.
 
 Source of the array format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 """
@@ -50,7 +50,7 @@ class RecordSet:
     `parameters` hold NumPy arrays (of numbers, texts or times; no objects), or `Array` for what is
     serialised otherwise. `metrics` hold ints, floats, and lists of either; `configs` also bools,
     texts, bytes, and lists of one of them. Ints have 64 bits. Values are checked when the
-    RecordSet leaves the app. Arrays that arrived are read-only: copy one to change it in place.
+    RecordSet leaves the app.
     """
 
     parameters: dict[str, dict[str, npt.NDArray[Any] | Array]] = attrs.field(factory=dict)
@@ -82,7 +82,7 @@ def encode(records: RecordSet) -> bytes:
 
 
 def decode(raw: Buffer) -> RecordSet:
-    """Read a serialised RecordSet. Arrays are views into `raw`.
+    """Read a serialised RecordSet, of which nothing is kept.
 
     Raises ValueError where it is none, or holds an array that is not as it says.
     """
@@ -249,8 +249,8 @@ def _read_npy(np: ModuleType, data: memoryview) -> npt.NDArray[Any]:
     if len(body) != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"{len(body)} bytes do not make an array of {dtype} of shape {shape}")
     order = "F" if fortran_order else "C"
-    array: npt.NDArray[Any] = np.ndarray(shape, dtype, buffer=body.toreadonly(), order=order)
-    return array
+    view: npt.NDArray[Any] = np.ndarray(shape, dtype, buffer=body, order=order)
+    return view.copy(order="K")
 
 
 def _numpy() -> ModuleType:

@@ -5,6 +5,7 @@ What differs between its releases is asked of its classes, not of its version.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
@@ -61,8 +62,13 @@ def context(job: Job, state: Buffer) -> Any:
         "state": _records(state),
         "run_config": dict(job.run_config),
     }
-    known = inspect.signature(Context).parameters
+    known = _parameters(Context)
     return Context(**{name: value for name, value in everything.items() if name in known})
+
+
+@functools.cache
+def _parameters(kind: type) -> frozenset[str]:
+    return frozenset(inspect.signature(kind).parameters)
 
 
 def reply(reply: Any) -> tuple[bytes | TaskError, float]:

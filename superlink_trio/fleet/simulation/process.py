@@ -127,19 +127,18 @@ async def open_process_backend(app: App, config: Mapping[str, object]) -> AsyncI
 
 @asynccontextmanager
 async def _open_workers() -> AsyncIterator[trio_parallel.WorkerContext]:
-    async with AsyncExitStack() as stack:
-        workers = await stack.enter_async_context(
-            trio_parallel.open_worker_context(idle_timeout=math.inf, grace_period=_GRACE)
-        )
-        # Entered around it: an error in the block is not exchanged for that of a worker's end.
-        closing = stack.pop_all()
+    closing = AsyncExitStack()
+    workers = await closing.enter_async_context(
+        trio_parallel.open_worker_context(idle_timeout=math.inf, grace_period=_GRACE)
+    )
+    try:
+        yield workers
+    finally:
+        # Closed by hand: how a worker ended is no reason to hide an error of the block, or to fail.
         try:
-            yield workers
-        finally:
-            try:
-                await closing.aclose()
-            except trio_parallel.BrokenWorkerError as error:
-                _log.info("Not every worker of the simulation ended well: %s", error.args[0])
+            await closing.aclose()
+        except trio_parallel.BrokenWorkerError as error:
+            _log.info("Not every worker of the simulation ended well: %s", error.args[0])
 
 
 class _ProcessBackend(Backend):
@@ -212,6 +211,9 @@ class _ProcessBackend(Backend):
             )
         except trio_parallel.BrokenWorkerError as error:
             raise WorkerDied(_obituary(error)) from error
+        except (OSError, MemoryError) as error:
+            # No process can be started, or one of the job's files is gone.
+            raise WorkerDied(f"no worker could do the job: {error}") from error
 
     async def close(self) -> None:
         """Take no job any more, and end those that are under way."""

@@ -190,7 +190,7 @@ async def open_shares(root: Path | None = None) -> AsyncIterator[Shares]:
 @contextmanager
 def _private_directory(root: Path) -> Iterator[Path]:
     while True:
-        directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
+        directory = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=root))
         with _locked(directory) as locked:
             # Another process may have swept it before it was locked.
             if locked and directory.exists():

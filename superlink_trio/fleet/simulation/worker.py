@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
+import multiprocessing
 import os
 import sys
 import time
@@ -75,6 +76,8 @@ def start(app: App, manners: Manners) -> None:
 @functools.cache
 def behave(manners: Manners) -> None:
     """Make this process behave; once is enough."""
+    # A daemon, as which some backends start it, may start no processes; loaders of data do.
+    multiprocessing.current_process().daemon = False
     if manners.muted:
         # The descriptors, not sys.stdout: libraries in C print as well.
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -107,8 +110,7 @@ def run(app: App, job: Job) -> Outcome:
 def run_with(app: App, job: Job, content: Buffer | TaskError, state: Buffer) -> Outcome:
     """Run the app for a job whose content and state may lie elsewhere than in it.
 
-    `content` and `state` take the place of the job's own. They are read, never kept or changed,
-    but an app of our own types may keep arrays that are views of them.
+    `content` and `state` take the place of the job's own. They are read, never kept or changed.
     """
     try:
         run_app = load(app)
@@ -147,19 +149,14 @@ def _import(app: App) -> Any:
         sys.path.insert(0, directory)
     importlib.invalidate_caches()
     try:
-        module = importlib.import_module(module_name)
-    except _ANYTHING_AN_APP_RAISES as error:
-        if isinstance(error, ModuleNotFoundError) and error.name == module_name:
-            message = f"there is no module {module_name!r} in {directory} or on the import path"
-        else:
-            message = _traceback(error)
-        raise AppNotLoaded(message) from error
-    found: Any = module
-    for name in path.split("."):
-        try:
+        found: Any = importlib.import_module(module_name)
+        for name in path.split("."):
             found = getattr(found, name)
-        except AttributeError as error:
-            raise AppNotLoaded(f"{app.reference}: {error}") from error
+    except _ANYTHING_AN_APP_RAISES as error:
+        if _frames(error):
+            raise AppNotLoaded(_traceback(error)) from error
+        # It was not the app that failed: there is none of this name.
+        raise AppNotLoaded(f"{app.reference}: {error} (the app's folder is {directory})") from error
     return found
 
 
@@ -173,7 +170,7 @@ def _run(
     try:
         message = adapter.message(job, content)
         context = adapter.context(job, state)
-    except (ValueError, TypeError, KeyError) as error:
+    except Exception as error:
         _log.exception("A task's content, or the state of a node, cannot be read")
         return _failure(job, state, _UNKNOWN, _reason(error))
     try:
@@ -198,10 +195,15 @@ def _reason(error: BaseException) -> str:
 
 def _traceback(error: BaseException) -> str:
     report = traceback.TracebackException.from_exception(error)
-    own = [frame for frame in report.stack if not _is_machinery(frame.filename)]
-    report.stack = traceback.StackSummary.from_list(own)
-    return "".join(report.format(chain=True)).rstrip()
+    report.stack = traceback.StackSummary.from_list(_frames(error))
+    return "".join(report.format()).rstrip()
 
 
-def _is_machinery(filename: str) -> bool:
-    return filename == __file__ or "importlib" in filename
+def _frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """Give the frames that are the app's, or of what it calls."""
+    return [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename not in (__file__, importlib.__file__)
+        and not frame.filename.startswith("<frozen importlib")
+    ]

@@ -183,6 +183,11 @@ async def test_leaving_the_block_ends_what_is_running(
         await backend.run(todo())
 
 
+async def test_an_app_may_start_processes(open_backend: OpenBackend, tmp_path: Path) -> None:
+    async with open_backend(apps(tmp_path, "load"), TWO_WORKERS) as backend:
+        assert pid_of(await backend.run(job())) > 0
+
+
 async def test_large_contents_and_states_arrive_whole(
     open_backend: OpenBackend, tmp_path: Path
 ) -> None:

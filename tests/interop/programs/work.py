@@ -1,0 +1,24 @@
+"""A simulation's worker, by hand: `work.py APP` runs the jobs of one node, one after another.
+
+Jobs come pickled on standard input, their outcomes go pickled to standard output.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+
+import attrs
+
+from superlink_trio.fleet.simulation import worker
+from superlink_trio.fleet.simulation.backend import App
+
+if __name__ == "__main__":
+    app = App(reference=sys.argv[1], directory=Path(__file__).parent)
+    state = b""
+    outcomes = []
+    for job in pickle.load(sys.stdin.buffer):
+        outcomes.append(worker.run(app, attrs.evolve(job, state=state)))
+        state = outcomes[-1].state
+    sys.stdout.buffer.write(pickle.dumps(outcomes))
