@@ -90,6 +90,7 @@ async def open_ray_backend(app: App, config: Mapping[str, object]) -> AsyncItera
         _directory() as directory,
         _driver(settings, directory) as driver,
     ):
+        app = attrs.evolve(app, directory=app.directory.absolute())
         capacity = await driver.open(Opening(app, settings, directory))
         backend = _RayBackend(capacity, driver.frames, shares)
         async with trio.open_nursery() as nursery:
