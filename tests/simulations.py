@@ -12,8 +12,9 @@ from builders import task_ins
 from superlink_trio.clientapp import RecordSet, decode, encode
 from superlink_trio.fleet.simulation.backend import App, Job, Node, OpenBackend, Outcome
 from superlink_trio.fleet.simulation.process import open_process_backend, usable_cpus
+from superlink_trio.fleet.simulation.ray.backend import open_ray_backend
 
-BACKENDS: Mapping[str, OpenBackend] = {"process": open_process_backend}
+BACKENDS: Mapping[str, OpenBackend] = {"process": open_process_backend, "ray": open_ray_backend}
 
 TWO_WORKERS: Mapping[str, object] = {"client_resources": {"num_cpus": usable_cpus() / 2}}
 """Settings that make two workers on any machine."""

@@ -14,6 +14,7 @@ import attrs
 from superlink_trio.fleet.simulation import worker
 from superlink_trio.fleet.simulation.backend import App, Job, Outcome
 from superlink_trio.fleet.simulation.worker import Manners
+from superlink_trio.wire.splice import Buffer
 
 LARGE = 256 * 1024
 """Bytes from which a file in shared memory is cheaper than a pipe (measured: about here)."""
@@ -80,7 +81,7 @@ def answer_files(parcel: Parcel) -> tuple[str, str]:
     return f"{parcel.answers}.content", f"{parcel.answers}.state"
 
 
-def write(path: str, data: bytes) -> bool:
+def write(path: str, data: Buffer) -> bool:
     """Put bytes into a new file, for nobody but us; False where there is no room for it."""
     try:
         with open(path, "xb", opener=_private) as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,8 @@ from superlink_trio.wire.tasks import TaskError
 
 @pytest.fixture(params=BACKENDS)
 def open_backend(request: pytest.FixtureRequest) -> OpenBackend:
+    if request.param == "ray" and find_spec("ray") is None:
+        pytest.skip("Ray is not installed (extra vce)")
     return BACKENDS[request.param]
 
 
