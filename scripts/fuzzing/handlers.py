@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import secrets
 import uuid
 from collections.abc import Iterator, Mapping
@@ -39,8 +38,6 @@ CALLS: tuple[tuple[str, str, type[Message]], ...] = (
     ("GrpcAdapter", "SendReceive", pb.MessageContainer),
 )
 _INDEX = {name: index for index, name in enumerate(call[:2] for call in CALLS)}
-
-logging.getLogger("superlink_trio").setLevel(logging.CRITICAL)
 
 
 def check(raw: bytes) -> None:

@@ -5,6 +5,7 @@ Only what is imported inside the block below is instrumented, so that it guides 
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import atheris
@@ -16,6 +17,8 @@ TARGETS = {"splicing": splicing.check, "handlers": handlers.check}
 
 
 def main(name: str, *arguments: str) -> None:
+    # Rubbish is warned of, and there is nothing but rubbish.
+    logging.getLogger("superlink_trio").setLevel(logging.CRITICAL)
     atheris.Setup([name, *arguments], TARGETS[name])
     atheris.Fuzz()
 
