@@ -12,6 +12,8 @@ def mean_accuracy(results: list[tuple[int, dict]]) -> dict:
 
 
 strategy = FedAvg(
+    min_fit_clients=20,
+    min_evaluate_clients=20,
     min_available_clients=20,
     initial_parameters=ndarrays_to_parameters([np.zeros((64, 10)), np.zeros(10)]),
     evaluate_metrics_aggregation_fn=mean_accuracy,
