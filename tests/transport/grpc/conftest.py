@@ -52,10 +52,12 @@ class Server:
 
         return await self.loop.run_aio_coroutine(call())
 
-    async def status(self, method: str, request: bytes = b"") -> tuple[grpc.StatusCode, str]:
+    async def status(
+        self, method: str, request: bytes = b"", *, timeout: float = 10
+    ) -> tuple[grpc.StatusCode, str]:
         """Call, and return the status and its text."""
         try:
-            await self.call(method, request)
+            await self.call(method, request, timeout=timeout)
         except grpc.aio.AioRpcError as error:
             return error.code(), error.details() or ""
         return grpc.StatusCode.OK, ""
