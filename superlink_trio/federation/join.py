@@ -167,7 +167,7 @@ class JoinedClient(ClientProxy):
         """Tell the client to disconnect, after `converse` was cancelled.
 
         One that is at work is told by the end of the stream, which it finds when it has finished:
-        it could not answer any more, and Flower's clients fail when they try to.
+        it could not answer any more, and Flower's clients may fail when they try to.
         """
         if self._busy:
             return
