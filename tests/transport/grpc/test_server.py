@@ -232,8 +232,8 @@ async def test_calls_in_flight_may_finish_within_the_grace(serving: Any) -> None
             nursery.start_soon(call)
             await held.held.wait()
             server.stopping.set()
-            # While that one goes on, nobody else is let in. A call that comes in the very moment may
-            # get no answer before the server has ended.
+            # While that one goes on, nobody else is let in. A call that comes in the very moment
+            # may get no answer before the server has ended.
             while (await server.status("Echo", timeout=1))[0] is not grpc.StatusCode.UNAVAILABLE:
                 await trio.lowlevel.checkpoint()
             assert not server.ended.is_set()
