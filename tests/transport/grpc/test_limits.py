@@ -114,7 +114,8 @@ async def test_a_call_too_many_is_refused_at_once_and_a_ping_last(serving: Any) 
 
 
 async def test_requests_that_do_not_come_make_room_for_others(serving: Any) -> None:
-    options = GrpcOptions(max_calls=5, patience=0.5)
+    # Long enough to be refused first, even where the machine is busy.
+    options = GrpcOptions(max_calls=5, patience=2)
     async with serving(unary={"Echo": echo}, options=options) as server:
         async with halting(server, 5) as stream:
             await becomes(server, EXHAUSTED)
