@@ -14,7 +14,7 @@ from transport.rest.clients import FLEET, head
 
 from superlink_trio.transport.rest import RestOptions
 
-OPTIONS = RestOptions(grace=0, head_timeout=0.2, body_timeout=0.2, max_body=1000)
+OPTIONS = RestOptions(grace=0, head_timeout=2, body_timeout=2, max_body=1000)
 
 methods = st.sampled_from(["POST", "GET", "OPTIONS", "CONNECT", "PRI", "post"]) | st.text(
     string.ascii_letters + string.punctuation + "é ", max_size=8

@@ -286,7 +286,7 @@ RUBBISH = (
 @given(parts=st.lists(RUBBISH, max_size=3))
 def test_rubbish(serving: Any, parts: list[bytes]) -> None:
     async def run() -> None:
-        async with serving(options=RestOptions(grace=0, head_timeout=0.05)) as server:
+        async with serving(options=RestOptions(grace=0)) as server:
             client = await server.http1()
             for part in parts:
                 try:
