@@ -60,11 +60,21 @@ class Member:
     path: str
     team: Team | None = None
     """None for the root."""
+    before: Member | None = None
+    """Rest-for-one: whose lives this one's are inside."""
     state: EventKind | None = None
     failure: BaseException | None = None
     """Its last failure, until a restart is to repair it."""
     was_ready: bool = False
     attempt: int = 0
+
+    @property
+    def stands_on_a_failure(self) -> bool:
+        """Whether somebody in front has failed, so that a request to stop is on its way."""
+        member = self.before
+        while member is not None and member.state is not EventKind.FAILED:
+            member = member.before
+        return member is not None
 
     def emit(self, kind: EventKind, **details: Any) -> None:
         assert kind in TRANSITIONS[self.state], f"{self.path}: {self.state} to {kind}"

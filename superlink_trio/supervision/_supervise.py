@@ -13,6 +13,7 @@ leaving nested blocks:
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -84,6 +85,9 @@ async def _serve_group(life: Life, group: Group) -> None:
     tree, path = life.member.tree, life.member.path
     team = Team(life, group.intensity)
     members = [Member(tree, child, f"{path}/{child.name}", team) for child in group.children]
+    if group.strategy is Strategy.REST_FOR_ONE:
+        for before, member in itertools.pairwise(members):
+            member.before = before
     try:
         await _STRATEGIES[group.strategy](team, members, life.stopping)
     finally:
@@ -93,7 +97,7 @@ async def _serve_group(life: Life, group: Group) -> None:
 
 async def _rest_for_one(team: Team, members: Sequence[Member], stopping: trio.Event) -> None:
     """Members inside one another: the life of each contains the lives of those after it."""
-    if await _asked_to_stop(team, stopping):
+    if await _asked_to_stop(team, stopping, *members[:1]):
         return
     if not members:
         team.ready()
@@ -105,7 +109,7 @@ async def _one_for_one(team: Team, members: Sequence[Member], stopping: trio.Eve
     """Members beside one another, each started when the one before it is ready."""
     async with trio.open_nursery() as nursery:
         for member in members:
-            if await _asked_to_stop(team, stopping):
+            if await _asked_to_stop(team, stopping, member):
                 return
             life = Life(member)
             nursery.start_soon(_keep, team, life, _nothing, stopping)
@@ -140,7 +144,7 @@ async def _back_off(team: Team, member: Member, stopping: trio.Event) -> bool:
     try:
         with trio.move_on_after(delay):
             await stopping.wait()
-        stopped = await _asked_to_stop(team, stopping)
+        stopped = await _asked_to_stop(team, stopping, member)
     except trio.Cancelled:
         member.emit(EventKind.CANCELLED)
         raise
@@ -232,9 +236,10 @@ def _without_cancelled(error: BaseException) -> BaseException | None:
     return error
 
 
-async def _asked_to_stop(team: Team, stopping: trio.Event) -> bool:
+async def _asked_to_stop(team: Team, stopping: trio.Event, *starting: Member) -> bool:
     """Whether nothing may be started any more; waits for a request that is on its way here."""
-    if team.giving_up or team.life.member.tree.control.stopping.is_set():
+    told = team.giving_up or team.life.member.tree.control.stopping.is_set()
+    if told or any(member.stands_on_a_failure for member in starting):
         await stopping.wait()
     return stopping.is_set()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from superlink_trio.supervision import (
     Backoff,
@@ -540,6 +541,24 @@ class TestRestart:
             "2.5 ready app/a",
             "2.5 starting app/b",
         ]
+
+    def test_nobody_starts_in_the_instant_in_which_what_it_stands_on_crashes(
+        self, script: Any, act: Any, new_recorder: Any
+    ) -> None:
+        """Which of two tasks runs first in an instant is left to chance: again and again."""
+        for _ in range(60):
+            recorder = new_recorder()
+            tree = chain(
+                "app",
+                restarted("a", script(act(serves=5, serve_fails=True), act())),
+                child("b", script()),
+                restarted("c", script(act(serves=4, serve_fails=True), act())),
+            )
+            trio.run(run, tree, recorder, clock=trio.testing.MockClock(autojump_threshold=0))
+            story = recorder.since(5)
+            failed = story.index("5 failed app/a")
+            started = [line for line in story[failed:] if line.startswith("5 starting")]
+            assert started == [], story
 
     async def test_crash_before_the_rest_was_ever_ready(
         self, autojump_clock: Any, script: Any, act: Any, recorder: Any
