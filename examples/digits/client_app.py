@@ -1,5 +1,7 @@
 """A node: logistic regression on its share of scikit-learn's handwritten digits."""
 
+from functools import cache
+
 import numpy as np
 from flwr.client import Client, ClientApp, NumPyClient
 from sklearn.datasets import load_digits
@@ -8,6 +10,7 @@ NODES = 20
 STEPS, LEARNING_RATE = 20, 0.5
 
 
+@cache  # a worker is many nodes, one after another
 def share_of(partition: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Give one node's images (n, 64) and labels (n,): for training, then for evaluation."""
     images, labels = load_digits(return_X_y=True)

@@ -282,12 +282,45 @@ class Peers:
         await program.line("Listening on")
         return SuperLink(program, "", address, certificates[0] if certificates else None)
 
+    async def simulation(
+        self,
+        app: str,
+        *options: str,
+        nodes: int,
+        backend: str,
+        directory: Path = _PROGRAMS,
+        **environment: str,
+    ) -> SuperLink:
+        """Start a SuperLink whose nodes run an app of flwr 1.9; it serves when this returns."""
+        program = await self.simulating(
+            *("--insecure", "--vce", "--client-app", app, "--app-dir", str(directory)),
+            *("--num-supernodes", str(nodes), "--backend", backend),
+            *options,
+            **environment,
+        )
+        ready = await program.report("driver_address")
+        return SuperLink(program, ready["driver_address"], "")
+
+    async def simulating(self, *options: str, **environment: str) -> Program:
+        """Start a SuperLink whose workers can import flwr 1.9."""
+        return await self._beside(
+            "SuperLink",
+            *("-m", "superlink_trio", "--log-format", "json", "--driver-api-address", _ANY_PORT),
+            *options,
+            **environment,
+        )
+
     async def beside(self, script: str, *arguments: str) -> Program:
         """Start a program that imports both packages, flwr 1.9 and the one under test."""
+        return await self._beside(f"{script} beside 1.9.0", _PROGRAMS / script, *arguments)
+
+    async def _beside(self, name: str, *arguments: str | Path, **environment: str) -> Program:
         python = await trio.to_thread.run_sync(partial(interpreter, "1.9.0", beside=True))
-        return await self._launch(
-            f"{script} beside 1.9.0", python, _PROGRAMS / script, *arguments, PYTHONPATH=str(_ROOT)
-        )
+        return await self._launch(name, python, *arguments, PYTHONPATH=str(_ROOT), **environment)
+
+    async def launcher(self, version: str, name: str, *options: str | Path) -> Program:
+        """Start a program of a Flower release."""
+        return await self._launch(f"{name} of {version}", self._command(version, name), *options)
 
     async def driver(
         self, superlink: SuperLink, version: str, script: str, *arguments: str
