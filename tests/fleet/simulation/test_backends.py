@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +25,8 @@ from superlink_trio.fleet.simulation.backend import (
 from superlink_trio.wire.tasks import TaskError
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=["process", pytest.param("ray", marks=pytest.mark.ray)])
 def open_backend(request: pytest.FixtureRequest) -> OpenBackend:
-    if request.param == "ray" and find_spec("ray") is None:
-        pytest.skip("Ray is not installed (extra vce)")
     return BACKENDS[request.param]
 
 

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +36,6 @@ from superlink_trio.fleet.simulation.ray.frames import Cancel, Died, Frames, Mes
 from superlink_trio.fleet.simulation.ray.processes import kill_session, members
 from superlink_trio.fleet.simulation.ray.settings import Settings, fitting
 from superlink_trio.fleet.simulation.ray.shipping import stage
-
-needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (extra vce)")
 
 
 @attrs.frozen
@@ -117,7 +114,7 @@ async def _leaving_no_directory() -> AsyncIterator[None]:
     assert not _directories() - before
 
 
-@needs_ray
+@pytest.mark.ray
 def test_each_signal_but_the_closed_connection_is_ignored(opened: Opened) -> None:
     session = _session_of(opened.run(todo()))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -125,14 +122,14 @@ def test_each_signal_but_the_closed_connection_is_ignored(opened: Opened) -> Non
     assert _session_of(opened.run(todo())) == session
 
 
-@needs_ray
+@pytest.mark.ray
 def test_it_is_in_a_session_of_its_own(opened: Opened) -> None:
     session = _session_of(opened.run(todo()))
     assert session != os.getsid(0)
     assert {"raylet", "gcs_server"} <= {_name(pid) for pid in members(session)}
 
 
-@needs_ray
+@pytest.mark.ray
 def test_a_worker_that_is_killed_is_replaced(opened: Opened) -> None:
     for _ in range(2):
         with pytest.raises(WorkerDied):
@@ -140,7 +137,7 @@ def test_a_worker_that_is_killed_is_replaced(opened: Opened) -> None:
     assert pid_of(opened.run(todo())) > 0
 
 
-@needs_ray
+@pytest.mark.ray
 def test_a_ray_of_our_own_has_a_token_of_its_own(opened: Opened) -> None:
     session = _session_of(opened.run(todo()))
     variables = dict(
@@ -156,7 +153,7 @@ def test_a_ray_of_our_own_has_a_token_of_its_own(opened: Opened) -> None:
     assert token.stat().st_mode & 0o077 == 0
 
 
-@needs_ray
+@pytest.mark.ray
 @pytest.mark.parametrize(
     ("victim", "told"),
     [
@@ -180,7 +177,7 @@ async def test_if_ray_dies_the_block_ends(tmp_path: Path, victim: str, told: str
     assert members(session) == []
 
 
-@needs_ray
+@pytest.mark.ray
 def test_nothing_is_left_when_the_superlink_is_killed(tmp_path: Path) -> None:
     before = _directories()
     apps(tmp_path, "pid")
@@ -210,7 +207,7 @@ trio.run(main)
     _eventually(lambda: not _directories() - before)
 
 
-@needs_ray
+@pytest.mark.ray
 async def test_cancelled_while_it_starts_it_leaves_nothing_behind(tmp_path: Path) -> None:
     pipe, never = tmp_path / "pipe", tmp_path / "never"
     os.mkfifo(pipe)
@@ -234,7 +231,7 @@ async def test_cancelled_while_it_starts_it_leaves_nothing_behind(tmp_path: Path
         assert members(session) == []
 
 
-@needs_ray
+@pytest.mark.ray
 async def test_an_app_that_ends_the_process_that_loads_it_is_told(tmp_path: Path) -> None:
     (tmp_path / "deadly_app.py").write_text("import os\nos._exit(7)\n")
     with pytest.raises(AppNotLoaded, match="the worker that loaded it ended"):
@@ -244,7 +241,7 @@ async def test_an_app_that_ends_the_process_that_loads_it_is_told(tmp_path: Path
             raise AssertionError("it opened")
 
 
-@needs_ray
+@pytest.mark.ray
 async def test_more_than_ray_has_is_refused_and_told(tmp_path: Path) -> None:
     config = {"client_resources": {"num_gpus": 64, "unobtainium": 2}, "ray": {"num_cpus": 3}}
     with pytest.raises(ValueError, match=r"no node has CPU 1, GPU 64, unobtainium 2 .*\(.*CPU 3,"):
@@ -252,7 +249,7 @@ async def test_more_than_ray_has_is_refused_and_told(tmp_path: Path) -> None:
             raise AssertionError("it opened")
 
 
-@needs_ray
+@pytest.mark.ray
 @pytest.mark.parametrize("muted", [False, True])
 async def test_what_an_app_prints_is_logged_unless_it_is_muted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, muted: bool
@@ -310,7 +307,7 @@ def head_node() -> Iterator[str]:
                 shutil.rmtree(directory)
 
 
-@needs_ray
+@pytest.mark.ray
 async def test_an_existing_cluster_runs_the_app_without_its_data(
     tmp_path: Path, head_node: str
 ) -> None:
@@ -337,7 +334,7 @@ async def test_an_existing_cluster_runs_the_app_without_its_data(
     assert found["here"] != str(tmp_path)
 
 
-@needs_ray
+@pytest.mark.ray
 async def test_a_cluster_outlives_those_who_use_it(tmp_path: Path, head_node: str) -> None:
     config = {"ray": {"address": head_node}}
     before = _drivers()
@@ -355,10 +352,9 @@ async def test_a_cluster_outlives_those_who_use_it(tmp_path: Path, head_node: st
         assert pid_of(await backend.run(job())) != pid
 
 
+@pytest.mark.ray
 async def test_a_cluster_that_cannot_be_reached_is_named(tmp_path: Path, unused_port: int) -> None:
     address = f"127.0.0.1:{unused_port}"
-    if find_spec("ray") is None:
-        pytest.skip("Ray is not installed (extra vce)")
     with pytest.raises(ConnectionError, match=f"no Ray cluster at {address}"):
         async with open_ray_backend(apps(tmp_path, "pid"), {"ray": {"address": address}}):
             raise AssertionError("it opened")
