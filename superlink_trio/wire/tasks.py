@@ -195,8 +195,8 @@ def accept(draft: Draft, *, pushed_at: float) -> Task:
     )
 
 
-def error_answer(asked: Task, error: TaskError, *, now: float) -> Task:
-    """Make the TaskRes that stands in for an answer that will not come, or cannot be used."""
+def answer_to(asked: Task, content: bytes | TaskError, *, ttl: float, now: float) -> Task:
+    """Make the TaskRes with which the node that was asked answers, under a fresh id."""
     return Task(
         task_id=new_task_id(),
         group_id=asked.group_id,
@@ -205,11 +205,16 @@ def error_answer(asked: Task, error: TaskError, *, now: float) -> Task:
         consumer=asked.producer,
         created_at=now,
         pushed_at=now,
-        ttl=max(0.0, asked.pushed_at + asked.ttl - now),
+        ttl=ttl,
         ancestry=(asked.task_id,),
         task_type=asked.task_type,
-        content=error,
+        content=content,
     )
+
+
+def error_answer(asked: Task, error: TaskError, *, now: float) -> Task:
+    """Make the TaskRes that stands in for an answer that will not come, or cannot be used."""
+    return answer_to(asked, error, ttl=max(0.0, asked.pushed_at + asked.ttl - now), now=now)
 
 
 def timestamp(unix_seconds: float) -> str:

@@ -42,7 +42,7 @@ from superlink_trio.fleet.simulation.progress import Display, Progress, log_prog
 from superlink_trio.state import Arrivals, NotTaken, State, StateUnavailable
 from superlink_trio.state.interface import FORGET, SIGN_OF_LIFE
 from superlink_trio.wire.runs import Scalar
-from superlink_trio.wire.tasks import Task, TaskError, new_task_id
+from superlink_trio.wire.tasks import Task, TaskError, answer_to
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -328,19 +328,7 @@ class Simulation:
 
     async def _store(self, node: Node, task: Task, outcome: Outcome) -> None:
         now = self._state.now()
-        answer = Task(
-            task_id=new_task_id(),
-            group_id=task.group_id,
-            run_id=task.run_id,
-            producer=node.node_id,
-            consumer=task.producer,
-            created_at=now,
-            pushed_at=now,
-            ttl=outcome.ttl,
-            ancestry=(task.task_id,),
-            task_type=task.task_type,
-            content=outcome.content,
-        )
+        answer = answer_to(task, outcome.content, ttl=outcome.ttl, now=now)
         fault = self._fault(answer)
         if fault is not None:
             _log.warning("Answer of node %d not taken, it is not valid: %s", node.node_id, fault)
