@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from abusing.attacks import ATTACKS, MEGABYTE
 from abusing.trial import HEAD, Cost, Outcome
 from abusing.wire import Tally
 
-_GRPC = tuple(map(int, version("grpcio").split(".")[:2]))
 _ABUSE = Path(__file__).parents[2] / "scripts" / "abuse"
 
 
@@ -63,7 +61,6 @@ def test_what_must_not_be_is_said(worse: Outcome, fault: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
-@pytest.mark.skipif(_GRPC < (1, 80), reason="grpcio before 1.80 bears less: docs/security.md")
 def test_one_attack_on_each_server(tmp_path: Path) -> None:
     output = tmp_path / "report.md"
     options = ("--attack", "PING flood", "--seconds", "0.5", "--output", str(output))

@@ -335,11 +335,9 @@ def _wait_on_twins(loop: TrioEventLoop, twins: dict[int, socket.socket]) -> None
                 for _ in range(rounds):
                     if twins.get(number) is not twin:
                         return  # removed, and closed, by what the last round has set in motion
-                    # grpc writes a byte for every event, reads one a call, and then handles every
-                    # event there is: to take all but that one first saves as many calls.
-                    waiting = len(twin.recv(65536, socket.MSG_PEEK))
-                    if waiting > 1:
-                        twin.recv(waiting - 1)
+                    # grpc writes a byte for every event, reads one a call if there is one, and then
+                    # handles every event there is: to take all of them first saves as many calls.
+                    twin.recv(65536)
                     _hand_out(partial(callback, *args))
                     run_batch()
 

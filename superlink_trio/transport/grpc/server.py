@@ -45,8 +45,7 @@ class GrpcOptions:
     max_streams: int = 1024
     """Calls at the same time on one connection. A client waits with what is more."""
     max_connections: int = 16_384
-    """Connections in all; fewer where the process may not open as many files. A grpcio that does
-    not know of this limit (1.62) takes any number."""
+    """Connections in all; fewer where the process may not open as many files."""
     handshake_timeout: float = 20.0
     """How long a new connection may take for TLS and for the beginning of HTTP/2."""
     max_idle: float = 600.0

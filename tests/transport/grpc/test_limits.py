@@ -189,10 +189,6 @@ async def test_a_connection_without_calls_is_closed(serving: Any) -> None:
         assert await server.call("Echo", b"x") == b"x"
 
 
-@pytest.mark.skipif(
-    tuple(map(int, grpc.__version__.split(".")[:2])) < (1, 85),
-    reason="older releases of grpcio may not know of this limit",
-)
 async def test_a_connection_too_many_is_refused(serving: Any) -> None:
     async with serving(unary={"Echo": echo}, options=GrpcOptions(max_connections=2)) as server:
         where = (server.address.host, server.address.port)

@@ -23,8 +23,6 @@ import trio_asyncio  # type: ignore[import-untyped]  # ships no types
 from superlink_trio.rpc import Caller
 from superlink_trio.transport.grpc.loop import BatchingLoop, open_loop
 
-GRPCIO = tuple(map(int, grpc.__version__.split(".")[:2]))
-
 
 async def echo(request: bytes, caller: Caller) -> bytes:
     return request
@@ -158,9 +156,6 @@ async def test_asyncio_knows_the_loop_in_readers_that_another_loop_added() -> No
     assert seen == [first]
 
 
-@pytest.mark.skipif(
-    GRPCIO < (1, 80), reason="the embedding program's own loop trips over grpcio before 1.80"
-)
 async def test_servers_on_two_loops_and_beside_an_embedding_programs_own(
     serving: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
