@@ -6,9 +6,12 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.comparison import Bench, Figures
+import attrs
+
+from benchmarks.comparison import Bench, Figures, tell
 from benchmarks.processes import OURS, ROOT, Side, load, output, two_workers
 from benchmarks.processes import simulation as simulated
 from benchmarks.rounds import PROGRAMS, reported_seconds, server_app
@@ -26,25 +29,28 @@ async def simulation(bench: Bench) -> list[Row]:
     """Rounds of simulated nodes that run an app of Flower's, under its server-app."""
     nodes, rounds = (20, 2) if bench.quick else (100, 3)
     beside = await bench.environment(beside=True)
-    flower = None if bench.reference is None else await bench.environment(simulation=True)
-    ours = Side(OURS.name, (beside, *OURS.command[1:]))
+    flower = await bench.environment(simulation=True)
 
     async def measure(side: Side) -> Figures:
-        if flower is not None and side is bench.reference:
-            return await _flower_simulation(flower, nodes, rounds)
         figures: dict[str, float] = {}
         for backend in _BACKENDS:
             log = bench.folder / f"{backend}.log"
             start = time.monotonic()
             async with simulated(
-                ours, "adder:app", PROGRAMS, nodes=nodes, backend=backend, log=log
+                side, "adder:app", PROGRAMS, nodes=nodes, backend=backend, log=log
             ) as link:
                 report = await server_app(bench, link.driver, clients=nodes, rounds=rounds)
                 figures[f"{backend} whole"] = time.monotonic() - start
             figures[f"{backend} rounds"] = reported_seconds(report, rounds)
         return figures
 
-    compared = await bench.compare(measure, times=1)
+    ours = Side(OURS.name, (beside, *OURS.command[1:]))
+    simulations = attrs.evolve(bench, ours=ours, reference=None)
+    compared = attrs.evolve(
+        await simulations.compare(measure, times=3),
+        # Once: it takes two minutes.
+        reference=await _flower_simulation(flower, nodes, rounds),
+    )
     rows = []
     for backend in _BACKENDS:
         what = f"{rounds} rounds, {nodes} simulated nodes of 1.9, 2 workers, {backend}"
@@ -56,7 +62,9 @@ async def simulation(bench: Bench) -> list[Row]:
     return rows
 
 
-async def _flower_simulation(python: Path, nodes: int, rounds: int) -> Figures:
+async def _flower_simulation(
+    python: Path, nodes: int, rounds: int
+) -> Mapping[str, Sequence[float]]:
     """Run Flower's simulation, which knows Ray only: it stands beside both backends of ours."""
     apps = ("--server-app", "averager:app", "--client-app", "adder:app", "--app-dir", PROGRAMS)
     workers = ("--backend-config", json.dumps(two_workers("process")))
@@ -69,8 +77,9 @@ async def _flower_simulation(python: Path, nodes: int, rounds: int) -> Figures:
         environment={**os.environ, "CLIENTS": str(nodes), "ROUNDS": str(rounds)},
     )
     whole, alone = time.monotonic() - start, reported_seconds(report, rounds)
+    tell("reference", {"whole": whole, "rounds": alone})
     return {
-        f"{backend} {name}": seconds
+        f"{backend} {name}": [seconds]
         for backend in _BACKENDS
         for name, seconds in (("whole", whole), ("rounds", alone))
     }
