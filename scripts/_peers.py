@@ -18,10 +18,13 @@ from pathlib import Path
 
 VERSIONS = ("1.8.0", "1.9.0", "1.10.0", "1.11.1")
 
-# Newer Pythons have no wheels for the numpy < 2 that these releases need.
+# Newer Pythons have no wheels for the numpy < 2 that these releases need, or for the Ray of 1.9's
+# `flower-simulation`.
 _PYTHONS = ("3.12", "3.11")
+_PYTHONS_OF_SIMULATION = ("3.11",)
 _CONSTRAINTS = Path(__file__).with_name("peers-constraints.txt")
 _BESIDE = Path(__file__).with_name("peers-beside.txt")
+_SIMULATION = Path(__file__).with_name("peers-simulation.txt")
 # Runs at every start of the environment's interpreter, whoever starts it.
 _TELEMETRY_OFF = 'import os; os.environ["FLWR_TELEMETRY_ENABLED"] = "0"\n'
 
@@ -30,11 +33,12 @@ class NoPeer(Exception):
     """A peer's environment cannot be made; the message says why and what to do."""
 
 
-def interpreter(version: str, *, beside: bool = False) -> Path:
+def interpreter(version: str, *, beside: bool = False, simulation: bool = False) -> Path:
     """Give the Python of the environment that holds `flwr[rest]` in this version.
 
     With `beside` the environment holds what this package needs as well, so that both can be
-    imported by one program: this package from a checkout on PYTHONPATH.
+    imported by one program: this package from a checkout on PYTHONPATH. With `simulation` it holds
+    what 1.9's `flower-simulation` needs. Not both: each has a Ray of its own.
 
     Makes the environment when there is none yet, or when its pins have changed: that needs
     PyPI and takes about half a minute. Flower's telemetry is off in it.
@@ -44,13 +48,15 @@ def interpreter(version: str, *, beside: bool = False) -> Path:
     """
     if version not in VERSIONS:
         raise NoPeer(f"flwr {version} is no peer of this project: {', '.join(VERSIONS)} are")
-    base, python = _base_python()
-    folder = _cache() / f"flwr-{version}{'-beside' if beside else ''}-py{python}"
+    base, python = _base_python(_PYTHONS_OF_SIMULATION if simulation else _PYTHONS)
+    kind = "-beside" if beside else "-simulation" if simulation else ""
+    more = _BESIDE if beside else _SIMULATION if simulation else None
+    folder = _cache() / f"flwr-{version}{kind}-py{python}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    requirements = [f"flwr[rest]=={version}", *(["-r", str(_BESIDE)] if beside else [])]
+    requirements = [f"flwr[rest]=={version}", *(["-r", str(more)] if more else [])]
     contents = f"{requirements[0]}\n{_CONSTRAINTS.read_text()}{_TELEMETRY_OFF}"
-    if beside:
-        contents += _BESIDE.read_text()
+    if more:
+        contents += more.read_text()
     with _locked(folder.parent / f"{folder.name}.lock") as lock:
         if not _is_ready(folder, contents):
             _make(folder, base, requirements, lock)
@@ -58,18 +64,18 @@ def interpreter(version: str, *, beside: bool = False) -> Path:
     return _interpreter_in(folder)
 
 
-def _base_python() -> tuple[str, str]:
+def _base_python(versions: Sequence[str]) -> tuple[str, str]:
     """Find a Python to build on: its path and its version, such as 3.11."""
     running = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if running in _PYTHONS:
+    if running in versions:
         return sys.executable, running
-    for version in _PYTHONS:
+    for version in versions:
         path = shutil.which(f"python{version}")
         # Version managers put stand-ins on the path for Pythons that are not there.
         if path is not None and _runs(path):
             return path, version
     raise NoPeer(
-        f"Flower {VERSIONS[0]} to {VERSIONS[-1]} need Python {' or '.join(reversed(_PYTHONS))}: "
+        f"Flower {VERSIONS[0]} to {VERSIONS[-1]} need Python {' or '.join(reversed(versions))}: "
         f"this is {running}, and none of them is on the PATH"
     )
 

@@ -6,12 +6,17 @@ import sys
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 
+import _peers
 import attrs
+import trio
 
 from benchmarks.processes import FailedError, Side, SuperLink, superlink
 from benchmarks.table import Row, Target, Unit
+
+REFERENCE = "1.9.0"
 
 Figures = Mapping[str, float]
 
@@ -85,6 +90,19 @@ class Bench:
             async with self.superlink(self.ours, *options):
                 pass
         except FailedError as error:
+            raise NotMeasuredError(str(error)) from None
+
+    async def environment(self, *, beside: bool = False, simulation: bool = False) -> Path:
+        """Give the Python of another environment with Flower; see `_peers.interpreter`.
+
+        Raises NotMeasuredError when there is to be no Flower, or when it cannot be made.
+        """
+        if self.peer is None:
+            raise NotMeasuredError("it needs Flower")
+        make = partial(_peers.interpreter, REFERENCE, beside=beside, simulation=simulation)
+        try:
+            return await trio.to_thread.run_sync(make)
+        except _peers.NoPeer as error:
             raise NotMeasuredError(str(error)) from None
 
     def database(self, side: Side) -> tuple[str, str]:

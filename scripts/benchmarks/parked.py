@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import attrs
 import trio
 
 from benchmarks.comparison import Bench, Figures, NotMeasuredError
-from benchmarks.processes import FailedError, SuperLink, load_command, running
+from benchmarks.processes import FailedError, SuperLink, load_command, report, running
 from benchmarks.table import KILOBYTES, PERCENT, SECONDS, Row, at_most
 
 _NODES = 10_000
@@ -39,20 +37,9 @@ class ParkedNodes:
 
     _process: trio.Process
 
-    async def report(self) -> dict[str, Any]:
-        """Wait for the next line of the process that plays the nodes."""
-        assert self._process.stdout is not None
-        line = b""
-        while not line.endswith(b"\n"):
-            chunk = await self._process.stdout.receive_some()
-            if not chunk:
-                raise FailedError("the process that plays the nodes ended early")
-            line += chunk
-        return dict(json.loads(line))
-
     async def answered(self) -> Answered:
         """Wait until every call has been answered, or has been lost."""
-        return Answered(**await self.report())
+        return Answered(**await report(self._process))
 
 
 @asynccontextmanager
@@ -61,12 +48,11 @@ async def parked_nodes(link: SuperLink, number: int) -> AsyncIterator[ParkedNode
     async with running(
         load_command("parked", link.fleet, number), stdout=subprocess.PIPE
     ) as process:
-        nodes = ParkedNodes(process)
-        parked = (await nodes.report())["parked"]
+        parked = (await report(process))["parked"]
         if parked != number:
             raise FailedError(f"{parked} of {number} calls were held")
         await link.quiet()
-        yield nodes
+        yield ParkedNodes(process)
 
 
 async def parked(bench: Bench) -> list[Row]:
@@ -77,7 +63,7 @@ async def parked(bench: Bench) -> list[Row]:
             before = link.resident()
             async with parked_nodes(link, _NODES) as nodes:
                 memory = (link.resident() - before) / _NODES
-                idle = await _idle_cpu(link, 3 if bench.quick else 15)
+                idle = await link.idle_cpu(3 if bench.quick else 15)
                 asked = time.monotonic()
                 seconds = await link.terminate()
                 answered = await nodes.answered()
@@ -99,13 +85,6 @@ async def parked(bench: Bench) -> list[Row]:
         measured.row("released", f"{what}: SIGTERM to the last answer", SECONDS),
         measured.row("stopped", f"{what}: SIGTERM to exit", SECONDS),
     ]
-
-
-async def _idle_cpu(link: SuperLink, seconds: float) -> float:
-    """Give the share of one core that is used, in percent."""
-    start, used = time.monotonic(), link.cpu_seconds()
-    await trio.sleep(seconds)
-    return 100 * (link.cpu_seconds() - used) / (time.monotonic() - start)
 
 
 def _raise_file_limit() -> None:

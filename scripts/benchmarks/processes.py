@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -49,21 +50,24 @@ def reference(python: Path) -> Side:
 
 
 @attrs.frozen
-class SuperLink:
-    """A SuperLink that listens."""
+class Server:
+    """A process that is measured."""
 
     process: trio.Process
-    driver: str
-    fleet: str
-    seconds_to_listen: float
 
     def resident(self) -> int:
         """Give the bytes of memory it has now."""
-        return self._memory("VmRSS")
+        return _memory(self.process.pid, "VmRSS")
 
     def peak(self) -> int:
         """Give the most bytes of memory it has had so far."""
-        return self._memory("VmHWM")
+        return _memory(self.process.pid, "VmHWM")
+
+    def resident_with_children(self) -> int:
+        """Give the bytes of memory it has now, and the processes that it started, summed up."""
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        children = " ".join(task.read_text() for task in tasks.glob("*/children")).split()
+        return self.resident() + sum(_memory(int(child), "VmRSS") for child in children)
 
     def cpu_seconds(self) -> float:
         """Give the processor time it has used so far, in its own code and in the kernel's."""
@@ -79,24 +83,40 @@ class SuperLink:
             before, used = used, self.cpu_seconds()
             idle = idle + 1 if used - before < 0.02 else 0
 
-    async def terminate(self) -> float:
+    async def idle_cpu(self, seconds: float) -> float:
+        """Watch it for a while; give the share of one core that it uses, in percent."""
+        start, used = time.monotonic(), self.cpu_seconds()
+        await trio.sleep(seconds)
+        return 100 * (self.cpu_seconds() - used) / (time.monotonic() - start)
+
+    async def terminate(self, by: signal.Signals = signal.SIGTERM) -> float:
         """Ask it to stop; give the seconds until the process has ended.
 
         Raises FailedError when it has not ended after a minute.
         """
         start = time.monotonic()
-        self.process.terminate()
+        self.process.send_signal(by)
         with trio.move_on_after(60) as patience:
             await self.process.wait()
         if patience.cancelled_caught:
-            raise FailedError("the SuperLink has not ended a minute after SIGTERM")
+            raise FailedError(f"it has not ended a minute after {by.name}")
         return time.monotonic() - start
 
-    def _memory(self, name: str) -> int:
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith(f"{name}:"):
-                return int(line.split()[1]) * 1024
-        raise FailedError(f"/proc tells no {name} of process {self.process.pid}")
+
+def _memory(pid: int, name: str) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise FailedError(f"/proc tells no {name} of process {pid}")
+
+
+@attrs.frozen
+class SuperLink(Server):
+    """A SuperLink that serves. One with simulated nodes has no Fleet API."""
+
+    driver: str
+    fleet: str
+    seconds_to_listen: float
 
 
 @asynccontextmanager
@@ -133,7 +153,7 @@ async def superlink(
     `security`: the options that say whether, and with which certificates, it speaks TLS.
     Raises FailedError with the end of its log when it ends instead.
     """
-    driver, fleet = _free_address(), _free_address()
+    driver, fleet = free_address(), free_address()
     addresses = ("--driver-api-address", driver, "--fleet-api-address", fleet)
     start = time.monotonic()
     with log.open("wb") as output:
@@ -141,8 +161,57 @@ async def superlink(
         descriptor = output.fileno()
         async with running((*command, *options), stdout=descriptor, stderr=descriptor) as process:
             for address in (driver, fleet):
-                await _listens(address, process, log)
+                await listens(address, process, log)
             yield SuperLink(process, driver, fleet, time.monotonic() - start)
+
+
+@asynccontextmanager
+async def simulation(
+    side: Side, app: str, folder: Path, *, nodes: int, backend: str, log: Path
+) -> AsyncIterator[SuperLink]:
+    """Run a SuperLink whose nodes are simulated, by two workers, for as long as the block.
+
+    The nodes are online, and the workers have loaded the app, when the block begins.
+    Raises FailedError with the end of its log when it ends instead.
+    """
+    driver = free_address()
+    apps = ("--client-app", app, "--app-dir", folder, "--num-supernodes", str(nodes))
+    workers = ("--backend", backend, "--backend-config", json.dumps(two_workers(backend)))
+    command = (*side.command, "--insecure", "--vce", "--driver-api-address", driver)
+    start = time.monotonic()
+    with log.open("wb") as output:
+        descriptor = output.fileno()
+        async with running(
+            (*command, *apps, *workers), stdout=descriptor, stderr=descriptor
+        ) as process:
+            with trio.fail_after(60):
+                while not _says(log, "Simulating"):
+                    if process.poll() is not None:
+                        raise _ended(process, log)
+                    await trio.sleep(0.01)
+            link = SuperLink(process, driver, "", time.monotonic() - start)
+            yield link
+            # Killed, it would leave its workers to notice.
+            await link.terminate()
+
+
+def two_workers(backend: str) -> dict[str, object]:
+    """Give the settings that make a backend of ours have two workers on any machine."""
+    if backend == "ray":
+        return {"ray": {"num_cpus": 2}}
+    return {"client_resources": {"num_cpus": len(os.sched_getaffinity(0)) / 2}}
+
+
+async def report(process: trio.Process) -> dict[str, Any]:
+    """Wait for the next line that a load reports, whose standard output is a pipe."""
+    assert process.stdout is not None
+    line = b""
+    while not line.endswith(b"\n"):
+        chunk = await process.stdout.receive_some()
+        if not chunk:
+            raise FailedError("a load ended early")
+        line += chunk
+    return dict(json.loads(line))
 
 
 async def output(
@@ -181,12 +250,17 @@ def load_command(name: str, *arguments: object) -> list[str]:
     return [sys.executable, "-m", f"benchmarks.loads.{name}", *map(str, arguments)]
 
 
-def _free_address() -> str:
+def free_address() -> str:
+    """Give an address on which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return f"127.0.0.1:{server.getsockname()[1]}"
 
 
-async def _listens(address: str, process: trio.Process, log: Path) -> None:
+async def listens(address: str, process: trio.Process, log: Path) -> None:
+    """Wait until the process accepts connections there.
+
+    Raises FailedError with the end of its log when it ends instead.
+    """
     host, _, port = address.rpartition(":")
     with trio.fail_after(60):
         while True:
@@ -200,6 +274,10 @@ async def _listens(address: str, process: trio.Process, log: Path) -> None:
                 return
 
 
+def _says(log: Path, text: str) -> bool:
+    return text in log.read_text(errors="replace")
+
+
 def _ended(process: trio.Process, log: Path) -> FailedError:
     reason = "; ".join(log.read_text(errors="replace").splitlines()[-3:]) or "it said nothing"
-    return FailedError(f"the SuperLink ended with status {process.returncode}: {reason}")
+    return FailedError(f"the server ended with status {process.returncode}: {reason}")

@@ -10,7 +10,7 @@ import trio
 
 from benchmarks.comparison import Bench, Figures, NotMeasuredError
 from benchmarks.processes import FailedError, Side, load, output
-from benchmarks.table import CALLS_PER_SECOND, SECONDS, Row, Target, at_most
+from benchmarks.table import CALLS_PER_SECOND, SECONDS, Row, at_least, at_most
 from benchmarks.unary import find
 
 _CONNECTIONS = 32
@@ -43,7 +43,7 @@ async def rest(bench: Bench) -> list[Row]:
         return figures
 
     compared = await bench.compare(measure, times=3)
-    rate = Target("≥ 3,000 calls/s", lambda ours, _: ours >= 3000)
+    rate = at_least(3000, CALLS_PER_SECOND)
     what = f"REST: SIGTERM to exit, idle (∞: alive after {_NEVER:.0f} s)"
     return [
         compared.row(name, f"REST: {name}, {_CONNECTIONS} connections", CALLS_PER_SECOND, rate)

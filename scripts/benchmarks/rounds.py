@@ -11,7 +11,7 @@ from benchmarks.comparison import Bench, Figures, NotMeasuredError
 from benchmarks.processes import ROOT, FailedError, Side, load, output, running
 from benchmarks.table import SECONDS, Row, at_most
 
-_PROGRAMS = ROOT / "tests" / "interop" / "programs"
+PROGRAMS = ROOT / "tests" / "interop" / "programs"
 
 
 async def rounds(bench: Bench) -> list[Row]:
@@ -42,14 +42,22 @@ async def _run(
 ) -> float:
     if bench.peer is None:
         raise NotMeasuredError("it needs Flower's clients")
-    client = (bench.peer, _PROGRAMS / "adder.py")
+    client = (bench.peer, PROGRAMS / "adder.py")
     async with bench.superlink(side, *options) as link, AsyncExitStack() as processes:
         for _ in range(clients):
             command = (*client, link.fleet, "grpc-rere")
             quietly = running(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             await processes.enter_async_context(quietly)
         await load("nodes", link.driver, clients)
-        report = await _server_app(bench, link.driver, clients, rounds)
+        report = await server_app(bench, link.driver, clients=clients, rounds=rounds)
+    return reported_seconds(report, rounds)
+
+
+def reported_seconds(report: str, rounds: int) -> float:
+    """Give what a run of `averager` took by its own account.
+
+    Raises FailedError when not every round went well.
+    """
     if report.count('"failures": 0}') != rounds:
         raise FailedError(f"not every round went well:\n{report}")
     finished = re.search(r"Run finished \d+ round\(s\) in ([0-9.]+)s", report)
@@ -58,10 +66,11 @@ async def _run(
     return float(finished[1])
 
 
-async def _server_app(bench: Bench, driver: str, clients: int, rounds: int) -> str:
+async def server_app(bench: Bench, driver: str, *, clients: int, rounds: int) -> str:
+    """Run `averager` under Flower's launcher of server-apps; give what it writes."""
     assert bench.peer is not None
     launcher = bench.peer.with_name("flower-server-app")
-    options = ("--dir", _PROGRAMS, "--insecure", "--superlink", driver)
+    options = ("--dir", PROGRAMS, "--insecure", "--superlink", driver)
     return await output(
         (launcher, "averager:app", *options),
         seconds=300,

@@ -26,6 +26,7 @@ KILOBYTES = Unit("KB")
 PERCENT = Unit("%")
 TIMES = Unit("×")
 MEGABYTES_PER_SECOND = Unit("MB/s", more_is_better=True)
+TASKS_PER_SECOND = Unit("tasks/s", more_is_better=True)
 CALLS_PER_SECOND = Unit("calls/s", more_is_better=True)
 
 
@@ -40,6 +41,11 @@ class Target:
 def at_most(limit: float, unit: Unit) -> Target:
     """Ask for a figure of ours that is not above a limit."""
     return Target(f"≤ {limit:g} {unit.name}", lambda ours, _: ours <= limit)
+
+
+def at_least(limit: float, unit: Unit) -> Target:
+    """Ask for a figure of ours that is not below a limit."""
+    return Target(f"≥ {limit:,g} {unit.name}", lambda ours, _: ours >= limit)
 
 
 def times_better(factor: float) -> Target:

@@ -14,6 +14,7 @@ from benchmarks.table import (
     Skipped,
     Target,
     Unit,
+    at_least,
     at_most,
     markdown,
     times_better,
@@ -48,6 +49,8 @@ def test_ratio_is_above_1_where_ours_is_the_better_one(
         (at_most(0.4, SECONDS), [0.6], [0.4], True),
         (at_most(0.4, SECONDS), [0.6], [0.41], False),
         (at_most(0.4, SECONDS), [], [0.3], True),
+        (at_least(0.4, SECONDS), [0.6], [0.4], True),
+        (at_least(0.4, SECONDS), [0.6], [0.39], False),
         (times_better(2), [0.6], [0.3], True),
         (times_better(2), [0.6], [0.31], False),
         (times_better(2), [], [0.3], None),
@@ -76,17 +79,26 @@ def test_table() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the benchmark reads /proc")
-def test_a_run_writes_its_table(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("rows", "written"),
+    [
+        ("start", "start to listening | – | "),
+        ("engine", "trivial tasks of simulated nodes, 2 workers, process | – | "),
+        ("federation-stop", "start_server: SIGINT to exit, "),
+    ],
+)
+def test_a_run_writes_its_table(rows: str, written: str, tmp_path: Path) -> None:
     output = tmp_path / "table.md"
     options = ("--quick", "--no-reference", "--output", str(output))
     completed = subprocess.run(
-        [sys.executable, _BENCH, "start", *options],
+        [sys.executable, _BENCH, rows, *options],
         check=True,
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert "\n| start to listening | – | " in completed.stdout
+    assert f"\n| {written}" in completed.stdout
+    assert "not measured" not in completed.stdout
     assert output.read_text() == completed.stdout
 
 
