@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
 from typing import TypeVar, TypeVarTuple
 
@@ -9,6 +10,12 @@ import trio
 
 LARGE = 256 * 1024
 """Bytes below which handing work to a thread costs more than doing it (about 1 GB/s) in place."""
+
+HUGE = 8 * 1024 * 1024
+"""Bytes of a message whose pieces, once freed, are worth giving back to the system."""
+
+# glibc's; other C libraries have none.
+_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
@@ -26,3 +33,14 @@ async def in_thread_if_large(
 async def join(parts: Sequence[bytes | memoryview]) -> bytes:
     """Join the parts of a message, each copied once."""
     return await in_thread_if_large(sum(map(len, parts)), b"".join, parts)
+
+
+async def give_back(size: int) -> None:
+    """Give the system back what a message of `size` bytes took while it arrived.
+
+    A message arrives in thousands of pieces. Freed, they stay with the C library, which often has
+    no use for them when the next one comes: without this a process is some messages larger than
+    it need be, for good. Source: https://man7.org/linux/man-pages/man3/malloc_trim.3.html
+    """
+    if size >= HUGE and _trim is not None:
+        await trio.to_thread.run_sync(_trim, 0)

@@ -41,13 +41,17 @@ class Peer:
         )
         self._service = service
 
-    async def call(self, method: str, request: Any, response: Any) -> Any:
+    def begin(self, method: str, request: Any, response: Any) -> Any:
+        """Send a call after those sent before; gives its future."""
         invoke = self._channel.unary_unary(
             f"/flwr.proto.{self._service}/{method}",
             request_serializer=type(request).SerializeToString,
             response_deserializer=response.FromString,
         )
-        return await trio.to_thread.run_sync(partial(invoke, request, timeout=20))
+        return invoke.future(request, timeout=20)
+
+    async def call(self, method: str, request: Any, response: Any) -> Any:
+        return await trio.to_thread.run_sync(self.begin(method, request, response).result)
 
     def close(self) -> None:
         self._channel.close()
@@ -134,19 +138,14 @@ async def test_stopping_answers_held_calls_at_once(nursery: trio.Nursery) -> Non
         request = pb.CreateNodeRequest(ping_interval=30)
         created = await node.call("CreateNode", request, pb.CreateNodeResponse)
 
-        async def pull(*, task_status: trio.TaskStatus[None]) -> None:
-            task_status.started()
-            pulled = await node.call(
-                "PullTaskIns", pb.PullTaskInsRequest(node=created.node), pb.PullTaskInsResponse
-            )
-            assert pulled == pb.PullTaskInsResponse()
-
-        async with trio.open_nursery() as pulls:
-            await pulls.start(pull)
-            # The pull is there when the ping sent after it is answered and it shows as held.
-            await node.call("Ping", pb.PingRequest(node=created.node), pb.PingResponse)
-            started = trio.current_time()
-            await link.stop()
+        pull = pb.PullTaskInsRequest(node=created.node)
+        held = node.begin("PullTaskIns", pull, pb.PullTaskInsResponse)
+        # When a ping that was sent after it is answered, the pull is there.
+        await node.call("Ping", pb.PingRequest(node=created.node), pb.PingResponse)
+        started = trio.current_time()
+        await link.stop()
+        pulled = await trio.to_thread.run_sync(held.result)
+    assert pulled == pb.PullTaskInsResponse()
     assert trio.current_time() - started < 5
 
 

@@ -21,6 +21,7 @@ import grpc
 import grpc.aio
 import trio
 
+from superlink_trio.bulk import give_back
 from superlink_trio.rpc import (
     Api,
     Caller,
@@ -169,6 +170,7 @@ def _unary(
 async def _answer(call: _Call, handler: Unary, request: bytes, caller: Caller) -> None:
     with call.scope:
         try:
+            await give_back(len(request))
             call.resolve(await handler(request, caller))
         except BaseException as error:
             refusal, rest = _explain(error, call.name)
@@ -240,6 +242,7 @@ class _StreamCall:
         message = await self._run(self.context.read())
         if not isinstance(message, bytes):  # grpc's EOF, an object of its own
             raise ClientGone
+        await give_back(len(message))
         return message
 
     async def send(self, message: bytes) -> None:

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import pytest
+
+from superlink_trio.bulk import HUGE, give_back
+
+_LIBRARY = ctypes.CDLL(None)
+_PIECE = 64 * 1024  # gRPC reads in such; the C library maps larger ones one by one
+
+
+def _resident() -> int:
+    fields = Path("/proc/self/statm").read_text().split()
+    return int(fields[1]) * 4096
+
+
+@pytest.mark.skipif(not hasattr(_LIBRARY, "malloc_trim"), reason="only glibc can be asked")
+async def test_what_a_message_took_is_given_back() -> None:
+    _LIBRARY.malloc.restype = ctypes.c_void_p
+    _LIBRARY.free.argtypes = [ctypes.c_void_p]
+    pieces = [_LIBRARY.malloc(_PIECE) for _ in range(1000)]
+    for piece in pieces:
+        ctypes.memset(piece, 1, _PIECE)
+    full = _resident()
+    # The last one, still in use, keeps the library from returning those before it by itself.
+    for piece in pieces[:-1]:
+        _LIBRARY.free(piece)
+    await give_back(HUGE - 1)
+    assert _resident() > full - 10 * _PIECE
+    await give_back(HUGE)
+    assert _resident() < full - 900 * _PIECE
+    _LIBRARY.free(pieces[-1])
