@@ -12,10 +12,16 @@ LARGE = 256 * 1024
 """Bytes below which handing work to a thread costs more than doing it (about 1 GB/s) in place."""
 
 HUGE = 8 * 1024 * 1024
-"""Bytes of a message whose pieces, once freed, are worth giving back to the system."""
+"""Bytes of a message from which on its pieces are worth giving back to the system."""
+
+ENOUGH = 48 * 1024 * 1024
+"""Bytes of such messages that have to come together before they are: it costs some milliseconds."""
 
 # glibc's; other C libraries have none.
 _trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+
+# Sizes of the messages since the last time. The memory belongs to the process, and so does this.
+_arrived: list[int] = []
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
@@ -36,11 +42,14 @@ async def join(parts: Sequence[bytes | memoryview]) -> bytes:
 
 
 async def give_back(size: int) -> None:
-    """Give the system back what a message of `size` bytes took while it arrived.
+    """Give the system back what a message of `size` bytes, and others before it, took on the way.
 
     A message arrives in thousands of pieces. Freed, they stay with the C library, which often has
     no use for them when the next one comes: without this a process is some messages larger than
     it need be, for good. Source: https://man7.org/linux/man-pages/man3/malloc_trim.3.html
     """
     if size >= HUGE and _trim is not None:
-        await trio.to_thread.run_sync(_trim, 0)
+        _arrived.append(size)
+        if sum(_arrived) >= ENOUGH:
+            _arrived.clear()
+            await trio.to_thread.run_sync(_trim, 0)
