@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar, TypeVarTuple
 
 import trio
@@ -17,14 +18,23 @@ HUGE = 8 * 1024 * 1024
 ENOUGH = 48 * 1024 * 1024
 """Bytes of such messages that have to come together before they are: it costs some milliseconds."""
 
-# glibc's; other C libraries have none.
-_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
+
+
+def _find_trim(environment: Mapping[str, str]) -> Callable[[int], int] | None:
+    """Find glibc's way to give memory back, unless it is told by its settings what to keep."""
+    told = (environment.get("GLIBC_TUNABLES", ""), *environment)
+    if any("trim_threshold" in setting.lower() for setting in told):
+        return None
+    trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return trim
+
+
+_trim = _find_trim(os.environ)
 
 # Sizes of the messages since the last time. The memory belongs to the process, and so does this.
 _arrived: list[int] = []
-
-Result = TypeVar("Result")
-Arguments = TypeVarTuple("Arguments")
 
 
 async def in_thread_if_large(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from superlink_trio.bulk import ENOUGH, HUGE, give_back
+from superlink_trio.bulk import ENOUGH, HUGE, _find_trim, give_back
 
 _LIBRARY = ctypes.CDLL(None)
 _PIECE = 64 * 1024  # gRPC reads in such; the C library maps larger ones one by one
@@ -35,3 +35,14 @@ async def test_what_a_message_took_is_given_back() -> None:
     await give_back(ENOUGH - HUGE)
     assert _resident() < full - 900 * _PIECE
     _LIBRARY.free(pieces[-1])
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"MALLOC_TRIM_THRESHOLD_": "268435456"},
+        {"GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=268435456"},
+    ],
+)
+def test_who_has_said_how_much_to_keep_keeps_it(environment: dict[str, str]) -> None:
+    assert _find_trim(environment) is None
