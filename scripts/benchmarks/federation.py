@@ -22,6 +22,7 @@ from benchmarks.processes import (
     load_command,
     report,
     running,
+    says,
 )
 from benchmarks.rounds import PROGRAMS
 from benchmarks.table import MEGABYTES, SECONDS, Row, at_most, times_better
@@ -41,7 +42,7 @@ async def federation(bench: Bench) -> list[Row]:
     async def measure(side: Side) -> Figures:
         python = peer if side is bench.reference else Path(sys.executable)
         async with (
-            _round_loop(bench, python, side.name, clients, rounds) as (server, address),
+            _round_loop(bench, python, side.name, clients, rounds) as (server, address, _),
             AsyncExitStack() as processes,
         ):
             for _ in range(clients):
@@ -70,10 +71,12 @@ async def federation_stop(bench: Bench) -> list[Row]:
         # One more than there are, so that nothing begins.
         loop = _round_loop(bench, Path(sys.executable), bench.ours.name, _IDLE + 1, 1)
         async with (
-            loop as (server, address),
+            loop as (server, address, log),
             running(load_command("joined", address, _IDLE), stdout=subprocess.PIPE) as clients,
         ):
             await report(clients)
+            # The clients have sent their calls; the server says who has joined.
+            await says(log, f": {_IDLE} connected", server.process)
             await server.quiet()
             seconds = await server.terminate(signal.SIGINT)
             dismissed = (await report(clients))["dismissed"]
@@ -89,7 +92,7 @@ async def federation_stop(bench: Bench) -> list[Row]:
 @asynccontextmanager
 async def _round_loop(
     bench: Bench, python: Path, name: str, clients: int, rounds: int
-) -> AsyncIterator[tuple[Server, str]]:
+) -> AsyncIterator[tuple[Server, str, Path]]:
     address, log = free_address(), bench.folder / f"round-loop-{name}.log"
     numbers = map(str, (clients, rounds, _MEGABYTES))
     with log.open("wb") as output:
@@ -99,4 +102,4 @@ async def _round_loop(
             stderr=output.fileno(),
         ) as process:
             await listens(address, process, log)
-            yield Server(process), address
+            yield Server(process), address, log

@@ -184,11 +184,7 @@ async def simulation(
         async with running(
             (*command, *apps, *workers), stdout=descriptor, stderr=descriptor
         ) as process:
-            with trio.fail_after(60):
-                while not _says(log, "Simulating"):
-                    if process.poll() is not None:
-                        raise _ended(process, log)
-                    await trio.sleep(0.01)
+            await says(log, "Simulating", process)
             link = SuperLink(process, driver, "", time.monotonic() - start)
             yield link
             # Killed, it would leave its workers to notice.
@@ -274,7 +270,19 @@ async def listens(address: str, process: trio.Process, log: Path) -> None:
                 return
 
 
-def _says(log: Path, text: str) -> bool:
+async def says(log: Path, text: str, process: trio.Process) -> None:
+    """Wait until the process has logged a text.
+
+    Raises FailedError with the end of its log when it ends instead.
+    """
+    with trio.fail_after(60):
+        while not _contains(log, text):
+            if process.poll() is not None:
+                raise _ended(process, log)
+            await trio.sleep(0.01)
+
+
+def _contains(log: Path, text: str) -> bool:
     return text in log.read_text(errors="replace")
 
 
