@@ -288,12 +288,11 @@ class Peers:
         *options: str,
         nodes: int,
         backend: str,
-        directory: Path = _PROGRAMS,
         **environment: str,
     ) -> SuperLink:
         """Start a SuperLink whose nodes run an app of flwr 1.9; it serves when this returns."""
         program = await self.simulating(
-            *("--insecure", "--vce", "--client-app", app, "--app-dir", str(directory)),
+            *("--insecure", "--vce", "--client-app", app, "--app-dir", str(_PROGRAMS)),
             *("--num-supernodes", str(nodes), "--backend", backend),
             *options,
             **environment,
