@@ -1,0 +1,93 @@
+"""Log lines that a stranger can cause: bounded in number and in length.
+
+What a client does wrong once is worth a line; what it does wrong a million times is not worth a
+full disk. Each source (a node, a peer, a key) may cause a few lines a minute. What is left out is
+counted, and the count is told with the next line of that source.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping
+
+import attrs
+import trio
+
+# Enough to see what is wrong, and that it goes on.
+BURST = 5
+PERIOD = 60.0
+"""Seconds."""
+
+# A source more than that forgets the one that was heard of longest ago.
+_MAX_SOURCES = 1024
+
+MAX_LENGTH = 1000
+"""Characters of a line that holds what a client sent."""
+
+
+@attrs.define
+class _Window:
+    began: float
+    lines: int = 0
+    left_out: int = 0
+
+
+@attrs.define
+class Throttle:
+    """Writes at most `burst` lines for each source within `period` seconds.
+
+    One throttle serves one logger; its sources are whatever a line is to be blamed on. Time is
+    Trio's, so it works only inside a Trio run.
+    """
+
+    logger: logging.Logger
+    burst: int = BURST
+    period: float = PERIOD
+    _windows: OrderedDict[Hashable, _Window] = attrs.field(factory=OrderedDict, init=False)
+
+    def log(
+        self,
+        level: int,
+        source: Hashable,
+        message: str,
+        *args: object,
+        extra: Mapping[str, object] | None = None,
+    ) -> bool:
+        """Write the line unless its source has had its share; tell whether it was written.
+
+        The line is cut to `MAX_LENGTH` characters. `extra` is passed on as it is: keep what a
+        client chose out of it.
+        """
+        if not self.logger.isEnabledFor(level):
+            return False
+        window = self._window(source)
+        if window.lines >= self.burst:
+            window.left_out += 1
+            return False
+        window.lines += 1
+        text = shorten(message % args if args else message)
+        if window.left_out:
+            text += f" (and {window.left_out} more lines like this one were left out)"
+            window.left_out = 0
+        self.logger.log(level, "%s", text, extra=dict(extra or {}))
+        return True
+
+    def _window(self, source: Hashable) -> _Window:
+        now = trio.current_time()
+        window = self._windows.get(source)
+        if window is None:
+            if len(self._windows) >= _MAX_SOURCES:
+                self._windows.popitem(last=False)
+            window = self._windows[source] = _Window(now)
+        elif now - window.began >= self.period:
+            window.began, window.lines = now, 0
+        self._windows.move_to_end(source)
+        return window
+
+
+def shorten(text: str, limit: int = MAX_LENGTH) -> str:
+    """Cut a text to `limit` characters, and say in it how many were left out."""
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit]}… ({len(text) - limit} more characters)"
