@@ -102,6 +102,7 @@ async def test_a_restart_gives_nodes_time_to_report(serving: Any, mock_clock: Mo
 async def test_heartbeats_are_written_behind(serving: Any, mock_clock: MockClock) -> None:
     async with serving() as state, serving() as beside:
         run_id, node_id = await state.create_run(Run()), await state.create_node(30.0)
+        await state.greet(node_id, readmit=False)
         await settle(state, beside)  # no commit is under way that began before the ping
         commits = state.commits
         mock_clock.jump(20)
