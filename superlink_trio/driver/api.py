@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 import attrs
 
 from superlink_trio.bulk import in_thread_if_large, join
+from superlink_trio.driver.impatience import Impatience
 from superlink_trio.driver.progress import Progress
 from superlink_trio.rpc import (
     Api,
@@ -51,9 +52,9 @@ _MOST_NAMED = 10
 def driver_api(state: State, *, hold: float, message_limit: int, progress: Progress) -> Api:
     """Make the Driver API over a state.
 
-    `hold`: seconds for which PullTaskRes waits until every answer is there. `message_limit`: the
-    transport's limit of one message in bytes; answers are given in portions below it. `progress`
-    is told what moves.
+    `hold`: seconds for which PullTaskRes waits until every answer is there, or, from the first one
+    on, until none follows for a moment. `message_limit`: the transport's limit of one message in
+    bytes; answers are given in portions below it. `progress` is told what moves.
     """
     holds = Holds()
     driver = _Driver(
@@ -146,10 +147,12 @@ class _Driver:
     async def pull_task_res(self, raw: bytes, _: Caller) -> AsyncIterator[bytes]:
         request = parse(pb.PullTaskResRequest, raw)
         task_ids = _task_ids(request.task_ids)
-        with self.holds.open(self.hold):
+        with self.holds.open(self.hold) as scope:
             # A quarter of the limit is worth an answer; what comes after it can be underway
             # while the driver unpacks.
-            await self.state.await_task_res(task_ids, enough=self.message_limit // 4)
+            enough = self.message_limit // 4
+            impatience = Impatience(scope, len(task_ids))
+            await self.state.await_task_res(task_ids, enough, impatience.note)
         answers = await self.state.take_task_res(task_ids, limit=self.message_limit)
         async with self.state.handing_over_task_res(answers):
             parts = write_pull_task_res(answers, timestamp(self.state.now()))
