@@ -105,15 +105,16 @@ Streaming: TypeAlias = Callable[[Duplex, Caller], Awaitable[None]]
 
 
 @attrs.frozen
-class _Hold(AbstractContextManager[None]):
+class _Hold(AbstractContextManager[trio.CancelScope]):
     # Thousands of them wait at a time: a generator would take several times the memory.
 
     scopes: dict[trio.CancelScope, None]
     scope: trio.CancelScope
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> trio.CancelScope:
         self.scope.__enter__()
         self.scopes[self.scope] = None
+        return self.scope
 
     def __exit__(
         self,
@@ -136,9 +137,10 @@ class Holds:
     def __len__(self) -> int:
         return len(self._scopes)
 
-    def open(self, seconds: float) -> AbstractContextManager[None]:
+    def open(self, seconds: float) -> AbstractContextManager[trio.CancelScope]:
         """Wait inside the block for at most `seconds`; it is left quietly at the deadline.
 
+        The block is given its scope, and may bring the deadline forward.
         Once `release` was called the block is left at its first checkpoint that would wait.
         """
         scope = trio.CancelScope(deadline=trio.current_time() + seconds)
@@ -240,6 +242,9 @@ class Api:
     """The transport releases these first when it is asked to stop."""
     streaming: Mapping[str, Streaming] = attrs.field(factory=dict)
     """Only gRPC carries these."""
+    part: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+    """The transport that is asked to stop waits for this, once it has released the holds, before
+    it refuses calls: clients that stop as well say goodbye meanwhile. Bounded by the API."""
 
 
 Request = TypeVar("Request", bound=Message)

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 import attrs
 
 from superlink_trio.bulk import in_thread_if_large, join
+from superlink_trio.fleet.presence import Presence
 from superlink_trio.rpc import (
     Api,
     Caller,
@@ -65,13 +66,14 @@ def fleet_api(
     is refused; their drivers are told then.
     """
     holds = Holds()
+    presence = Presence(hold, most=state.limits.nodes)
     fleet = _Fleet(
         state=state,
-        hold=hold,
         readmit=readmit,
         message_limit=message_limit,
         refusals_are_final=refusals_are_final,
         holds=holds,
+        presence=presence,
     )
     api = Api(
         service="flwr.proto.Fleet",
@@ -85,6 +87,7 @@ def fleet_api(
         },
         leased={"PullTaskIns": fleet.pull_task_ins},
         holds=holds,
+        part=presence.part,
     )
     return with_refusals(api)
 
@@ -92,23 +95,25 @@ def fleet_api(
 @attrs.frozen(kw_only=True)
 class _Fleet:
     state: State
-    hold: float
     readmit: bool
     message_limit: int
     refusals_are_final: bool
     holds: Holds
+    presence: Presence
 
     async def create_node(
         self, request: pb.CreateNodeRequest, caller: Caller
     ) -> pb.CreateNodeResponse:
         interval = _ping_interval(request.ping_interval)
         node_id = await self.state.create_node(interval, caller.public_key)
+        self.presence.joined(node_id)
         _log.info("Node %d joined from %s", node_id, caller.connection, extra={"node_id": node_id})
         return pb.CreateNodeResponse(node=pb.Node(node_id=node_id))
 
     async def delete_node(self, request: pb.DeleteNodeRequest, _: Caller) -> pb.DeleteNodeResponse:
         node_id = request.node.node_id
         if not request.node.anonymous and await self.state.delete_node(node_id):
+            self.presence.left(node_id)
             _log.info("Node %d left", node_id, extra={"node_id": node_id})
         return pb.DeleteNodeResponse()
 
@@ -119,7 +124,10 @@ class _Fleet:
         node_id = request.node.node_id
         admission = await self.state.ping(node_id, interval, readmit=self.readmit)
         _log_readmission(admission, node_id)
-        return pb.PingResponse(success=admission is not Admission.UNKNOWN)
+        known = admission is not Admission.UNKNOWN
+        if known:
+            self.presence.pinged(node_id)
+        return pb.PingResponse(success=known)
 
     @asynccontextmanager
     async def pull_task_ins(self, raw: bytes, caller: Caller) -> AsyncIterator[bytes]:
@@ -129,21 +137,30 @@ class _Fleet:
             raise Refused(
                 Status.INVALID_ARGUMENT, "node must be either anonymous or have a node_id"
             )
-        task = await self._next_task(node_id, caller.connection)
+        hold = await self._greet(node_id, caller)
+        task = await self._next_task(node_id, caller.connection, hold)
         if task is None:
             yield b""
-            return
-        async with self.state.handing_over_task_ins(task):
-            yield await join(write_pull_task_ins([task], timestamp(self.state.now())))
+        else:
+            async with self.state.handing_over_task_ins(task):
+                yield await join(write_pull_task_ins([task], timestamp(self.state.now())))
+        self.presence.answered(node_id)
 
-    async def _next_task(self, node_id: int, connection: str) -> Task | None:
-        if node_id != ANONYMOUS:
-            admission = await self.state.greet(node_id, readmit=self.readmit)
-            _log_readmission(admission, node_id)
+    async def _greet(self, node_id: int, caller: Caller) -> float:
+        """Take a pull for a sign of life; say for how many seconds it may be held."""
+        if node_id == ANONYMOUS:
+            return self.presence.hold
+        admission = await self.state.greet(node_id, readmit=self.readmit)
+        _log_readmission(admission, node_id)
+        if admission is Admission.UNKNOWN:
+            return 0.0
+        return self.presence.pulls(node_id, has_key=bool(caller.public_key))
+
+    async def _next_task(self, node_id: int, connection: str, hold: float) -> Task | None:
         task = await self.state.take_task_ins(node_id, connection)
-        if task is not None or self.hold == 0:
+        if task is not None or hold == 0:
             return task
-        with self.state.attend(node_id), self.holds.open(self.hold):
+        with self.state.attend(node_id), self.holds.open(hold):
             while task is None and await self.state.await_task_ins(node_id):
                 task = await self.state.take_task_ins(node_id, connection)
         return task
@@ -156,6 +173,8 @@ class _Fleet:
         results: dict[str, int] = {}
         for draft in drafts:
             results[await self._store(draft)] = 0
+        for node_id in {draft.message.task.producer.node_id for draft in drafts}:
+            self.presence.worked(node_id)
         response = pb.PushTaskResResponse(reconnect=_RECONNECT, results=results)
         return response.SerializeToString()
 

@@ -99,10 +99,11 @@ async def serve_grpc(
 ) -> None:
     """Serve APIs over gRPC until `stopping` is set, then stop gracefully.
 
-    Stopping: new calls are refused (UNAVAILABLE), held calls are released, calls in flight have
-    `options.grace` seconds to end and are cancelled then. Returns when the handlers of all calls
-    have ended. If this function is cancelled instead, calls are cancelled at once, and what
-    they held goes back before it raises.
+    Stopping: held calls are released, clients that stop as well may say goodbye (see `Api.part`),
+    and then new calls are refused (UNAVAILABLE). `options.grace` seconds after its beginning calls
+    that are still in flight are cancelled. Returns when the handlers of all calls have ended. If
+    this function is cancelled instead, calls are cancelled at once, and what they held goes back
+    before it raises.
 
     `loop` comes from `open_loop` and has to stay open until this has returned. `credentials` turn
     TLS on. `task_status` gets the address with the port that was really bound.
@@ -123,23 +124,32 @@ async def serve_grpc(
             async with trio.open_nursery() as servers:
                 while True:
                     server.add_generic_rpc_handlers(handlers)
-                    broken, ending = trio.Event(), trio.Event()
-                    await servers.start(_serve_one, server, broken, ending, options.grace, loop)
+                    broken, ending = trio.Event(), _Ending(options.grace)
+                    await servers.start(_serve_one, server, broken, ending, loop)
                     task_status.started(bound)
                     task_status = trio.TASK_STATUS_IGNORED
                     await _either(stopping, broken)
                     if stopping.is_set():
-                        for api in apis:
-                            api.holds.release()
-                    ending.set()
-                    if stopping.is_set():
+                        ending.grace = await _part(apis, options.grace)
+                        ending.asked.set()
                         break
+                    ending.asked.set()
                     logger.error("the gRPC server on %s broke down: starting another", bound)
                     server = await _listen_again(bound, options, credentials, loop)
             # No answer leaves any more, so whatever is still running has no purpose.
             calls.cancel_scope.cancel()
     finally:
         trio_asyncio.current_loop.reset(outer_loop)
+
+
+async def _part(apis: Sequence[Api], grace: float) -> float:
+    """Release what is held, and let clients say goodbye; give what is left of the grace."""
+    for api in apis:
+        api.holds.release()
+    with trio.move_on_after(grace) as scope:
+        for api in apis:
+            await api.part()
+    return max(0.0, scope.deadline - trio.current_time())
 
 
 async def _listen(
@@ -180,16 +190,23 @@ async def _listen_again(
             return server
 
 
+@attrs.define(eq=False)
+class _Ending:
+    """That a server has to end, and within how many seconds its calls have to."""
+
+    grace: float
+    asked: trio.Event = attrs.field(factory=trio.Event)
+
+
 async def _serve_one(
     server: grpc.aio.Server,
     broken: trio.Event,
-    ending: trio.Event,
-    grace: float,
+    ending: _Ending,
     loop: TrioEventLoop,
     *,
     task_status: trio.TaskStatus[None],
 ) -> None:
-    """Run one of grpc's servers from its start until `ending` is set and its calls have ended.
+    """Run one of grpc's servers from its start until `ending` is asked and its calls have ended.
 
     Sets `broken` if it stops serving by itself.
     """
@@ -204,8 +221,8 @@ async def _serve_one(
             serving = await loop.run_aio_coroutine(_start(server))
         serving.add_done_callback(notice)
         task_status.started()
-        await ending.wait()
-        await _stop(server, grace, loop)
+        await ending.asked.wait()
+        await _stop(server, ending.grace, loop)
     finally:
         with trio.CancelScope(shield=True):
             await loop.run_aio_coroutine(server.stop(_LAST_ANSWERS))
