@@ -350,3 +350,37 @@ async def test_what_does_not_fit_is_refused_with_what_to_do(api: Api, state: Mem
             await call
         assert caught.value.status is Status.RESOURCE_EXHAUSTED
     assert len(await push(api, *items[:2])) == 2
+
+
+async def test_what_a_driver_names_does_not_make_log_lines_long(
+    api: Api,
+    state: MemoryState,
+    progress: Progress,
+    caplog: pytest.LogCaptureFixture,
+    autojump_clock: MockClock,
+) -> None:
+    caplog.set_level(logging.INFO)
+    run_id = await create_run(api, pb.CreateRunRequest(fab_id="x" * 100_000))
+    node_id = await state.create_node(30.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(progress.tell)
+        await push(
+            api,
+            *(pb_task_ins(run_id, node_id, task_type=f"{n}" * 100_000) for n in range(10)),
+        )
+        await trio.sleep(2)
+        nursery.cancel_scope.cancel()
+    created, moved = caplog.records
+    assert len(getattr(created, "fab_id", "")) < 300
+    assert len(moved.getMessage()) < 1100
+
+
+async def test_a_flood_of_runs_is_a_few_log_lines(
+    api: Api, state: MemoryState, mock_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    node_id = await state.create_node(30.0)
+    for _ in range(500):
+        await create_run(api)
+    await push(api, *(pb_task_ins(run_id, node_id) for run_id in range(1, 1000)))
+    assert len(caplog.messages) == 100

@@ -395,6 +395,30 @@ async def test_an_invalid_answer_to_nothing_is_acknowledged(api: Api) -> None:
     assert await push(api, pb.TaskRes()) == {"None": 0}
 
 
+async def test_a_flood_of_answers_that_are_not_taken_is_a_few_log_lines(
+    api: Api, state: MemoryState, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    broken = [pb.TaskRes(task=pb.Task(producer=pb_node(number))) for number in range(1, 1000)]
+    asked = pb.TaskIns(task_id="x" * 100_000, run_id=await state.create_run(Run()))
+    asked.task.consumer.CopyFrom(pb_node(await create_node(api)))
+    useless = [pb_task_res(asked, task_type="train") for _ in range(1000)]
+    assert await push(api, *broken, *useless) == {"None": 0}
+    assert await push(api, *useless, *broken) == {"None": 0}
+    lines = [line for line in caplog.messages if "not taken" in line]
+    assert len(lines) == 5
+    assert max(map(len, lines)) < 1100
+
+
+async def test_a_host_whose_nodes_come_and_go_all_the_time_is_not_told_of_for_ever(
+    api: Api, mock_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(1000):
+        await delete_node(api, pb_node(await create_node(api)))
+    assert len(caplog.messages) == 1000
+
+
 async def test_an_answer_that_no_driver_could_receive_becomes_an_error(
     api: Api, state: MemoryState
 ) -> None:
