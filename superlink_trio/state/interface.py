@@ -49,8 +49,8 @@ SIGN_OF_LIFE = 30.0
 """Seconds for which a node counts as online after a pull; the clients' own ping interval."""
 
 COME_BACK = 5.0
-"""Seconds for which a node counts as online after its held connection broke. Clients connect again
-within one, unless they fail to."""
+"""Seconds for which a node counts as online after its held connection broke. Clients try again
+within the first of them."""
 
 LAST_WORDS = 5.0
 """Seconds for which a cancelled call may take to confirm or put back what it took."""
