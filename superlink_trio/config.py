@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -27,9 +28,6 @@ Backend: TypeAlias = Literal["ray", "process"]
 BACKENDS = ("ray", "process")
 
 Files: TypeAlias = tuple[Path, Path, Path]
-
-# REST builds on names of Hypercorn's that are not public; pyproject.toml pins the same series.
-_HYPERCORN = "0.18."
 
 # The largest number that gRPC can be told; more of anything is no limit.
 _MOST = 2**31 - 1
@@ -490,24 +488,6 @@ def _shared_database(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
     )
 
 
-def _rest_installed(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
-    if Apis.FLEET not in apis or config.fleet_api_type != "rest":
-        return None
-    from importlib.metadata import PackageNotFoundError, version
-
-    to_do = "pip install 'superlink-trio[rest]'"
-    try:
-        version("starlette")
-        hypercorn = version("hypercorn")
-    except PackageNotFoundError as missing:
-        problem = f"REST needs the package {missing.name}: {to_do}"
-    else:
-        if hypercorn.startswith(_HYPERCORN):
-            return None
-        problem = f"REST needs hypercorn {_HYPERCORN}x, not {hypercorn}: {to_do}"
-    return ConfigError(problem, "fleet_api_type")
-
-
 def _simulates(config: SuperLinkConfig, apis: Apis) -> bool:
     return Apis.FLEET in apis and config.fleet_api_type == "vce"
 
@@ -555,7 +535,7 @@ def _ray_installed(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
         version("ray")
     except PackageNotFoundError:
         return ConfigError(
-            "the ray backend needs the package ray: pip install 'superlink-trio[vce]'; "
+            f"the ray backend needs the package ray: {sys.executable} -m pip install 'ray>=2.52'; "
             "--backend process works without",
             "backend",
             "fleet_api_type",
@@ -571,7 +551,6 @@ _RULES: tuple[Callable[[SuperLinkConfig, Apis], ConfigError | None], ...] = (
     _authentication_over_grpc,
     _addresses_apart,
     _shared_database,
-    _rest_installed,
     _app_to_simulate,
     _app_named,
     _app_directory,

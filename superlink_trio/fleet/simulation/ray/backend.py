@@ -82,7 +82,7 @@ async def open_ray_backend(app: App, config: Mapping[str, object]) -> AsyncItera
     """
     settings = Settings.read(config)
     if importlib.util.find_spec("ray") is None:
-        raise ValueError("--backend ray needs Ray: pip install 'superlink-trio[vce]'")
+        raise ValueError(f"--backend ray needs Ray: {sys.executable} -m pip install 'ray>=2.52'")
     if settings.address is not None:
         await _reach(settings.address)
     async with (
