@@ -178,6 +178,7 @@ async def test_tls(clients: Clients, tmp_path: Path) -> None:
     assert run.result.losses_distributed == [(1, 1)]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("by", ["stop", "cancel"])
 async def test_stopping_a_hundred_idle_clients_takes_less_than_a_second(
     clients: Clients, by: str
@@ -201,6 +202,7 @@ async def test_stopping_a_hundred_idle_clients_takes_less_than_a_second(
     assert await clients.ended(100) == {grpc.StatusCode.OK}
 
 
+@pytest.mark.alone
 async def test_stopping_in_the_middle_of_a_round_gives_the_history_so_far(
     clients: Clients,
 ) -> None:

@@ -132,6 +132,7 @@ async def test_cancelling_is_a_graceful_stop() -> None:
     assert set(link.status().values()) == {EventKind.STOPPED}
 
 
+@pytest.mark.alone
 async def test_stopping_answers_held_calls_at_once(nursery: trio.Nursery) -> None:
     link = await nursery.start(run_superlink, config(hold=1000))
     async with peers(link) as (_, node):

@@ -28,6 +28,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from examples import at_most
 from superlink_trio.fleet import fleet_api, refusing_adapter_api
 from superlink_trio.fleet.authentication import NodeKeys, authenticated
 from superlink_trio.fleet.keys import NodeKey, ServerKey
@@ -286,7 +287,7 @@ def record_sets(draw: st.DrawFn) -> whole.RecordSet:
 
 
 @given(record_sets(), st.randoms(use_true_random=False))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=at_most(50), deadline=None)
 def test_a_token_is_good_in_whatever_order_the_maps_travel(
     record_set: whole.RecordSet, random: Any
 ) -> None:
@@ -446,7 +447,7 @@ def test_rubbish_is_denied_and_changes_nothing(name: str, key: str, token: str, 
 
 
 @given(st.sampled_from(SIGNED), st.integers(0, 31), st.integers(1, 255))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=at_most(30), deadline=None)
 def test_a_token_with_one_wrong_byte_is_denied(name: str, place: int, change: int) -> None:
     async def main() -> None:
         gate = open_gate(ALICE)

@@ -32,6 +32,7 @@ from hypothesis.stateful import (
 from stores import STORES, settle
 from trio.testing import MockClock
 
+from examples import at_most
 from superlink_trio.state import Admission, NotTaken, State
 from superlink_trio.state.interface import (
     LINGER,
@@ -382,5 +383,5 @@ class Contract(RuleBasedStateMachine):
 def test_every_history_is_as_the_model_says(store: str) -> None:
     machine = type("Contract", (Contract,), {"store": store})
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=120, stateful_step_count=60, deadline=None)
+        machine, settings=settings(max_examples=at_most(120), stateful_step_count=60, deadline=None)
     )

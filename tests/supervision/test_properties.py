@@ -11,6 +11,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples import at_most
 from superlink_trio.supervision import (
     Backoff,
     Child,
@@ -231,7 +232,7 @@ def check_stop_is_bounded(outcome: Outcome) -> None:
 
 
 def test_what_always_holds(act: Any, script: Any, new_recorder: Callable[[], Any]) -> None:
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=at_most(300), deadline=None)
     @given(plans(act, script))
     def check(plan: Plan) -> None:
         recorder = new_recorder()

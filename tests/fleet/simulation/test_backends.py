@@ -45,6 +45,7 @@ async def _into(outcomes: list[Outcome], backend: Backend, job: Job) -> None:
     outcomes.append(await backend.run(job))
 
 
+@pytest.mark.smoke
 async def test_an_app_answers_and_keeps_its_state(
     open_backend: OpenBackend, tmp_path: Path
 ) -> None:

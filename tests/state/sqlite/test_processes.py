@@ -220,6 +220,7 @@ async def test_a_killed_process_holds_nothing(
         assert await driver.take_task_ins(node_id) == task
 
 
+@pytest.mark.alone
 async def test_another_process_is_woken_at_once(
     serving: Any, start: Callable[..., Any], file: Path
 ) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from stores import settle
 from trio.testing import MockClock
 
+from examples import at_most
 from superlink_trio.state import SqliteState, StateLimits
 from superlink_trio.state.interface import LINGER
 from superlink_trio.wire.runs import Fab, Run
@@ -75,7 +76,7 @@ async def live(state: SqliteState, choices: list[int]) -> None:
 
 
 @settings(
-    max_examples=15,
+    max_examples=at_most(15),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

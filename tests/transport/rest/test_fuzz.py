@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transport.rest.clients import FLEET, head
 
+from examples import at_most
 from superlink_trio.transport.rest import RestOptions
 
 OPTIONS = RestOptions(grace=0, head_timeout=2, body_timeout=2, max_body=1000)
@@ -73,7 +74,7 @@ def requests(draw: st.DrawFn) -> bytes:
 
 
 @settings(
-    max_examples=25,
+    max_examples=at_most(25),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[3] / "scripts" / "stop-under-load"
 
 
+@pytest.mark.alone
 def test_sigterm_under_load_is_bounded_and_loses_nothing() -> None:
     command = [sys.executable, str(SCRIPT), "--times", "5", "--load", "0.5"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
