@@ -51,8 +51,9 @@ async def test_adder(superlink: SuperLink, peers: Peers) -> None:
     [losses] = re.findall(r"prints its losses ([\d.]+), ([\d.]+) and ([\d.]+)", readme)
 
     async def start(name: str, words: str, address: str) -> Program:
-        options = (*shlex.split(words), "--dir", folder, "--superlink", address)
-        return await peers.launcher("1.9.0", name, *options)
+        return await peers.launcher(
+            *("1.9.0", name, *shlex.split(words)), *("--dir", folder, "--superlink", address)
+        )
 
     with trio.fail_after(90):
         for words in clients:
