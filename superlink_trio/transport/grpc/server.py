@@ -34,7 +34,7 @@ _SOCKETS_CLOSED = 10.0
 # Seconds without a server after it broke down again and again: the first is replaced at once, then
 # the pause doubles up to the longest. Each of them lives on for as long as its calls do, so this
 # bounds how many there are; longer, it would do the work of whoever breaks them.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.1
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.05
 
 # One that served for so long, in seconds, is replaced at once again.
 _CALM = 10.0
