@@ -81,6 +81,9 @@ class GrpcOptions:
             # Up to the first no call is refused, from the second on each is, between them some.
             ("grpc.max_metadata_size", self.max_header),
             ("grpc.absolute_max_metadata_size", self.max_header),
+            # Nothing but what is not compressed: Flower's clients compress nothing, and grpc would
+            # unpack a message that is small by max_message_length into a thousand times as much.
+            ("grpc.compression_enabled_algorithms_bitset", 1),
             ("grpc.max_concurrent_streams", self.max_streams),
             ("grpc.max_allowed_incoming_connections", fitting(self.max_connections)),
             ("grpc.server_handshake_timeout_ms", round(self.handshake_timeout * 1000)),
