@@ -47,6 +47,7 @@ from superlink_trio.transport.grpc import (
     serve_grpc,
     server_credentials,
 )
+from superlink_trio.transport.listening import fitting
 
 if TYPE_CHECKING:
     from superlink_trio.credentials import Credentials
@@ -64,6 +65,10 @@ _STATE_GRACE = 0.25
 
 # What a server needs beyond the grace of its calls: to cancel what is left and see it end.
 _DRAIN = 0.2
+
+# The Driver API's share of the files that the process may open, where nodes connect to it too.
+# Drivers are few.
+_DRIVERS_SHARE = 1 / 8
 
 # Where the backends of a simulation are: a module, and what opens one.
 _BACKENDS: Mapping[Backend, tuple[str, str]] = {
@@ -191,7 +196,7 @@ async def _run(
         state = _state(config)
         try:
             await supervise(
-                _tree(apis, _Services(config, credentials, state, loop, link, display)),
+                _tree(_Services(apis, config, credentials, state, loop, link, display)),
                 control=control,
                 observer=observe,
                 task_status=_Ready(link, task_status),
@@ -238,7 +243,7 @@ class _Ready:
         self.task_status.started(self.link)
 
 
-def _tree(apis: Apis, services: _Services) -> Group:
+def _tree(services: _Services) -> Group:
     grace = services.config.grace + _DRAIN
     return Group(
         name="superlink",
@@ -252,7 +257,7 @@ def _tree(apis: Apis, services: _Services) -> Group:
                 strategy=Strategy.ONE_FOR_ONE,
                 children=[
                     Child(name=name, serve=serve, restart=Restart.ON_FAILURE, grace=grace)
-                    for name, serve in services.apis(apis)
+                    for name, serve in services.apis()
                 ],
             ),
         ],
@@ -263,6 +268,7 @@ def _tree(apis: Apis, services: _Services) -> Group:
 class _Services:
     """The leaves of the tree. Each life of a service makes its API anew."""
 
+    served: Apis
     config: SuperLinkConfig
     credentials: Credentials | None
     state: State
@@ -293,16 +299,25 @@ class _Services:
                     address,
                     stopping,
                     task_status,
+                    connections=self._connections(_DRIVERS_SHARE),
                     clients_need_certificates=self.config.driver_client_ca is not None,
                 )
             nursery.cancel_scope.cancel()
 
-    def apis(self, apis: Apis) -> Iterator[tuple[str, Service]]:
-        if Apis.DRIVER in apis:
+    def apis(self) -> Iterator[tuple[str, Service]]:
+        if Apis.DRIVER in self.served:
             yield "driver", self.driver
-        if Apis.FLEET in apis:
-            simulated = self.config.fleet_api_type == "vce"
-            yield "fleet", self._simulation() if simulated else self.fleet
+        if Apis.FLEET in self.served:
+            yield "fleet", self._simulation() if self._simulates else self.fleet
+
+    @property
+    def _simulates(self) -> bool:
+        return self.config.fleet_api_type == "vce"
+
+    def _connections(self, share: float) -> int:
+        """How many connections an API may have, where another one has those that are left."""
+        alone = self.served is not Apis.BOTH or self._simulates
+        return fitting(self.config.max_connections, 1.0 if alone else share)
 
     def _simulation(self) -> Service:
         # What a SuperLink of real nodes need not have.
@@ -343,8 +358,9 @@ class _Services:
         address = self.link.fleet_address or self.config.fleet_api_address
         assert address is not None, "a simulation has no Fleet API"
         serve = self._serve_rest if self.config.fleet_api_type == "rest" else self._serve
+        connections = self._connections(1 - _DRIVERS_SHARE)
         with _named("the Fleet API"):
-            await serve(apis, address, stopping, task_status)
+            await serve(apis, address, stopping, task_status, connections=connections)
 
     def _fleet_apis(self) -> Sequence[Api]:
         readmit = self.config.readmit
@@ -375,6 +391,8 @@ class _Services:
         address: Address,
         stopping: trio.Event,
         task_status: trio.TaskStatus[Address],
+        *,
+        connections: int,
     ) -> None:
         # An extra: who serves gRPC need not have it.
         from superlink_trio.transport.rest import RestOptions, serve_rest
@@ -391,8 +409,8 @@ class _Services:
                 max_head=self.config.max_header_size,
                 head_timeout=self.config.request_timeout,
                 body_timeout=self.config.request_timeout,
-                max_connections=self.config.max_connections,
-                max_connections_per_address=self.config.max_connections,
+                max_connections=connections,
+                max_connections_per_address=connections,
                 max_calls=self.config.max_calls,
             ),
             stopping=stopping,
@@ -406,6 +424,7 @@ class _Services:
         stopping: trio.Event,
         task_status: trio.TaskStatus[Address],
         *,
+        connections: int,
         clients_need_certificates: bool = False,
     ) -> None:
         credentials = None
@@ -424,7 +443,7 @@ class _Services:
                 max_header=self.config.max_header_size,
                 handshake_timeout=self.config.request_timeout,
                 patience=self.config.request_timeout,
-                max_connections=self.config.max_connections,
+                max_connections=connections,
                 max_calls=self.config.max_calls,
             ),
             stopping=stopping,

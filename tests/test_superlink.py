@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import resource
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -252,3 +254,20 @@ async def test_the_log_says_how_much_may_be_stored(
     [line] = [line for line in caplog.messages if "--max-stored-size" in line]
     assert "half of the memory" in line
     await link.stop()
+
+
+@pytest.mark.parametrize("kind", ["grpc-rere", "rest"])
+async def test_two_apis_share_the_files_that_a_process_may_open(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    caplog.set_level("INFO")
+    given = config(
+        max_connections=2**31 - 1, fleet_api_type=kind, rest_fleet_api_address="127.0.0.1:0"
+    )
+    link = await nursery.start(run_superlink, given)
+    await link.stop()
+    told = [re.search(r"at most (\d+) connections", line) for line in caplog.messages]
+    fitting = [int(found[1]) for found in told if found]
+    assert len(fitting) == 2
+    assert sum(fitting) < files

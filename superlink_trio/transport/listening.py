@@ -59,11 +59,16 @@ async def look_up(address: Address) -> Sequence[Found]:
         raise AddressError(address, f"{error.strerror}: {address.host!r}", error.errno) from error
 
 
-def fitting(connections: int) -> int:
-    """Keep a number of connections below that of the files that the process may open."""
+def fitting(connections: int, share: float = 1.0) -> int:
+    """Keep a number of connections within a share of the files that the process may open."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if files == resource.RLIM_INFINITY or connections + _OTHER_FILES <= files:
+    if files == resource.RLIM_INFINITY:
         return connections
-    fits = max(1, files - _OTHER_FILES)
-    logger.info("at most %d connections fit into the limit of %d open files", fits, files)
+    fits = max(1, int((files - _OTHER_FILES) * share))
+    if connections <= fits:
+        return connections
+    logger.info(
+        "at most %d connections fit into %sthe limit of %d open files (ulimit -n)",
+        *(fits, "this API's share of " if share < 1 else "", files),
+    )
     return fits
