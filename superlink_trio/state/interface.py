@@ -224,7 +224,10 @@ class State(ABC):
 
     @abstractmethod
     def attend(self, node_id: int) -> AbstractContextManager[None]:
-        """Keep a known node online inside the block, and for `SIGN_OF_LIFE` seconds after it."""
+        """Keep a known node online inside the block, and for `SIGN_OF_LIFE` seconds after it.
+
+        So at any moment inside the block it will be online for that long at least.
+        """
 
     @abstractmethod
     async def online_nodes(self, run_id: int) -> Sequence[int]:

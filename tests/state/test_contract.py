@@ -735,6 +735,28 @@ async def test_the_wait_ends_when_the_last_node_goes(
     await waiting.done.wait()
 
 
+async def test_the_wait_ends_when_a_node_is_attended_no_more(
+    state: State, beside: Beside, mock_clock: MockClock
+) -> None:
+    run_id, node_id = await run_with_node(state)
+    task = task_ins(run_id, node_id)
+    await state.store_task_ins([task])
+    with state.attend(node_id):
+        driver = await beside.start(state.await_task_res, [task.task_id], MiB)
+        for _ in range(4):
+            mock_clock.jump(25)
+            await settle(state)
+        assert not driver.done.is_set()
+    mock_clock.jump(29)
+    await settle(state)
+    assert not driver.done.is_set()
+    mock_clock.jump(2)
+    await settle(state)
+    assert driver.done.is_set()
+    [answer] = await collect(state, task.task_id)
+    assert is_error(answer, 3)
+
+
 async def test_a_heartbeat_prolongs_the_wait(
     state: State, mock_clock: MockClock, beside: Beside
 ) -> None:
