@@ -33,6 +33,7 @@ from superlink_trio.state.interface import (
     NotTaken,
     State,
     StateLimits,
+    bounded_interval,
 )
 from superlink_trio.state.payloads import Payload, PayloadPool, digest_of
 from superlink_trio.wire.runs import Fab, Run
@@ -170,7 +171,7 @@ class MemoryState(State):
 
     async def create_node(self, ping_interval: float, public_key: bytes = b"") -> int:
         """See `State`."""
-        online_until = self.now() + ping_interval
+        online_until = self.now() + bounded_interval(ping_interval)
         if public_key in self._by_key:
             node_id = self._by_key[public_key]
             self._nodes[node_id].online_until = online_until
@@ -226,7 +227,7 @@ class MemoryState(State):
         """See `State`."""
         admission = self._admit(node_id, readmit=readmit)
         if admission is not Admission.UNKNOWN:
-            self._nodes[node_id].online_until = self.now() + ping_interval
+            self._nodes[node_id].online_until = self.now() + bounded_interval(ping_interval)
         return admission
 
     async def greet(self, node_id: int, *, readmit: bool) -> Admission:

@@ -9,6 +9,7 @@ import attrs
 
 from superlink_trio.state.ids import draw_id
 from superlink_trio.state.interface import (
+    MAX_PING_INTERVAL,
     SIGN_OF_LIFE,
     Admission,
     StateLimits,
@@ -210,4 +211,15 @@ def give_time(connection: sqlite3.Connection, now: float, at_least: float) -> No
     connection.execute(
         "UPDATE node SET online_until = max(online_until, ? + max(coalesce(ping_interval, 0), ?))",
         (now, at_least),
+    )
+
+
+def bound(connection: sqlite3.Connection, now: float) -> None:
+    """Let no node be online for longer than after a ping.
+
+    Flower keeps its simulated nodes online for ever, and the clock may have been set back.
+    """
+    connection.execute(
+        "UPDATE node SET online_until = ? WHERE online_until > ?",
+        (now + MAX_PING_INTERVAL, now + MAX_PING_INTERVAL),
     )
