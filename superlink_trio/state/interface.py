@@ -48,6 +48,9 @@ Clock: TypeAlias = Callable[[], float]
 SIGN_OF_LIFE = 30.0
 """Seconds for which a node counts as online after a pull; the clients' own ping interval."""
 
+MAX_PING_INTERVAL = 3600.0
+"""Seconds for which a ping keeps a node online at most, whatever interval it names."""
+
 LAST_WORDS = 5.0
 """Seconds for which a cancelled call may take to confirm or put back what it took."""
 
@@ -179,6 +182,7 @@ class State(ABC):
     async def create_node(self, ping_interval: float, public_key: bytes = b"") -> int:
         """Register a node, online for `ping_interval` seconds from now; give its id.
 
+        The interval counts as `bounded_interval` says, here and in `ping`.
         With `public_key` the node is bound to that key. A key has one node: where it has it
         already, that one is online anew, and its id is given. Raises LimitReached.
         """
@@ -224,7 +228,10 @@ class State(ABC):
 
     @abstractmethod
     def attend(self, node_id: int) -> AbstractContextManager[None]:
-        """Keep a known node online inside the block, and for `SIGN_OF_LIFE` seconds after it."""
+        """Keep a known node online inside the block, and for `SIGN_OF_LIFE` seconds after it.
+
+        So at any moment inside the block it will be online for that long at least.
+        """
 
     @abstractmethod
     async def online_nodes(self, run_id: int) -> Sequence[int]:
@@ -341,6 +348,15 @@ class State(ABC):
             raise
         with last_words():
             await self.confirm_task_res(answers)
+
+
+def bounded_interval(ping_interval: float) -> float:
+    """Give the seconds for which a ping keeps a node online: 0 to `MAX_PING_INTERVAL`, NaN is 0.
+
+    A node that named any interval it liked would be online for ever after it is gone: drivers
+    would choose it, and it would never give way to another.
+    """
+    return min(max(0.0, ping_interval), MAX_PING_INTERVAL)
 
 
 def last_words() -> trio.CancelScope:

@@ -33,6 +33,7 @@ from superlink_trio.state.interface import (
     NotTaken,
     State,
     StateLimits,
+    bounded_interval,
 )
 from superlink_trio.state.payloads import Payload, PayloadPool, digest_of
 from superlink_trio.wire.runs import Fab, Run
@@ -56,8 +57,12 @@ class _Node:
     public_key: bytes = b""
     attended: int = 0
 
+    def until(self, now: float) -> float:
+        """Say when the node goes offline, if nothing else happens before."""
+        return max(self.online_until, now + SIGN_OF_LIFE) if self.attended else self.online_until
+
     def online(self, now: float) -> bool:
-        return self.attended > 0 or self.online_until > now
+        return self.until(now) > now
 
     def greet(self, now: float) -> None:
         self.online_until = max(self.online_until, now + SIGN_OF_LIFE)
@@ -166,7 +171,7 @@ class MemoryState(State):
 
     async def create_node(self, ping_interval: float, public_key: bytes = b"") -> int:
         """See `State`."""
-        online_until = self.now() + ping_interval
+        online_until = self.now() + bounded_interval(ping_interval)
         if public_key in self._by_key:
             node_id = self._by_key[public_key]
             self._nodes[node_id].online_until = online_until
@@ -222,7 +227,7 @@ class MemoryState(State):
         """See `State`."""
         admission = self._admit(node_id, readmit=readmit)
         if admission is not Admission.UNKNOWN:
-            self._nodes[node_id].online_until = self.now() + ping_interval
+            self._nodes[node_id].online_until = self.now() + bounded_interval(ping_interval)
         return admission
 
     async def greet(self, node_id: int, *, readmit: bool) -> Admission:
@@ -476,12 +481,10 @@ class MemoryState(State):
         node = self._nodes.get(node_id)
         return None if node is not None and node.online(now) else NODE_UNAVAILABLE
 
-    def _changes_at(self, entry: _Entry) -> float:
-        """Say when an error will stand in, if nothing else happens before."""
+    def _changes_at(self, entry: _Entry, now: float) -> float:
+        """Say when an error may stand in, if nothing else happens before."""
         node = self._nodes.get(entry.asked.consumer)
-        if node is None or node.attended:
-            return entry.expires_at
-        return min(entry.expires_at, node.online_until)
+        return entry.expires_at if node is None else min(entry.expires_at, node.until(now))
 
     async def await_task_res(self, task_ids: Collection[str], enough: int) -> None:
         """See `State`."""
@@ -493,8 +496,9 @@ class MemoryState(State):
             for entry in pending.values():
                 entry.gatherings.add(gathering)
             try:
-                earliest = min(map(self._changes_at, pending.values()))
-                with trio.move_on_after(max(0.001, earliest - self.now())):
+                now = self.now()
+                earliest = min(self._changes_at(entry, now) for entry in pending.values())
+                with trio.move_on_after(max(0.001, earliest - now)):
                     await gathering.over.wait()
             finally:
                 for entry in pending.values():

@@ -146,6 +146,17 @@ async def test_a_ping_interval_that_is_none_is_refused(api: Api, interval: float
         await ping(api, pb_node(1), interval)
 
 
+async def test_no_node_is_online_for_ever(
+    api: Api, state: MemoryState, mock_clock: MockClock
+) -> None:
+    node_id, run_id = await create_node(api, 1e300), await state.create_run(Run())
+    assert await ping(api, pb_node(node_id), 1e300)
+    mock_clock.jump(3599)
+    assert list(await state.online_nodes(run_id)) == [node_id]
+    mock_clock.jump(2)
+    assert list(await state.online_nodes(run_id)) == []
+
+
 async def test_a_pull_is_held_until_a_task_arrives(
     api: Api, state: MemoryState, mock_clock: MockClock
 ) -> None:

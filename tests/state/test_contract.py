@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Awaitable, Callable
 
@@ -91,6 +92,35 @@ async def test_a_node_is_online_for_its_ping_interval(state: State, mock_clock: 
     mock_clock.jump(29)
     assert list(await state.online_nodes(run_id)) == [node_id]
     mock_clock.jump(2)
+    assert list(await state.online_nodes(run_id)) == []
+
+
+@pytest.mark.parametrize("interval", [7200.0, 1e300, math.inf])
+async def test_a_ping_keeps_a_node_online_for_an_hour_at_most(
+    state: State, mock_clock: MockClock, interval: float
+) -> None:
+    run_id = await state.create_run(Run())
+    created, pinged = await state.create_node(interval), await state.create_node(30.0)
+    keyed = await state.create_node(30.0, b"key")
+    assert await state.create_node(interval, b"key") == keyed
+    assert await state.ping(pinged, interval, readmit=False) is Admission.KNOWN
+    assert await state.ping(7, interval, readmit=True) is Admission.READMITTED
+    mock_clock.jump(3599)
+    assert sorted(await state.online_nodes(run_id)) == sorted([created, pinged, keyed, 7])
+    mock_clock.jump(2)
+    assert list(await state.online_nodes(run_id)) == []
+
+
+@pytest.mark.parametrize("interval", [-1.0, -math.inf, math.nan])
+async def test_a_ping_interval_that_is_none_counts_as_nothing(
+    state: State, interval: float
+) -> None:
+    run_id = await state.create_run(Run())
+    node_id = await state.create_node(interval)
+    assert list(await state.online_nodes(run_id)) == []
+    await state.ping(node_id, 30.0, readmit=False)
+    assert list(await state.online_nodes(run_id)) == [node_id]
+    await state.ping(node_id, interval, readmit=False)
     assert list(await state.online_nodes(run_id)) == []
 
 
@@ -733,6 +763,28 @@ async def test_the_wait_ends_when_the_last_node_goes(
     assert not waiting.done.is_set()
     await state.delete_node(second)
     await waiting.done.wait()
+
+
+async def test_the_wait_ends_when_a_node_is_attended_no_more(
+    state: State, beside: Beside, mock_clock: MockClock
+) -> None:
+    run_id, node_id = await run_with_node(state)
+    task = task_ins(run_id, node_id)
+    await state.store_task_ins([task])
+    with state.attend(node_id):
+        driver = await beside.start(state.await_task_res, [task.task_id], MiB)
+        for _ in range(4):
+            mock_clock.jump(25)
+            await settle(state)
+        assert not driver.done.is_set()
+    mock_clock.jump(29)
+    await settle(state)
+    assert not driver.done.is_set()
+    mock_clock.jump(2)
+    await settle(state)
+    assert driver.done.is_set()
+    [answer] = await collect(state, task.task_id)
+    assert is_error(answer, 3)
 
 
 async def test_a_heartbeat_prolongs_the_wait(

@@ -105,6 +105,16 @@ async def test_nodes_that_are_offline_give_way(state: State, mock_clock: MockClo
     assert await state.ping(offline, 30.0, readmit=True) is Admission.READMITTED
 
 
+async def test_no_node_keeps_its_place_for_ever(state: State, mock_clock: MockClock) -> None:
+    state.limits = StateLimits(nodes=1)
+    await state.create_node(1e300)
+    with pytest.raises(LimitReached):
+        await state.create_node(30.0)
+    mock_clock.jump(3601)
+    await settle(state)
+    await state.create_node(30.0)
+
+
 # Tasks for one node
 
 

@@ -8,7 +8,12 @@ from collections.abc import Collection, Mapping, Sequence
 import attrs
 
 from superlink_trio.state.ids import draw_id
-from superlink_trio.state.interface import Admission, StateLimits
+from superlink_trio.state.interface import (
+    MAX_PING_INTERVAL,
+    SIGN_OF_LIFE,
+    Admission,
+    StateLimits,
+)
 from superlink_trio.state.sqlite import schema
 from superlink_trio.state.sqlite.transaction import Kind, Transaction
 from superlink_trio.wire.tasks import ANONYMOUS
@@ -29,14 +34,12 @@ class Alive:
     beats: Mapping[int, Beat] = attrs.field(factory=dict)
     attended: Collection[int] = frozenset()
 
-    def until(self, node_id: int, stored: float) -> float:
-        """Say until when a registered node is online, for which the file says `stored`."""
-        if node_id in self.attended:
-            return float("inf")
+    def until(self, node_id: int, stored: float, now: float) -> float:
+        """Say when a registered node goes offline, for which the file says `stored`."""
         beat = self.beats.get(node_id)
-        if beat is None:
-            return stored
-        return beat.until if beat.interval is not None else max(beat.until, stored)
+        if beat is not None:
+            stored = beat.until if beat.interval is not None else max(beat.until, stored)
+        return max(stored, now + SIGN_OF_LIFE) if node_id in self.attended else stored
 
 
 def create(tx: Transaction, beat: Beat, public_key: bytes, now: float, limits: StateLimits) -> int:
@@ -145,7 +148,7 @@ def admit(
     row = tx.first("SELECT online_until FROM node WHERE node_id = ?", node_id)
     if row is not None:
         write_beat(tx, node_id, beat)
-        tx.tell(Kind.KNOWN, node_id, Alive({node_id: beat}).until(node_id, row[0]))
+        tx.tell(Kind.KNOWN, node_id, Alive({node_id: beat}).until(node_id, row[0], now))
         return Admission.KNOWN
     if not readmit or _was_deleted(tx, node_id):
         return Admission.UNKNOWN
@@ -200,7 +203,7 @@ def online(connection: sqlite3.Connection, run_id: int, alive: Alive, now: float
         ).fetchone()
         if row is not None:
             stored[node_id] = row[0]
-    return [node_id for node_id, until in stored.items() if alive.until(node_id, until) > now]
+    return [node for node, until in stored.items() if alive.until(node, until, now) > now]
 
 
 def give_time(connection: sqlite3.Connection, now: float, at_least: float) -> None:
@@ -208,4 +211,15 @@ def give_time(connection: sqlite3.Connection, now: float, at_least: float) -> No
     connection.execute(
         "UPDATE node SET online_until = max(online_until, ? + max(coalesce(ping_interval, 0), ?))",
         (now, at_least),
+    )
+
+
+def bound(connection: sqlite3.Connection, now: float) -> None:
+    """Let no node be online for longer than after a ping.
+
+    Flower keeps its simulated nodes online for ever, and the clock may have been set back.
+    """
+    connection.execute(
+        "UPDATE node SET online_until = ? WHERE online_until > ?",
+        (now + MAX_PING_INTERVAL, now + MAX_PING_INTERVAL),
     )

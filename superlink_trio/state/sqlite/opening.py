@@ -160,6 +160,7 @@ def _take_over(connection: sqlite3.Connection, socket: str, is_alive: IsAlive, n
         sweeping.lapse(Transaction(connection, me), [process for process, _ in others])
         schema.adopt(connection)
         nodes.give_time(connection, now, SIGN_OF_LIFE)
+    nodes.bound(connection, now)
     return me
 
 

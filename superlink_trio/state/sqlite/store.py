@@ -25,6 +25,7 @@ from superlink_trio.state.interface import (
     State,
     StateLimits,
     StateUnavailable,
+    bounded_interval,
     last_words,
 )
 from superlink_trio.state.sqlite import (
@@ -309,11 +310,11 @@ class SqliteState(State):
 
     async def create_node(self, ping_interval: float, public_key: bytes = b"") -> int:
         """See `State`."""
-        now = self.now()
+        now, interval = self.now(), bounded_interval(ping_interval)
         return await self._writer.do(
             partial(
                 nodes.create,
-                beat=Beat(now + ping_interval, ping_interval),
+                beat=Beat(now + interval, interval),
                 public_key=public_key,
                 now=now,
                 limits=self.limits,
@@ -347,11 +348,12 @@ class SqliteState(State):
 
     async def ping(self, node_id: int, ping_interval: float, *, readmit: bool) -> Admission:
         """See `State`."""
-        until = self.now() + ping_interval
+        interval = bounded_interval(ping_interval)
+        until = self.now() + interval
         if self._heartbeats.knows(node_id):
-            self._heartbeats.ping(node_id, until, ping_interval)
+            self._heartbeats.ping(node_id, until, interval)
             return Admission.KNOWN
-        return await self._admit(node_id, Beat(until, ping_interval), readmit=readmit)
+        return await self._admit(node_id, Beat(until, interval), readmit=readmit)
 
     async def greet(self, node_id: int, *, readmit: bool) -> Admission:
         """See `State`."""

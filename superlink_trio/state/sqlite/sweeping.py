@@ -40,6 +40,7 @@ def sweep(tx: Transaction, now: float, most_nodes: int) -> bool:
         " FROM superlink_deleted_node ORDER BY deleted_at DESC LIMIT -1 OFFSET ?)",
         most_nodes,
     )
+    nodes.bound(tx.connection, now)
     nodes.forget(tx, now - FORGET)
     tx.execute(
         "DELETE FROM superlink_news WHERE number <="

@@ -96,19 +96,19 @@ class Question:
     under_way: bool
     online_until: float | None
 
-    def changes_at(self, alive: Alive) -> float:
-        """Say when an error will stand in, if nothing else happens before."""
+    def changes_at(self, alive: Alive, now: float) -> float:
+        """Say when an error may stand in, if nothing else happens before."""
         if self.node_id == ANONYMOUS:
             return self.expires_at
         if self.online_until is None:
             return -float("inf")
-        return min(self.expires_at, alive.until(self.node_id, self.online_until))
+        return min(self.expires_at, alive.until(self.node_id, self.online_until, now))
 
     def stand_in(self, alive: Alive, now: float) -> TaskError | None:
         """Give the error that would be answered now, None while the node may still answer."""
         if self.expires_at <= now:
             return OUT_OF_TIME
-        return NODE_UNAVAILABLE if self.changes_at(alive) <= now else None
+        return NODE_UNAVAILABLE if self.changes_at(alive, now) <= now else None
 
 
 def look_up(connection: sqlite3.Connection, asked_ids: Collection[str]) -> Mapping[str, Question]:
@@ -147,7 +147,7 @@ def survey(
             settled[question.asked_id] = question.answer_size
         else:
             del settled[question.asked_id]
-            changes_at = min(changes_at, question.changes_at(alive))
+            changes_at = min(changes_at, question.changes_at(alive, now))
     return Survey(settled, changes_at)
 
 

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 from builders import answer_to, task_ins
 from stores import settle
@@ -97,6 +98,30 @@ async def test_a_restart_gives_nodes_time_to_report(serving: Any, mock_clock: Mo
         assert await state.online_nodes(run_id) == [long]
         mock_clock.jump(90)
         assert await state.online_nodes(run_id) == []
+
+
+@pytest.mark.parametrize("while_open", [False, True])
+async def test_a_node_that_is_online_for_ever_in_the_file_is_so_for_an_hour(
+    serving: Any, file: Path, mock_clock: MockClock, while_open: bool
+) -> None:
+    async with serving() as state:
+        run_id = await state.create_run(Run())
+        await state.create_node(30.0)
+    async with serving() as state:
+        await settle(state)
+        with closing(sqlite3.connect(file)) as connection, connection:
+            connection.execute("UPDATE node SET online_until = 1e300, ping_interval = 1e300")
+        if while_open:
+            mock_clock.jump(61)
+            await settle(state)
+            mock_clock.jump(3601)
+            assert await state.online_nodes(run_id) == []
+    if not while_open:
+        async with serving() as state:
+            mock_clock.jump(3599)
+            assert len(await state.online_nodes(run_id)) == 1
+            mock_clock.jump(2)
+            assert await state.online_nodes(run_id) == []
 
 
 async def test_heartbeats_are_written_behind(serving: Any, mock_clock: MockClock) -> None:
