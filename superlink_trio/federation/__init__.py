@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-try:
-    import numpy as _numpy  # noqa: F401
-except ModuleNotFoundError as error:
-    hint = "the round loop needs NumPy: pip install 'superlink-trio[federation]'"
-    raise ModuleNotFoundError(hint, name="numpy") from error
-
 from superlink_trio.federation.arrays import (
     UnusableTensor,
     ndarrays_to_parameters,
