@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -64,13 +64,20 @@ _DRAIN = 0.2
 
 _MESSAGE_LIMIT = 536_870_912
 
+# What ends a script, and what stands there while the script has no mind of its own about it.
+_ENDING = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C has ended a run in order; `history` holds what it had come to."""
 
-    def __init__(self, history: Any) -> None:
-        super().__init__("the rounds were interrupted")
+class Interrupted(KeyboardInterrupt, SystemExit):
+    """Ctrl-C or SIGTERM has ended a run in order; `history` holds what it had come to.
+
+    Where nobody catches it, it ends the script with status `code`: 130 or 143, as shells have it.
+    """
+
+    def __init__(self, history: Any, by: signal.Signals) -> None:
+        super().__init__(f"the rounds were ended by {by.name}")
         self.history = history
+        self.code = 128 + by
 
 
 @attrs.define(eq=False)
@@ -241,7 +248,8 @@ def start_server(
     The arguments and errors are those of `serve_rounds`. Where logging is not configured, the log
     and, on a terminal, a line with the progress appear on standard error.
 
-    Ctrl-C stops in order, and raises Interrupted (a KeyboardInterrupt) with the History so far.
+    Ctrl-C and SIGTERM stop in order, and raise Interrupted with the History so far. A signal that
+    the script handles or ignores stays as it is; outside of the main thread both do.
 
     Raises RuntimeError where an event loop runs in this thread already, as it does in a notebook.
     """
@@ -251,8 +259,12 @@ def start_server(
             *(server_address, server, config, strategy, client_manager),
             *(grpc_max_message_length, certificates, observer),
         )
-        if trio.run(_run_script, federation, restrict_keyboard_interrupt_to_checkpoints=True):
-            raise Interrupted(federation.history)
+        by = trio.run(
+            *(_run_script, federation, _unhandled_signals()),
+            restrict_keyboard_interrupt_to_checkpoints=True,
+        )
+        if by is not None:
+            raise Interrupted(federation.history, by)
         return federation.history
 
 
@@ -277,25 +289,40 @@ def _runs_in_trio() -> bool:
     return True
 
 
-async def _run_script(federation: Federation) -> bool:
-    """Run until the end or a SIGINT; whether it was that."""
-    with _unwrapped(), trio.CancelScope() as scope:
+def _unhandled_signals() -> list[signal.Signals]:
+    """Find the signals that would end the script, because it has not said what they shall do."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    return [number for number, default in _ENDING.items() if signal.getsignal(number) == default]
+
+
+async def _run_script(
+    federation: Federation, signals: Sequence[signal.Signals]
+) -> signal.Signals | None:
+    """Run until the end, or until one of the signals comes, which is given then."""
+    ended_by: signal.Signals | None = None
+
+    async def stop_on_signal(
+        scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]
+    ) -> None:
+        nonlocal ended_by
+        with trio.open_signal_receiver(*signals) as arriving:
+            task_status.started()
+            async for number in arriving:
+                # Another one changes nothing: this is over in a second.
+                if ended_by is None:
+                    ended_by = signal.Signals(number)
+                    _log.info("Ended by %s: clients are told to disconnect", ended_by.name)
+                    scope.cancel()
+
+    with _unwrapped():
         async with trio.open_nursery() as nursery:
-            if threading.current_thread() is threading.main_thread():
-                await nursery.start(_cancel_on_interrupt, scope)
-            await federation._run(trio.TASK_STATUS_IGNORED)
+            with trio.CancelScope() as scope:
+                if signals:
+                    await nursery.start(stop_on_signal, scope)
+                await federation._run(trio.TASK_STATUS_IGNORED)
             nursery.cancel_scope.cancel()
-    return scope.cancel_called
-
-
-async def _cancel_on_interrupt(
-    scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]
-) -> None:
-    with trio.open_signal_receiver(signal.SIGINT) as signals:
-        task_status.started()
-        async for _ in signals:
-            _log.info("Interrupted: clients are told to disconnect")
-            scope.cancel()
+    return ended_by
 
 
 def _prepare(

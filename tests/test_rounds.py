@@ -34,7 +34,7 @@ from superlink_trio.transport.listening import AddressError
 ANY_PORT = "127.0.0.1:0"
 START = ndarrays_to_parameters([np.zeros(3, np.float32)])
 PAGE = (Path(__file__).parents[1] / "docs" / "federation.md").read_text(encoding="utf-8")
-_, APPLICATION = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+APPLICATION = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[-1]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""start_server in scripts: what they return and print."""
+"""start_server in scripts: what they print, and how signals end them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import grpc
 import pytest
 import trio
 from threaded_clients import Clients, open_clients
@@ -185,3 +187,95 @@ async def test_a_terminal_shows_the_round(clients: Clients, start_script: StartS
     assert b"round 3/3" in shown
     assert b"2/2" in shown
     assert b"Finished 3 rounds" in shown
+
+
+ENDED = """
+import superlink_trio
+try:
+    superlink_trio.start_server(
+        server_address="127.0.0.1:0",
+        strategy=superlink_trio.FedAvg(evaluate_fn=lambda at, arrays, config: (0.5, {})),
+    )
+except superlink_trio.Interrupted as interrupted:
+    print(interrupted.code, interrupted.history.losses_centralized)
+"""
+NOT_CAUGHT = """
+import superlink_trio
+try:
+    superlink_trio.start_server(server_address="127.0.0.1:0")
+finally:
+    print("put in order")
+"""
+SIGNALS = pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
+)
+
+
+@SIGNALS
+async def test_a_signal_in_the_middle_of_a_round(
+    number: signal.Signals, status: int, clients: Clients, start_script: StartScript
+) -> None:
+    script = await start_script(ENDED)
+    address = await script.address()
+    clients.start(address)
+    clients.start(address, stall=True)
+    await clients.stalled.wait()
+    script.process.send_signal(number)
+    assert await script.end() == 0
+    assert script.out == f"{status} [(0, 0.5)]\n"
+    assert f"Ended by {number.name}: clients are told to disconnect" in script.err
+    assert await clients.ended(2) == {grpc.StatusCode.OK}
+
+
+@SIGNALS
+async def test_a_signal_while_waiting_for_clients(
+    number: signal.Signals, status: int, start_script: StartScript
+) -> None:
+    script = await start_script(ENDED)
+    await script.logs("Waiting for clients")
+    script.process.send_signal(number)
+    assert await script.end() == 0
+    assert script.out == f"{status} []\n"
+
+
+@SIGNALS
+async def test_a_signal_that_nobody_catches_ends_the_script_in_order(
+    number: signal.Signals, status: int, start_script: StartScript
+) -> None:
+    script = await start_script(NOT_CAUGHT)
+    await script.logs("Waiting for clients")
+    script.process.send_signal(number)
+    assert await script.end() == status
+    assert script.out == "put in order\n"
+    assert "Traceback" not in script.err
+
+
+@SIGNALS
+async def test_a_second_signal_while_clients_are_told_changes_nothing(
+    number: signal.Signals, status: int, clients: Clients, start_script: StartScript
+) -> None:
+    script = await start_script(ENDED)
+    address = await script.address()
+    # At work when the signal comes: the server waits for it to end, and that is what takes time.
+    for _ in range(2):
+        clients.start(address, stall=True)
+    await clients.stalled.wait()
+    script.process.send_signal(number)
+    await script.logs("Ended by")
+    script.process.send_signal(number)
+    assert await script.end() == 0
+    assert script.out == f"{status} [(0, 0.5)]\n"
+
+
+@SIGNALS
+async def test_a_signal_that_the_script_handles_is_the_scripts(
+    number: signal.Signals, status: int, clients: Clients, start_script: StartScript
+) -> None:
+    handled = f"import signal; signal.signal({number}, lambda *_: print('mine', flush=True))\n"
+    script = await start_script(handled + SCRIPT)
+    address = await script.address()
+    script.process.send_signal(number)
+    for _ in range(2):
+        clients.start(address)
+    assert await script.end() == 0
+    assert script.out.startswith("mine\n[(1, 1.0), (2, 2.0), (3, 3.0)]")
