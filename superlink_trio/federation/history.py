@@ -68,7 +68,7 @@ class History:
     def plot(self) -> Figure:
         """Draw every loss and every metric that is a number over the rounds.
 
-        Needs matplotlib (`pip install 'superlink-trio[plot]'`) and opens no window:
+        Needs matplotlib (`pip install matplotlib`) and opens no window:
         `history.plot().savefig("history.png")`.
         """
         from matplotlib.figure import Figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -63,22 +64,25 @@ async def ask_all(
     *,
     server_round: int,
     timeout: float | None,
+    at_once: int | None,
     take: Take | None = None,
     answered: Callable[[], None],
 ) -> Outcome[Any]:
-    """Ask every client at once, each for at most `timeout` seconds.
+    """Ask every client, `at_once` at a time or all, each for at most `timeout` seconds.
 
     With `take`, each result goes there when it comes and is not kept; where that raises, the result
     counts as a failure. `answered` is called after each client, whatever came of it.
     """
     slots: list[Any] = [None] * len(instructions)
+    places = trio.CapacityLimiter(math.inf if at_once is None else at_once)
 
     async def ask(slot: int, client: ClientProxy, asking: Callable[[], Awaitable[Any]]) -> None:
         try:
-            result = await asking()
-            if result.status.code == Code.OK and take is not None:
-                await take(client, result)
-                result = None
+            async with places:
+                result = await asking()
+                if result.status.code == Code.OK and take is not None:
+                    await take(client, result)
+                    result = None
         except Exception as error:
             _report(client, kind, server_round, error)
             slots[slot] = error

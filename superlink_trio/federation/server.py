@@ -55,6 +55,7 @@ class Server:
         self.strategy: Any = FedAvg() if strategy is None else strategy
         self.parameters: Any = Parameters([])
         self.history = History()
+        self.max_workers: int | None = None
         self.observer: Observer = Unobserved()
         # "Never two at once" is what a strategy is promised.
         self._thread = trio.CapacityLimiter(1)
@@ -62,6 +63,16 @@ class Server:
     def client_manager(self) -> ClientManager:
         """Give what knows the clients."""
         return self._client_manager
+
+    def set_max_workers(self, max_workers: int | None) -> None:
+        """Let at most that many clients work at the same time; None: all that were chosen.
+
+        Those are no threads, as they are in Flower's server. A client's timeout begins when it is
+        asked. Raises ValueError for less than one.
+        """
+        if max_workers is not None and max_workers < 1:
+            raise ValueError(f"max_workers is {max_workers}: give at least 1, or None for no limit")
+        self.max_workers = max_workers
 
     def set_strategy(self, strategy: Strategy) -> None:
         """Replace the strategy."""
@@ -170,6 +181,7 @@ class Server:
             instructions,
             server_round=server_round,
             timeout=timeout,
+            at_once=self.max_workers,
             take=take,
             answered=self.observer.answered,
         )
