@@ -89,7 +89,8 @@ async def start_script() -> AsyncIterator[StartScript]:
 
         async def start(text: str, *, stderr: int = subprocess.PIPE) -> Script:
             run = partial(
-                *(trio.run_process, [sys.executable, "-c", text]),
+                trio.run_process,
+                [sys.executable, "-c", text],
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 check=False,

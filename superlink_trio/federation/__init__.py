@@ -18,6 +18,12 @@ from superlink_trio.federation.manager import (
 )
 from superlink_trio.federation.mean import NoExamples, Unfit, WeightedMean
 from superlink_trio.federation.progress import Observer
+from superlink_trio.federation.protocols import (
+    ClientManagerLike,
+    ConfigLike,
+    ServerLike,
+    StrategyLike,
+)
 from superlink_trio.federation.proxy import (
     BadAnswer,
     ClientFailed,
@@ -48,9 +54,11 @@ __all__ = [
     "ClientFailed",
     "ClientLeft",
     "ClientManager",
+    "ClientManagerLike",
     "ClientProxy",
     "ClientTimedOut",
     "Code",
+    "ConfigLike",
     "Criterion",
     "DisconnectRes",
     "EvaluateIns",
@@ -70,10 +78,12 @@ __all__ = [
     "ReconnectIns",
     "Server",
     "ServerConfig",
+    "ServerLike",
     "SimpleClientManager",
     "Status",
     "Stopped",
     "Strategy",
+    "StrategyLike",
     "Unfit",
     "UnusableTensor",
     "WeightedMean",

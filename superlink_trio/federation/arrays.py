@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 from superlink_trio import npy
+from superlink_trio.federation.protocols import ParametersLike
 from superlink_trio.federation.types import Parameters
 from superlink_trio.npy import NDArray
 
@@ -21,7 +22,7 @@ def ndarrays_to_parameters(ndarrays: Iterable[NDArray]) -> Parameters:
     return Parameters([write_array(array) for array in ndarrays], "numpy.ndarray")
 
 
-def parameters_to_ndarrays(parameters: Parameters) -> NDArrays:
+def parameters_to_ndarrays(parameters: ParametersLike) -> NDArrays:
     """Give the arrays of a model, copied out of its bytes. Raises UnusableTensor."""
     return [read_array(tensor).copy() for tensor in parameters.tensors]
 
