@@ -72,14 +72,17 @@ async def test_a_client_that_takes_too_long_is_let_go(peers: Peers) -> None:
         late.process.kill()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_ctrl_c_releases_clients_idle_and_at_work(version: str, peers: Peers) -> None:
+async def test_a_signal_releases_clients_idle_and_at_work(
+    version: str, number: signal.Signals, peers: Peers
+) -> None:
     with trio.fail_after(60):
         server = await peers.round_loop(clients=2)
         idle = await peers.client(server, version, transport="grpc-bidi")
         working = await peers.client(server, version, transport="grpc-bidi", stall=2)
         await working.line("^stalling")
-        server.program.process.send_signal(signal.SIGINT)
+        server.program.process.send_signal(number)
         with trio.fail_after(2):
             assert await server.program.end() == 0
         ended = (await idle.end(), await working.end())

@@ -215,8 +215,11 @@ def _send_call(address: Address, path: bytes, tls: ssl.SSLContext | None = None)
 
 
 @pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+def free_port() -> Iterator[int]:
+    """Give a port that nobody else is given while the test runs."""
+    with socket.socket() as holder:
+        # Linux: whoever asks for it by its number, with this option as grpc does, gets it all the
+        # same, since nobody listens there.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
