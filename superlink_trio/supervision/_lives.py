@@ -19,7 +19,6 @@ from ._control import Control
 from ._events import TRANSITIONS, Event, EventKind
 from ._spec import Child, Group, Intensity, Restart
 
-
 _UP = frozenset({EventKind.READY, EventKind.STOPPED})
 
 
