@@ -25,6 +25,7 @@ import trio
 from superlink_trio.address import Address
 from superlink_trio.config import Apis, Backend, CannotStart, ConfigError, SuperLinkConfig
 from superlink_trio.driver import Progress, driver_api
+from superlink_trio.event_log import EventLog
 from superlink_trio.fleet import adapter_api, fleet_api, refusing_adapter_api
 from superlink_trio.rpc import Api
 from superlink_trio.state import State, StateLimits, open_state, usual_room
@@ -59,6 +60,7 @@ Observer = Callable[[Event], None]
 _log = logging.getLogger(__name__)
 
 _DRIVER, _FLEET = "superlink/apis/driver", "superlink/apis/fleet"
+_GROUPS = frozenset({"superlink", "superlink/apis"})
 
 # What was acknowledged is kept already when the state is asked to stop: it only has to close.
 _STATE_GRACE = 0.25
@@ -136,6 +138,7 @@ class SuperLink:
 async def run_superlink(
     config: SuperLinkConfig,
     *,
+    control: Control | None = None,
     observer: Observer | None = None,
     display: Display | None = None,
     task_status: trio.TaskStatus[SuperLink] = trio.TASK_STATUS_IGNORED,
@@ -143,7 +146,8 @@ async def run_superlink(
     """Run the Driver API and the Fleet API, or simulated nodes, until stopped.
 
     `task_status.started` gets a `SuperLink` when both listen; cancelling the scope around this
-    call is the same graceful stop as its `stop()`. `observer` is called with every event of the
+    call is the same graceful stop as its `stop()`. `control` stops it as well, before there is a
+    `SuperLink` too. `observer` is called with every event of the
     supervision tree. `display` shows how a simulation gets on; by default the log does. No signal
     is touched.
 
@@ -151,45 +155,49 @@ async def run_superlink(
     ExceptionGroup of everything that failed for good; an address that cannot be listened on
     is an OSError in it.
     """
-    await _run(Apis.BOTH, config, observer, task_status, display)
+    await _run(Apis.BOTH, config, control, observer, task_status, display)
 
 
 async def run_driver_api(
     config: SuperLinkConfig,
     *,
+    control: Control | None = None,
     observer: Observer | None = None,
     task_status: trio.TaskStatus[SuperLink] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the Driver API alone, over a database it shares; otherwise like `run_superlink`."""
-    await _run(Apis.DRIVER, config, observer, task_status)
+    await _run(Apis.DRIVER, config, control, observer, task_status)
 
 
 async def run_fleet_api(
     config: SuperLinkConfig,
     *,
+    control: Control | None = None,
     observer: Observer | None = None,
     display: Display | None = None,
     task_status: trio.TaskStatus[SuperLink] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the Fleet API alone, over a database it shares; otherwise like `run_superlink`."""
-    await _run(Apis.FLEET, config, observer, task_status, display)
+    await _run(Apis.FLEET, config, control, observer, task_status, display)
 
 
 async def _run(
     apis: Apis,
     config: SuperLinkConfig,
+    control: Control | None,
     observer: Observer | None,
     task_status: trio.TaskStatus[SuperLink],
     display: Display | None = None,
 ) -> None:
     config.check(apis)
     credentials = await _credentials(config, apis)
-    async with shielded_stop() as control, open_loop() as loop:
+    async with shielded_stop(control) as control, open_loop() as loop:
         link = SuperLink(control, credentials)
+        log_event = EventLog(_GROUPS)
 
         def observe(event: Event) -> None:
             link._observe(event)
-            _log_event(event)
+            log_event(event)
             if observer is not None:
                 observer(event)
 
@@ -472,13 +480,3 @@ def _named(part: str) -> Iterator[None]:
     except OSError as error:
         error.add_note(f"needed by {part}")
         raise
-
-
-def _log_event(event: Event) -> None:
-    fields = {"part": event.path, "transition": event.kind.name.lower()}
-    if event.kind is EventKind.RESTARTING:
-        _log.warning("%s restarts in %.1f s", event.path, event.delay, extra=fields)
-    elif event.kind is EventKind.FAILED:
-        _log.error("%s failed: %s", event.path, event.cause, extra=fields)
-    else:
-        _log.debug("%s %s", event.path, event.kind.name.lower(), extra=fields)

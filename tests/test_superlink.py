@@ -17,7 +17,7 @@ from builders import pb_node, pb_task_ins, pb_task_res
 
 from superlink_trio import ConfigErrors, SuperLink, SuperLinkConfig, run_superlink
 from superlink_trio.address import Address
-from superlink_trio.supervision import Event, EventKind
+from superlink_trio.supervision import Control, Event, EventKind
 from superlink_trio.wire import superlink_pb2 as pb
 
 PATHS = ["superlink", "superlink/state", "superlink/apis"] + [
@@ -132,6 +132,29 @@ async def test_cancelling_is_a_graceful_stop() -> None:
         link = await nursery.start(partial(run_superlink, config(), observer=events.append))
         nursery.cancel_scope.cancel()
     assert set(link.status().values()) == {EventKind.STOPPED}
+
+
+async def test_a_control_stops_it_before_there_is_a_handle() -> None:
+    control = Control()
+    seen: dict[str, EventKind] = {}
+
+    def stop_soon(event: Event) -> None:
+        seen[event.path] = event.kind
+        if event.path == "superlink/apis/driver" and event.kind is EventKind.READY:
+            control.stop()
+            control.cancel()
+
+    await run_superlink(config(), control=control, observer=stop_soon)
+    assert "superlink/apis/fleet" not in seen
+    assert seen["superlink"] is EventKind.STOPPED
+
+
+async def test_a_control_that_was_stopped_starts_nothing() -> None:
+    control = Control()
+    control.stop()
+    events: list[Event] = []
+    await run_superlink(config(), control=control, observer=events.append)
+    assert events == []
 
 
 @pytest.mark.alone
