@@ -23,6 +23,8 @@ _APPS = '''
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -69,6 +71,14 @@ def steps(message, context):
     return message.reply(RecordSet(metrics={"process": {"pid": os.getpid()}}))
 
 
+def parent(message, context):
+    """Start a process in a group of its own, tell both pids through a pipe, and never end."""
+    sleep = "import time; time.sleep(600)"
+    child = subprocess.Popen([sys.executable, "-c", sleep], process_group=0)
+    Path(message.content.configs["todo"]["tell"]).write_text(f"{os.getpid()} {child.pid}")
+    time.sleep(600)
+
+
 def load(message, context):
     """Have another process do the work, as loaders of data do."""
     with multiprocessing.get_context("fork").Pool(1) as pool:
@@ -106,6 +116,15 @@ def job(records: RecordSet | bytes | None = None, *, state: bytes = b"", node: i
 def todo(**steps: str | Path) -> Job:
     """Make a job for the app `steps`."""
     return job(RecordSet(configs={"todo": {name: str(value) for name, value in steps.items()}}))
+
+
+def runs(pid: int) -> bool:
+    """Say whether a process still runs. One that nobody has waited for does not."""
+    try:
+        _, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return rest.split()[0] not in "ZX"
 
 
 def content(outcome: Outcome) -> RecordSet:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
-import multiprocessing
 import os
 import sys
 import time
@@ -68,16 +67,12 @@ class Manners:
 
 
 def start(app: App, manners: Manners) -> None:
-    """Get a worker process ready for an app. Raises AppNotLoaded."""
-    behave(manners)
+    """Get a worker process ready for an app, once. Raises AppNotLoaded."""
+    _behave(manners)
     load(app)
 
 
-@functools.cache
-def behave(manners: Manners) -> None:
-    """Make this process behave; once is enough."""
-    # A daemon, as which some backends start it, may start no processes; loaders of data do.
-    multiprocessing.current_process().daemon = False
+def _behave(manners: Manners) -> None:
     if manners.muted:
         # The descriptors, not sys.stdout: libraries in C print as well.
         nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import trio
-from simulations import BACKENDS, TWO_WORKERS, apps, content, job, pid_of, todo
+from simulations import BACKENDS, TWO_WORKERS, apps, content, job, pid_of, runs, todo
 
 from superlink_trio.clientapp import RecordSet, decode, encode
 from superlink_trio.fleet.simulation.backend import (
@@ -22,6 +24,7 @@ from superlink_trio.fleet.simulation.backend import (
     Outcome,
     WorkerDied,
 )
+from superlink_trio.fleet.simulation.sessions import members
 from superlink_trio.wire.tasks import TaskError
 
 
@@ -178,6 +181,73 @@ async def test_leaving_the_block_ends_what_is_running(
         os.kill(pid, 0)
     with pytest.raises(BackendDied):
         await backend.run(todo())
+
+
+async def test_what_an_app_has_started_ends_with_its_job(
+    open_backend: OpenBackend, tmp_path: Path
+) -> None:
+    pipe = _pipe(tmp_path, "pipe")
+    async with open_backend(apps(tmp_path, "parent"), TWO_WORKERS) as backend:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(backend.run, todo(tell=pipe))
+            pids = [int(pid) for pid in (await _hear(pipe)).split()]
+            nursery.cancel_scope.cancel()
+        await _eventually(lambda: not any(map(runs, pids)))
+
+
+async def test_what_an_app_has_started_ends_with_its_worker(
+    open_backend: OpenBackend, tmp_path: Path
+) -> None:
+    pipe = _pipe(tmp_path, "pipe")
+    async with (
+        open_backend(apps(tmp_path, "parent"), TWO_WORKERS) as backend,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(_expect_death, backend, todo(tell=pipe))
+        worker, child = map(int, (await _hear(pipe)).split())
+        os.kill(worker, signal.SIGKILL)
+        await _eventually(lambda: not runs(child))
+
+
+async def _expect_death(backend: Backend, job: Job) -> None:
+    with pytest.raises(WorkerDied):
+        await backend.run(job)
+
+
+_SUPERLINK = """
+import sys, trio
+from pathlib import Path
+from simulations import BACKENDS, TWO_WORKERS, App, todo
+
+async def main(backend, folder):
+    app = App(reference="simulated_apps:parent", directory=Path(folder))
+    async with BACKENDS[backend](app, TWO_WORKERS) as backend:
+        await backend.run(todo(tell=Path(folder) / "pipe"))
+
+trio.run(main, *sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("backend", ["process", pytest.param("ray", marks=pytest.mark.ray)])
+async def test_nothing_runs_on_when_the_superlink_is_killed(backend: str, tmp_path: Path) -> None:
+    apps(tmp_path, "parent")
+    pipe = _pipe(tmp_path, "pipe")
+    superlink = await trio.lowlevel.open_process(
+        [sys.executable, "-c", _SUPERLINK, backend, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    pids = [int(pid) for pid in (await _hear(pipe)).split()]
+    session = os.getsid(pids[0])
+    superlink.kill()
+    await superlink.wait()
+    await _eventually(lambda: not any(map(runs, pids)) and not members(session))
+
+
+async def _eventually(condition: Callable[[], bool]) -> None:
+    """Wait for what other processes do, which have no clock that a test could drive."""
+    with trio.fail_after(20):
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
+            await trio.sleep(0.02)
 
 
 async def test_an_app_may_start_processes(open_backend: OpenBackend, tmp_path: Path) -> None:

@@ -33,9 +33,9 @@ from superlink_trio.fleet.simulation.backend import (
 )
 from superlink_trio.fleet.simulation.ray.backend import open_ray_backend
 from superlink_trio.fleet.simulation.ray.frames import Cancel, Died, Frames, Message
-from superlink_trio.fleet.simulation.ray.processes import kill_session, members
 from superlink_trio.fleet.simulation.ray.settings import Settings, fitting
 from superlink_trio.fleet.simulation.ray.shipping import stage
+from superlink_trio.fleet.simulation.sessions import kill_session, members
 
 
 @attrs.frozen
