@@ -27,7 +27,7 @@ from superlink_trio.config import Apis, Backend, CannotStart, ConfigError, Super
 from superlink_trio.driver import Progress, driver_api
 from superlink_trio.fleet import adapter_api, fleet_api, refusing_adapter_api
 from superlink_trio.rpc import Api
-from superlink_trio.state import State, StateLimits, open_state, usual_room
+from superlink_trio.state import State, StateLimits, open_state, room_in_memory, usual_room
 from superlink_trio.supervision import (
     Child,
     Control,
@@ -321,6 +321,8 @@ class _Services:
             backend_name=config.backend,
             backend_config=config.backend_config,
             message_limit=config.max_message_size,
+            # Half of what `--max-stored-size` is where it is not given, and the state in memory.
+            context_limit=room_in_memory().size // 2,
             display=self.display or log_progress,
         )
 
