@@ -27,7 +27,8 @@ from superlink_trio.config import Apis, Backend, CannotStart, ConfigError, Super
 from superlink_trio.driver import Progress, driver_api
 from superlink_trio.fleet import adapter_api, fleet_api, refusing_adapter_api
 from superlink_trio.rpc import Api
-from superlink_trio.state import State, StateLimits, open_state, room_in_memory, usual_room
+from superlink_trio.state import State, StateLimits, open_state, usual_room
+from superlink_trio.state.room import room_in_memory
 from superlink_trio.supervision import (
     Child,
     Control,

@@ -42,7 +42,6 @@ from superlink_trio.fleet.simulation.progress import Display, Progress, log_prog
 from superlink_trio.fleet.simulation.project import config_in_bundle, config_in_directory
 from superlink_trio.fleet.simulation.runs import RunMemory, Runs
 from superlink_trio.state import Arrivals, NotTaken, State, StateUnavailable
-from superlink_trio.state.interface import SIGN_OF_LIFE
 from superlink_trio.throttle import Throttle
 from superlink_trio.wire.runs import Run, Scalar
 from superlink_trio.wire.tasks import Task, TaskError, answer_to
@@ -174,7 +173,7 @@ class Simulation:
         """Register the nodes that are not registered yet, and keep them online."""
 
         async def register(_: int) -> None:
-            node_id = await self._state.create_node(SIGN_OF_LIFE)
+            node_id = await self._state.create_simulated_node()
             self._nodes[node_id] = Node(
                 node_id=node_id,
                 partition_id=len(self._nodes),
