@@ -240,7 +240,6 @@ class _Ready:
 
 
 def _tree(apis: Apis, services: _Services) -> Group:
-    grace = services.config.grace + _DRAIN
     return Group(
         name="superlink",
         strategy=Strategy.REST_FOR_ONE,
@@ -253,7 +252,7 @@ def _tree(apis: Apis, services: _Services) -> Group:
                 strategy=Strategy.ONE_FOR_ONE,
                 children=[
                     Child(name=name, serve=serve, restart=Restart.ON_FAILURE, grace=grace)
-                    for name, serve in services.apis(apis)
+                    for name, serve, grace in services.apis(apis)
                 ],
             ),
         ],
@@ -298,12 +297,16 @@ class _Services:
                 )
             nursery.cancel_scope.cancel()
 
-    def apis(self, apis: Apis) -> Iterator[tuple[str, Service]]:
+    def apis(self, apis: Apis) -> Iterator[tuple[str, Service, float]]:
+        """Give the name of each, what serves it, and the seconds that it has to stop."""
+        grace = self.config.grace
         if Apis.DRIVER in apis:
-            yield "driver", self.driver
-        if Apis.FLEET in apis:
-            simulated = self.config.fleet_api_type == "vce"
-            yield "fleet", self._simulation() if simulated else self.fleet
+            yield "driver", self.driver, grace + _DRAIN
+        if Apis.FLEET in apis and self.config.fleet_api_type == "vce":
+            # Apps do not know of the grace: the supervisor ends them.
+            yield "fleet", self._simulation(), grace
+        elif Apis.FLEET in apis:
+            yield "fleet", self.fleet, grace + _DRAIN
 
     def _simulation(self) -> Service:
         # What a SuperLink of real nodes need not have.

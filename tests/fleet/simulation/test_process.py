@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import trio
-from simulations import TWO_WORKERS, apps, content, job, pid_of, todo
+from simulations import TWO_WORKERS, apps, job, pid_of, todo
 
-from superlink_trio.clientapp import RecordSet
+from superlink_trio.fleet.simulation import process, workplace
 from superlink_trio.fleet.simulation.backend import App, AppNotLoaded, WorkerDied
 from superlink_trio.fleet.simulation.process import (
     ProcessSettings,
@@ -124,6 +124,21 @@ async def test_an_idle_worker_may_put_away_what_it_has(tmp_path: Path) -> None:
     assert (tmp_path / "put away").exists()
 
 
+async def test_when_there_is_no_time_left_no_worker_gets_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (process, workplace):
+        monkeypatch.setattr(module, "GRACE", 3600.0)
+    (tmp_path / "slow_app.py").write_text(
+        "import atexit, time\natexit.register(time.sleep, 3600)\ndef app(message, context): pass\n"
+    )
+    app = App(reference="slow_app:app", directory=tmp_path)
+    async with _leaving_nothing():
+        with trio.CancelScope() as scope:
+            async with open_process_backend(app, TWO_WORKERS):
+                scope.cancel()
+
+
 async def test_a_worker_that_has_forked_is_missed_when_it_dies(tmp_path: Path) -> None:
     """What it has forked holds nothing of it that would let it seem alive."""
     (tmp_path / "forking_app.py").write_text(
@@ -147,8 +162,8 @@ async def test_what_an_app_prints_is_seen_unless_it_is_muted(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], muted: bool
 ) -> None:
     config = {**TWO_WORKERS, "mute_logging": muted}
-    async with open_process_backend(apps(tmp_path, "talk"), config) as backend:
-        assert content(await backend.run(job())) == RecordSet()
+    async with open_process_backend(apps(tmp_path, "steps"), config) as backend:
+        await backend.run(todo(say="a word from the app"))
     printed = capfd.readouterr()
     assert ("a word from the app" in printed.out) is not muted
     assert ("a cry from below" in printed.err) is not muted

@@ -10,7 +10,6 @@ import os
 import pickle
 import re
 import secrets
-import shutil
 import signal
 import sys
 import tempfile
@@ -32,6 +31,7 @@ from superlink_trio.fleet.simulation.backend import (
     Outcome,
     WorkerDied,
 )
+from superlink_trio.fleet.simulation.folders import private_folder
 from superlink_trio.fleet.simulation.parcels import Answer, Parcel, Shared, answer_files
 from superlink_trio.fleet.simulation.ray.frames import (
     Cancel,
@@ -65,6 +65,8 @@ _LAST_WORDS = 10
 # 103 on macOS; Ray's own part of it takes up to 70.
 _LONGEST_PREFIX = 14
 
+_FAMILY = "superlink-vce-"
+
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 _log = logging.getLogger(__name__)
@@ -85,7 +87,7 @@ async def open_ray_backend(app: App, config: Mapping[str, object]) -> AsyncItera
         await _reach(settings.address)
     async with (
         open_shares() as shares,
-        _directory() as directory,
+        private_folder(_root(), _FAMILY) as directory,
         _driver(settings, directory) as driver,
     ):
         app = attrs.evolve(app, directory=app.directory.absolute())
@@ -301,17 +303,9 @@ def _environment(settings: Settings, directory: Path) -> Mapping[str, str]:
     return environment
 
 
-@asynccontextmanager
-async def _directory() -> AsyncIterator[Path]:
-    base: str | None = tempfile.gettempdir()
-    if base is None or len(base) > _LONGEST_PREFIX:
-        base = "/tmp"
-    path = Path(tempfile.mkdtemp(prefix="superlink-ray-", dir=base))
-    try:
-        yield path
-    finally:
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(shutil.rmtree, path, True)
+def _root() -> Path:
+    root = tempfile.gettempdir()
+    return Path(root if len(root) <= _LONGEST_PREFIX else "/tmp")
 
 
 async def _reach(address: str) -> None:
