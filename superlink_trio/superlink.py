@@ -29,6 +29,7 @@ from superlink_trio.event_log import EventLog
 from superlink_trio.fleet import adapter_api, fleet_api, refusing_adapter_api
 from superlink_trio.rpc import Api
 from superlink_trio.state import State, StateLimits, open_state, usual_room
+from superlink_trio.state.room import room_in_memory
 from superlink_trio.supervision import (
     Child,
     Control,
@@ -252,7 +253,6 @@ class _Ready:
 
 
 def _tree(services: _Services) -> Group:
-    grace = services.config.grace + _DRAIN
     return Group(
         name="superlink",
         strategy=Strategy.REST_FOR_ONE,
@@ -265,7 +265,7 @@ def _tree(services: _Services) -> Group:
                 strategy=Strategy.ONE_FOR_ONE,
                 children=[
                     Child(name=name, serve=serve, restart=Restart.ON_FAILURE, grace=grace)
-                    for name, serve in services.apis()
+                    for name, serve, grace in services.apis()
                 ],
             ),
         ],
@@ -312,11 +312,16 @@ class _Services:
                 )
             nursery.cancel_scope.cancel()
 
-    def apis(self) -> Iterator[tuple[str, Service]]:
+    def apis(self) -> Iterator[tuple[str, Service, float]]:
+        """Give the name of each, what serves it, and the seconds that it has to stop."""
+        grace = self.config.grace
         if Apis.DRIVER in self.served:
-            yield "driver", self.driver
-        if Apis.FLEET in self.served:
-            yield "fleet", self._simulation() if self._simulates else self.fleet
+            yield "driver", self.driver, grace + _DRAIN
+        if Apis.FLEET in self.served and self._simulates:
+            # Apps do not know of the grace: the supervisor ends them.
+            yield "fleet", self._simulation(), grace
+        elif Apis.FLEET in self.served:
+            yield "fleet", self.fleet, grace + _DRAIN
 
     @property
     def _simulates(self) -> bool:
@@ -344,6 +349,8 @@ class _Services:
             backend_name=config.backend,
             backend_config=config.backend_config,
             message_limit=config.max_message_size,
+            # Half of what `--max-stored-size` is where it is not given, and the state in memory.
+            context_limit=room_in_memory().size // 2,
             display=self.display or log_progress,
         )
 

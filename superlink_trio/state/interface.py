@@ -188,6 +188,14 @@ class State(ABC):
         """
 
     @abstractmethod
+    async def create_simulated_node(self) -> int:
+        """Register a node that this process simulates, online for `SIGN_OF_LIFE` seconds.
+
+        It goes with the process: once that has ended, however it did, the node is not known any
+        more. Raises LimitReached.
+        """
+
+    @abstractmethod
     async def node_of_key(self, public_key: bytes) -> int | None:
         """Give the id of the node that is bound to a key, None when there is none.
 

@@ -183,6 +183,10 @@ class MemoryState(State):
             self._bind(node_id, public_key)
         return node_id
 
+    async def create_simulated_node(self) -> int:
+        """See `State`."""
+        return await self.create_node(SIGN_OF_LIFE)
+
     async def node_of_key(self, public_key: bytes) -> int | None:
         """See `State`."""
         return self._by_key.get(public_key)

@@ -129,6 +129,19 @@ async def test_nodes_are_listed_for_known_runs_only(state: State) -> None:
     assert list(await state.online_nodes(1)) == []
 
 
+async def test_a_simulated_node_is_like_any_other(state: State, mock_clock: MockClock) -> None:
+    run_id = await state.create_run(Run())
+    node_id, other = [await state.create_simulated_node() for _ in range(2)]
+    with state.attend(node_id):
+        mock_clock.jump(31)
+        assert list(await state.online_nodes(run_id)) == [node_id]
+    task = task_ins(run_id, node_id, now=state.now())
+    await state.store_task_ins([task])
+    assert await state.take_task_ins(node_id) == task
+    assert await state.delete_node(other)
+    assert await state.ping(other, 30.0, readmit=True) is Admission.UNKNOWN
+
+
 async def test_a_pull_is_a_sign_of_life_and_never_shortens_a_ping(
     state: State, mock_clock: MockClock
 ) -> None:

@@ -49,13 +49,36 @@ def create(tx: Transaction, beat: Beat, public_key: bytes, now: float, limits: S
         write_beat(tx, own, beat)
         tx.tell(Kind.KNOWN, own, beat.until)
         return own
+    node_id = _create(tx, beat, now, limits)
+    if public_key:
+        _bind(tx, node_id, public_key)
+    return node_id
+
+
+def _create(tx: Transaction, beat: Beat, now: float, limits: StateLimits) -> int:
     _make_room(tx, now, limits)
     # That 64 random bits are taken already is no case to plan for: the INSERT would fail.
     node_id = draw_id()
     _insert(tx, node_id, beat)
-    if public_key:
-        _bind(tx, node_id, public_key)
     return node_id
+
+
+def create_simulated(tx: Transaction, beat: Beat, now: float, limits: StateLimits) -> int:
+    """Register a new node that goes with this process."""
+    node_id = _create(tx, beat, now, limits)
+    tx.execute("INSERT INTO superlink_simulated_node VALUES (?, ?)", node_id, tx.me)
+    return node_id
+
+
+def forget_simulated(tx: Transaction, process: int) -> None:
+    """Forget the nodes that an ended process simulated."""
+    forgotten = tx.execute(
+        "DELETE FROM node WHERE node_id IN (SELECT node_id FROM superlink_simulated_node"
+        " WHERE process_id = ?) RETURNING node_id",
+        process,
+    ).fetchall()
+    for (node_id,) in forgotten:
+        tx.tell(Kind.GONE, node_id)
 
 
 def of_key(connection: sqlite3.Connection, public_key: bytes) -> int | None:

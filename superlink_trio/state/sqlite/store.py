@@ -321,6 +321,13 @@ class SqliteState(State):
             )
         )
 
+    async def create_simulated_node(self) -> int:
+        """See `State`."""
+        now = self.now()
+        beat = Beat(now + SIGN_OF_LIFE, SIGN_OF_LIFE)
+        step = partial(nodes.create_simulated, beat=beat, now=now, limits=self.limits)
+        return await self._writer.do(step)
+
     async def node_of_key(self, public_key: bytes) -> int | None:
         """See `State`."""
         return await self._read(partial(nodes.of_key, public_key=public_key))

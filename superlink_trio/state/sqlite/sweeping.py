@@ -66,8 +66,9 @@ def give_back_space(tx: Transaction) -> bool:
 
 
 def lapse(tx: Transaction, processes: Collection[int]) -> None:
-    """Queue again what ended processes had under way, and forget them."""
+    """Queue again what ended processes had under way, and forget them and what they simulated."""
     for process in processes:
+        nodes.forget_simulated(tx, process)
         queued = tx.execute(
             "UPDATE superlink_task SET phase = 0, holder = NULL, deliveries = deliveries - 1"
             " WHERE holder = ? RETURNING node_id",

@@ -154,7 +154,7 @@ async def unfold(rng: random.Random, store: str) -> None:
 
 
 async def _unfold(rng: random.Random, state: State) -> None:
-    lab = Lab(state, Workshop(capacity=rng.randint(1, 4)))
+    lab = Lab(state, Path(), Workshop(capacity=rng.randint(1, 4)))
     lab.make(num_nodes=rng.randint(1, 5))
     lab.run_id = await state.create_run(Run())
     history = History(rng, lab, (lab.run_id, await state.create_run(Run())))

@@ -220,6 +220,24 @@ async def test_a_killed_process_holds_nothing(
         assert await driver.take_task_ins(node_id) == task
 
 
+async def test_a_killed_process_simulates_no_nodes(
+    serving: Any, start: Callable[..., Any], file: Path
+) -> None:
+    simulation = start("simulate.py", file)
+    nodes = await simulation.told()
+    async with serving(clock=time.time) as driver:
+        run_id = await driver.create_run(Run())
+        assert sorted(await driver.online_nodes(run_id)) == sorted(nodes)
+        task = task_ins(run_id, nodes[0], now=time.time())
+        await driver.store_task_ins([task])
+        simulation.kill()
+        with trio.fail_after(20):
+            await driver.await_task_res([task.task_id], MiB)
+        [answer] = await driver.take_task_res([task.task_id], MiB)
+        assert is_error(answer, 3)
+        assert await driver.online_nodes(run_id) == []
+
+
 @pytest.mark.alone
 async def test_another_process_is_woken_at_once(
     serving: Any, start: Callable[..., Any], file: Path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -66,6 +67,26 @@ async def test_what_was_under_way_goes_to_its_node_after_a_crash(
         large = await state.take_task_ins(other, "c1")
         assert large is not None
         assert (large.task_id, large.content) == (names["queued"], LARGE)
+
+
+async def test_simulated_nodes_do_not_come_back_after_a_crash(
+    serving: Any, start: Callable[..., Any], file: Path
+) -> None:
+    async with serving(clock=time.time) as state:
+        real = await state.create_node(30.0)
+    simulation = start("simulate.py", file)
+    assert len(await simulation.told()) == 5
+    simulation.kill()
+    async with serving(clock=time.time) as state:
+        assert await state.online_nodes(await state.create_run(Run())) == [real]
+
+
+async def test_simulated_nodes_do_not_come_back_after_a_stop(serving: Any) -> None:
+    async with serving() as state:
+        run_id, node_id = await state.create_run(Run()), await state.create_simulated_node()
+        assert await state.online_nodes(run_id) == [node_id]
+    async with serving() as state:
+        assert await state.online_nodes(run_id) == []
 
 
 async def test_a_clean_stop_leaves_nothing_under_way(serving: Any) -> None:

@@ -39,6 +39,7 @@ _BEFORE = [
     "ALTER TABLE superlink_task DROP COLUMN size",
     "DROP TABLE superlink_total",
     "DROP TABLE superlink_unanswered",
+    "DROP TABLE superlink_simulated_node",
     "UPDATE superlink_schema SET version = 1",
 ]
 

@@ -1,7 +1,6 @@
-"""Call a function that does nothing in 2 workers, each of which has one call at a time.
+"""Call a function that does nothing in 2 of Ray's actors, each of which has one call at a time.
 
-`bare_workers process|ray SECONDS`: in trio-parallel's workers or in Ray's actors. Reports calls a
-second.
+`bare_actors SECONDS`. Reports calls a second.
 """
 
 from __future__ import annotations
@@ -13,8 +12,6 @@ import secrets
 import sys
 import time
 from typing import Any
-
-import trio
 
 _WORKERS = 2
 _WARM_UP = 0.5
@@ -36,25 +33,6 @@ class Rate:
 
     def __float__(self) -> float:
         return self._calls / self._seconds
-
-
-def nothing() -> None:
-    """Do nothing."""
-
-
-async def in_processes(seconds: float) -> float:
-    import trio_parallel
-
-    async def repeat() -> None:
-        while rate.count():
-            await workers.run_sync(nothing)
-
-    async with trio_parallel.open_worker_context() as workers:
-        rate = Rate(seconds)
-        async with trio.open_nursery() as nursery:
-            for _ in range(_WORKERS):
-                nursery.start_soon(repeat)
-    return float(rate)
 
 
 def in_actors(seconds: float) -> float:
@@ -83,10 +61,5 @@ def in_actors(seconds: float) -> float:
     return float(rate)
 
 
-def main(kind: str, seconds: str) -> None:
-    rate = in_actors(float(seconds)) if kind == "ray" else trio.run(in_processes, float(seconds))
-    print(json.dumps({"rate": rate}))
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    print(json.dumps({"rate": in_actors(float(sys.argv[1]))}))

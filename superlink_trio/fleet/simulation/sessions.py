@@ -1,7 +1,7 @@
-"""The end of a process session: the driver, Ray's daemons, its workers, and what apps started.
+"""Sessions of processes: what a backend starts, and what apps start, ends together.
 
-The driver leads a session of its own. Ray's daemons share its process group; each worker has its
-own group, but nobody leaves the session. A signal to the group alone would miss the workers.
+Who leads a session can be ended with everybody in it, whatever groups they have made: nobody
+leaves a session but by leading one of their own. A signal to a group alone would miss some.
 """
 
 from __future__ import annotations
