@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import enum
 import logging
-import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
@@ -27,6 +26,7 @@ import trio
 from google.protobuf.message import DecodeError, Message
 
 from superlink_trio.state import LimitReached, StateUnavailable
+from superlink_trio.throttle import Throttle
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +77,11 @@ class Caller:
     public_key: bytes = attrs.field(default=b"", repr=False)
     headers: dict[str, str] = attrs.field(factory=dict, repr=False)
 
+    @property
+    def host(self) -> str:
+        """Where the call came from without the port: whom log lines are to be blamed on."""
+        return self.connection.rpartition(":")[0]
+
 
 class ClientGone(Exception):
     """The client of a streaming call has gone, or has said that it sends no more."""
@@ -105,15 +110,16 @@ Streaming: TypeAlias = Callable[[Duplex, Caller], Awaitable[None]]
 
 
 @attrs.frozen
-class _Hold(AbstractContextManager[None]):
+class _Hold(AbstractContextManager[trio.CancelScope]):
     # Thousands of them wait at a time: a generator would take several times the memory.
 
     scopes: dict[trio.CancelScope, None]
     scope: trio.CancelScope
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> trio.CancelScope:
         self.scope.__enter__()
         self.scopes[self.scope] = None
+        return self.scope
 
     def __exit__(
         self,
@@ -136,9 +142,10 @@ class Holds:
     def __len__(self) -> int:
         return len(self._scopes)
 
-    def open(self, seconds: float) -> AbstractContextManager[None]:
+    def open(self, seconds: float) -> AbstractContextManager[trio.CancelScope]:
         """Wait inside the block for at most `seconds`; it is left quietly at the deadline.
 
+        The block is given its scope, and may bring the deadline forward.
         Once `release` was called the block is left at its first checkpoint that would wait.
         """
         scope = trio.CancelScope(deadline=trio.current_time() + seconds)
@@ -172,7 +179,7 @@ class CallLimit:
     its requests, does not keep others out.
 
     Pings are refused last of all, since there are clients that repeat a ping that was refused
-    without a pause.
+    without a pause. What a GrpcAdapter's call is cannot be told before it is read: it may be one.
     """
 
     def __init__(self, limit: int, holds: Iterable[Holds], *, patience: float) -> None:
@@ -216,6 +223,7 @@ class CallLimit:
             call == "Ping"
             or self._end_slowest()
             or any(holds.release_oldest() for holds in self._holds)
+            or call == "SendReceive"
         )
 
     def _end_slowest(self) -> bool:
@@ -240,6 +248,9 @@ class Api:
     """The transport releases these first when it is asked to stop."""
     streaming: Mapping[str, Streaming] = attrs.field(factory=dict)
     """Only gRPC carries these."""
+    part: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+    """The transport that is asked to stop waits for this, once it has released the holds, before
+    it refuses calls: clients that stop as well say goodbye meanwhile. Bounded by the API."""
 
 
 Request = TypeVar("Request", bound=Message)
@@ -282,27 +293,17 @@ def with_refusals(api: Api) -> Api:
     )
 
 
-@attrs.define
+@attrs.frozen
 class _Refusals:
     """Turns errors of the state into refusals."""
 
-    silent_until: float = -math.inf
-    untold: int = 0
+    throttle: Throttle = attrs.field(factory=lambda: Throttle(_log, burst=1, period=_TELL_EVERY))
 
     def refusal(self, error: StateUnavailable | LimitReached) -> Refused:
         if isinstance(error, StateUnavailable):
             return Refused(Status.UNAVAILABLE, "The server's database is not available.")
-        self._tell(error)
+        self.throttle.log(logging.WARNING, None, "Refused: %s", error)
         return Refused(Status.RESOURCE_EXHAUSTED, f"{error}.")
-
-    def _tell(self, limit: LimitReached) -> None:
-        now = trio.current_time()
-        if now < self.silent_until:
-            self.untold += 1
-            return
-        more = f" ({self.untold} more refusals since the last such line)" if self.untold else ""
-        _log.warning("Refused: %s%s", limit, more)
-        self.silent_until, self.untold = now + _TELL_EVERY, 0
 
 
 def _refusing_unary(call: Unary, refusals: _Refusals) -> Unary:

@@ -102,6 +102,21 @@ async def test_pings_are_refused_last_and_let_no_held_call_go(nursery: trio.Nurs
     assert held.gone == []
 
 
+async def test_what_may_be_a_ping_is_refused_last_too(nursery: trio.Nursery) -> None:
+    held = Held()
+    await start(nursery, held, 1)
+    limit = CallLimit(2, [held.holds], patience=20)
+    for _ in range(3):
+        limit.begin("SendReceive")
+    await wait_all_tasks_blocked()
+    assert held.gone == [1]
+    with pytest.raises(Refused):
+        limit.begin("PushTaskRes")
+    limit.begin("SendReceive")
+    with pytest.raises(Refused):
+        limit.begin("SendReceive")
+
+
 async def test_releasing_lets_all_go_the_oldest_first(nursery: trio.Nursery) -> None:
     held = Held()
     await start(nursery, held, 1, 2, 3)
@@ -153,5 +168,5 @@ async def test_a_flood_of_refusals_is_a_few_log_lines(
     lines = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
     assert lines == [
         "Refused: 3 of 3 are there: wait",
-        "Refused: 3 of 3 are there: wait (3 more refusals since the last such line)",
+        "Refused: 3 of 3 are there: wait (and 3 more lines like this one were left out)",
     ]

@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 import attrs
 
 from superlink_trio.bulk import in_thread_if_large, join
+from superlink_trio.driver.impatience import Impatience
 from superlink_trio.driver.progress import Progress
 from superlink_trio.rpc import (
     Api,
@@ -29,6 +30,7 @@ from superlink_trio.rpc import (
     with_refusals,
 )
 from superlink_trio.state import State
+from superlink_trio.throttle import Throttle, shorten
 from superlink_trio.wire import superlink_pb2 as pb
 from superlink_trio.wire.runs import Fab, read_run, write_fab, write_run
 from superlink_trio.wire.splice import Malformed
@@ -47,13 +49,17 @@ _log = logging.getLogger(__name__)
 # Invalid items of one push that are named in the refusal: it has to fit into a gRPC trailer.
 _MOST_NAMED = 10
 
+# Lines a minute about the runs of one host.
+_MOST_LINES = 100
+_LONGEST_ID = 200
+
 
 def driver_api(state: State, *, hold: float, message_limit: int, progress: Progress) -> Api:
     """Make the Driver API over a state.
 
-    `hold`: seconds for which PullTaskRes waits until every answer is there. `message_limit`: the
-    transport's limit of one message in bytes; answers are given in portions below it. `progress`
-    is told what moves.
+    `hold`: seconds for which PullTaskRes waits until every answer is there, or, from the first one
+    on, until none follows for a moment. `message_limit`: the transport's limit of one message in
+    bytes; answers are given in portions below it. `progress` is told what moves.
     """
     holds = Holds()
     driver = _Driver(
@@ -81,12 +87,21 @@ class _Driver:
     message_limit: int
     holds: Holds
     progress: Progress
+    throttle: Throttle = attrs.field(factory=lambda: Throttle(_log, burst=_MOST_LINES))
 
-    async def create_run(self, request: pb.CreateRunRequest, _: Caller) -> pb.CreateRunResponse:
+    async def create_run(
+        self, request: pb.CreateRunRequest, caller: Caller
+    ) -> pb.CreateRunResponse:
         fab = _read_fab(request.fab) if request.HasField("fab") else None
         run = attrs.evolve(read_run(request), fab_hash="" if fab is None else fab.hash)
         run_id = await self.state.create_run(run, fab)
-        _log.info("Run %d created", run_id, extra={"run_id": run_id, "fab_id": run.fab_id})
+        self.throttle.log(
+            logging.INFO,
+            caller.host,
+            "Run %d created",
+            run_id,
+            extra={"run_id": run_id, "fab_id": shorten(run.fab_id, _LONGEST_ID)},
+        )
         return pb.CreateRunResponse(run_id=run_id)
 
     async def get_nodes(self, request: pb.GetNodesRequest, _: Caller) -> pb.GetNodesResponse:
@@ -105,14 +120,14 @@ class _Driver:
             raise Refused(Status.NOT_FOUND, f"no app bundle has the hash {request.hash_str!r}")
         return pb.GetFabResponse(fab=write_fab(fab))
 
-    async def push_task_ins(self, raw: bytes, _: Caller) -> bytes:
+    async def push_task_ins(self, raw: bytes, caller: Caller) -> bytes:
         try:
             drafts = await in_thread_if_large(len(raw), read_push_task_ins, raw)
         except Malformed:
             raise malformed(pb.PushTaskInsRequest) from None
         tasks = self._accept(drafts)
         task_ids = await self.state.store_task_ins(tasks)
-        self._note(tasks, task_ids)
+        self._note(tasks, task_ids, caller)
         return pb.PushTaskInsResponse(task_ids=task_ids).SerializeToString()
 
     def _accept(self, drafts: list[Draft]) -> list[Task]:
@@ -135,21 +150,28 @@ class _Driver:
             raise Refused(Status.INVALID_ARGUMENT, "; ".join([*wrong[:_MOST_NAMED], *rest]))
         return tasks
 
-    def _note(self, tasks: Sequence[Task], task_ids: Sequence[str]) -> None:
+    def _note(self, tasks: Sequence[Task], task_ids: Sequence[str], caller: Caller) -> None:
         pairs = list(zip(tasks, task_ids, strict=True))
         self.progress.sent([task for task, task_id in pairs if task_id])
         refused = Counter(task.run_id for task, task_id in pairs if not task_id)
         for run_id, count in refused.items():
-            _log.warning("Run %d is not known: %d tasks for it refused", run_id, count)
+            self.throttle.log(
+                logging.WARNING,
+                caller.host,
+                "Run %d is not known: %d tasks for it refused",
+                *(run_id, count),
+            )
 
     @asynccontextmanager
     async def pull_task_res(self, raw: bytes, _: Caller) -> AsyncIterator[bytes]:
         request = parse(pb.PullTaskResRequest, raw)
         task_ids = _task_ids(request.task_ids)
-        with self.holds.open(self.hold):
+        with self.holds.open(self.hold) as scope:
             # A quarter of the limit is worth an answer; what comes after it can be underway
             # while the driver unpacks.
-            await self.state.await_task_res(task_ids, enough=self.message_limit // 4)
+            enough = self.message_limit // 4
+            impatience = Impatience(scope, len(task_ids))
+            await self.state.await_task_res(task_ids, enough, impatience.note)
         answers = await self.state.take_task_res(task_ids, limit=self.message_limit)
         async with self.state.handing_over_task_res(answers):
             parts = write_pull_task_res(answers, timestamp(self.state.now()))

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 import attrs
 import trio
 
+from superlink_trio.throttle import Throttle, shorten
 from superlink_trio.wire.tasks import Task, TaskError
 
 _log = logging.getLogger(__name__)
 
 _INTERVAL = 1.0  # seconds between two lines about one run
+_MOST_LINES = 600  # a minute, about all of them
+_LONGEST_WORD = 40  # characters of a kind of task
 
 
 @attrs.define
@@ -44,12 +47,13 @@ class Progress:
     def __init__(self) -> None:
         self._runs: dict[int, _Moved] = {}
         self._news = trio.Event()
+        self._throttle = Throttle(_log, burst=_MOST_LINES)
 
     def sent(self, tasks: Sequence[Task]) -> None:
         """Count tasks that a driver pushed."""
         for task in tasks:
             moved = self._run(task.run_id)
-            moved.sent[task.task_type] += 1
+            moved.sent[shorten(task.task_type, _LONGEST_WORD)] += 1
             moved.nodes.add(task.consumer)
 
     def collected(self, answers: Sequence[Task]) -> None:
@@ -58,7 +62,7 @@ class Progress:
             moved = self._run(answer.run_id)
             moved.answers += 1
             if isinstance(answer.content, TaskError):
-                moved.errors[answer.content.reason] += 1
+                moved.errors[shorten(answer.content.reason)] += 1
 
     async def tell(self) -> None:
         """Log what has moved, until cancelled; the last of it then."""
@@ -78,10 +82,11 @@ class Progress:
         runs, self._runs = self._runs, {}
         self._news = trio.Event()
         for run_id, moved in runs.items():
-            _log.info(
+            self._throttle.log(
+                logging.INFO,
+                None,
                 "Run %d: %s",
-                run_id,
-                moved,
+                *(run_id, moved),
                 extra={
                     "run_id": run_id,
                     "tasks": moved.sent.total(),

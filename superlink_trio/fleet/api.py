@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 import attrs
 
 from superlink_trio.bulk import in_thread_if_large, join
+from superlink_trio.fleet.presence import Presence
 from superlink_trio.rpc import (
     Api,
     Caller,
@@ -26,6 +27,7 @@ from superlink_trio.rpc import (
     with_refusals,
 )
 from superlink_trio.state import Admission, LimitReached, NotTaken, State
+from superlink_trio.throttle import Throttle
 from superlink_trio.wire import superlink_pb2 as pb
 from superlink_trio.wire.runs import write_fab, write_run
 from superlink_trio.wire.splice import Malformed
@@ -45,6 +47,8 @@ _log = logging.getLogger(__name__)
 
 # What the reference answers to every push: seconds after which a node may reconnect.
 _RECONNECT = pb.Reconnect(reconnect=5)
+# Lines a minute about nodes of one host that come and go: a whole fleet may be behind one address.
+_MOST_MOVES = 1000
 # What the reference answers for an answer it does not take.
 _NOT_TAKEN = "None"
 
@@ -65,13 +69,14 @@ def fleet_api(
     is refused; their drivers are told then.
     """
     holds = Holds()
+    presence = Presence(hold, most=state.limits.nodes)
     fleet = _Fleet(
         state=state,
-        hold=hold,
         readmit=readmit,
         message_limit=message_limit,
         refusals_are_final=refusals_are_final,
         holds=holds,
+        presence=presence,
     )
     api = Api(
         service="flwr.proto.Fleet",
@@ -85,6 +90,7 @@ def fleet_api(
         },
         leased={"PullTaskIns": fleet.pull_task_ins},
         holds=holds,
+        part=presence.part,
     )
     return with_refusals(api)
 
@@ -92,34 +98,44 @@ def fleet_api(
 @attrs.frozen(kw_only=True)
 class _Fleet:
     state: State
-    hold: float
     readmit: bool
     message_limit: int
     refusals_are_final: bool
     holds: Holds
+    presence: Presence
+    # What a host's nodes cause is told up to here: they come, go, and answer what cannot be taken.
+    moves: Throttle = attrs.field(factory=lambda: Throttle(_log, burst=_MOST_MOVES))
+    refusals: Throttle = attrs.field(factory=lambda: Throttle(_log))
 
     async def create_node(
         self, request: pb.CreateNodeRequest, caller: Caller
     ) -> pb.CreateNodeResponse:
         interval = _ping_interval(request.ping_interval)
         node_id = await self.state.create_node(interval, caller.public_key)
-        _log.info("Node %d joined from %s", node_id, caller.connection, extra={"node_id": node_id})
+        self.presence.joined(node_id)
+        self._tell(caller, "Node %d joined from %s", node_id, caller.connection)
         return pb.CreateNodeResponse(node=pb.Node(node_id=node_id))
 
-    async def delete_node(self, request: pb.DeleteNodeRequest, _: Caller) -> pb.DeleteNodeResponse:
+    async def delete_node(
+        self, request: pb.DeleteNodeRequest, caller: Caller
+    ) -> pb.DeleteNodeResponse:
         node_id = request.node.node_id
         if not request.node.anonymous and await self.state.delete_node(node_id):
-            _log.info("Node %d left", node_id, extra={"node_id": node_id})
+            self.presence.left(node_id)
+            self._tell(caller, "Node %d left", node_id)
         return pb.DeleteNodeResponse()
 
-    async def ping(self, request: pb.PingRequest, _: Caller) -> pb.PingResponse:
+    async def ping(self, request: pb.PingRequest, caller: Caller) -> pb.PingResponse:
         interval = _ping_interval(request.ping_interval)
         if request.node.anonymous:
             return pb.PingResponse(success=False)
         node_id = request.node.node_id
         admission = await self.state.ping(node_id, interval, readmit=self.readmit)
-        _log_readmission(admission, node_id)
-        return pb.PingResponse(success=admission is not Admission.UNKNOWN)
+        self._tell_of_readmission(admission, node_id, caller)
+        known = admission is not Admission.UNKNOWN
+        if known:
+            self.presence.pinged(node_id)
+        return pb.PingResponse(success=known)
 
     @asynccontextmanager
     async def pull_task_ins(self, raw: bytes, caller: Caller) -> AsyncIterator[bytes]:
@@ -129,51 +145,67 @@ class _Fleet:
             raise Refused(
                 Status.INVALID_ARGUMENT, "node must be either anonymous or have a node_id"
             )
-        task = await self._next_task(node_id, caller.connection)
+        hold = await self._greet(node_id, caller)
+        task = await self._next_task(node_id, caller.connection, hold)
         if task is None:
             yield b""
-            return
-        async with self.state.handing_over_task_ins(task):
-            yield await join(write_pull_task_ins([task], timestamp(self.state.now())))
+        else:
+            async with self.state.handing_over_task_ins(task):
+                yield await join(write_pull_task_ins([task], timestamp(self.state.now())))
+        self.presence.answered(node_id)
 
-    async def _next_task(self, node_id: int, connection: str) -> Task | None:
-        if node_id != ANONYMOUS:
-            admission = await self.state.greet(node_id, readmit=self.readmit)
-            _log_readmission(admission, node_id)
+    async def _greet(self, node_id: int, caller: Caller) -> float:
+        """Take a pull for a sign of life; say for how many seconds it may be held."""
+        if node_id == ANONYMOUS:
+            return self.presence.hold
+        admission = await self.state.greet(node_id, readmit=self.readmit)
+        self._tell_of_readmission(admission, node_id, caller)
+        if admission is Admission.UNKNOWN:
+            return 0.0
+        return self.presence.pulls(node_id, has_key=bool(caller.public_key))
+
+    async def _next_task(self, node_id: int, connection: str, hold: float) -> Task | None:
         task = await self.state.take_task_ins(node_id, connection)
-        if task is not None or self.hold == 0:
+        if task is not None or hold == 0:
             return task
-        with self.state.attend(node_id), self.holds.open(self.hold):
+        with self.state.attend(node_id), self.holds.open(hold):
             while task is None and await self.state.await_task_ins(node_id):
                 task = await self.state.take_task_ins(node_id, connection)
         return task
 
-    async def push_task_res(self, raw: bytes, _: Caller) -> bytes:
+    async def push_task_res(self, raw: bytes, caller: Caller) -> bytes:
         try:
             drafts = await in_thread_if_large(len(raw), read_push_task_res, raw)
         except Malformed:
             raise malformed(pb.PushTaskResRequest) from None
         results: dict[str, int] = {}
         for draft in drafts:
-            results[await self._store(draft)] = 0
+            results[await self._store(draft, caller)] = 0
+        for node_id in {draft.message.task.producer.node_id for draft in drafts}:
+            self.presence.worked(node_id)
         response = pb.PushTaskResResponse(reconnect=_RECONNECT, results=results)
         return response.SerializeToString()
 
-    async def _store(self, draft: Draft) -> str:
+    async def _store(self, draft: Draft, caller: Caller) -> str:
         found = faults(draft)
         if not found:
             task = accept(draft, pushed_at=self.state.now())
             if task.size <= self.message_limit:
-                return await self._store_valid(task)
+                return await self._store_valid(task, caller)
             found = ["the answer is too large to be handed to a driver in one message"]
-        await self._store_faults(draft, ", ".join(found))
+        await self._store_faults(draft, ", ".join(found), caller)
         return _NOT_TAKEN
 
-    async def _store_valid(self, task: Task) -> str:
+    async def _store_valid(self, task: Task, caller: Caller) -> str:
         try:
             return await self.state.store_task_res(task)
         except NotTaken as reason:
-            _log.info("Answer of node %d not taken: %s", task.producer, reason)
+            self.refusals.log(
+                logging.INFO,
+                caller.host,
+                "Answer of node %d not taken: %s",
+                *(task.producer, reason),
+            )
             return _NOT_TAKEN
         except LimitReached as full:
             if self.refusals_are_final:
@@ -183,14 +215,28 @@ class _Fleet:
                 await self.state.store_error(task.ancestry[0], error, producer=task.producer)
             raise
 
-    async def _store_faults(self, draft: Draft, found: str) -> None:
+    async def _store_faults(self, draft: Draft, found: str, caller: Caller) -> None:
         """Tell the driver, if it still waits, that the answer came but cannot be used."""
         task = draft.message.task
         producer = task.producer.node_id if task.HasField("producer") else None
-        _log.warning("Answer of node %s not taken, it is not valid: %s", producer, found)
+        self.refusals.log(
+            logging.WARNING,
+            caller.host,
+            "Answer of node %s not taken, it is not valid: %s",
+            *(producer, found),
+        )
         for task_id in task.ancestry[:1]:
             error = TaskError(0, f"The node's answer was not valid: {found}")
             await self.state.store_error(task_id, error, producer=producer)
+
+    def _tell(self, caller: Caller, message: str, node_id: int, *arguments: object) -> None:
+        self.moves.log(
+            logging.INFO, caller.host, message, node_id, *arguments, extra={"node_id": node_id}
+        )
+
+    def _tell_of_readmission(self, admission: Admission, node_id: int, caller: Caller) -> None:
+        if admission is Admission.READMITTED:
+            self._tell(caller, "Node %d came back", node_id)
 
     async def get_run(self, request: pb.GetRunRequest, _: Caller) -> pb.GetRunResponse:
         run = await self.state.get_run(request.run_id)
@@ -207,8 +253,3 @@ def _ping_interval(seconds: float) -> float:
             Status.INVALID_ARGUMENT, f"ping_interval must be 0 or more seconds, not {seconds}"
         )
     return seconds
-
-
-def _log_readmission(admission: Admission, node_id: int) -> None:
-    if admission is Admission.READMITTED:
-        _log.info("Node %d came back", node_id, extra={"node_id": node_id})

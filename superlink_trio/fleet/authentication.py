@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import hmac
 import logging
-import math
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -36,6 +35,7 @@ from superlink_trio.rpc import (
     with_refusals,
 )
 from superlink_trio.state import Admission, State
+from superlink_trio.throttle import Throttle
 from superlink_trio.wire import recordset_pb2 as whole
 from superlink_trio.wire import superlink_pb2 as pb
 from superlink_trio.wire.splice import Malformed
@@ -95,14 +95,6 @@ class Denied(Exception):
         self.fingerprint = fingerprint
 
 
-@attrs.define
-class _Tally:
-    """Refusals of one key, or of all keys that are not listed."""
-
-    silent_until: float = -math.inf
-    untold: int = 0
-
-
 class NodeKeys:
     """Who may call, and who does at this moment."""
 
@@ -116,7 +108,7 @@ class NodeKeys:
         self._by_header: Mapping[str, NodeKey] = {}
         self._secrets: dict[bytes, bytes] = {}
         self._calls: dict[bytes, set[trio.CancelScope]] = {}
-        self._tallies: dict[bytes, _Tally] = {}
+        self._throttle = Throttle(_log, burst=1, period=_TELL_EVERY)
         self.replace(nodes)
 
     def replace(self, nodes: Mapping[bytes, NodeKey]) -> None:
@@ -128,7 +120,6 @@ class NodeKeys:
         self._by_header = {node.header: node for node in nodes.values()}
         for pem in revoked:
             self._secrets.pop(pem, None)
-            self._tallies.pop(pem, None)
             for scope in self._calls.get(pem, ()):
                 scope.cancel()
         _log.info(
@@ -179,20 +170,15 @@ class NodeKeys:
     def refuse(self, node: NodeKey | None, call: str, caller: Caller, reason: Denied) -> NoReturn:
         """Count a refusal, log it unless that was done a moment ago, and raise it."""
         self.refused += 1
-        # What is not listed shares a tally: how many keys there are of it is the caller's choice.
-        pem = b"" if node is None else node.pem
-        tally = self._tallies.setdefault(pem, _Tally())
-        if trio.current_time() < tally.silent_until:
-            tally.untold += 1
-        else:
-            fingerprint = reason.fingerprint if node is None else node.fingerprint
-            more = f", and {tally.untold} more since the last such line" if tally.untold else ""
-            _log.warning(
-                "Access denied to %s with the key %s: %s (%s%s)",
-                *(caller.connection, fingerprint or "unknown", reason, call, more),
-                extra={"fingerprint": fingerprint, "call": call, "refused": self.refused},
-            )
-            self._tallies[pem] = _Tally(trio.current_time() + _TELL_EVERY)
+        fingerprint = reason.fingerprint if node is None else node.fingerprint
+        self._throttle.log(
+            logging.WARNING,
+            # All that are not listed are one: how many keys there are is the caller's choice.
+            b"" if node is None else node.pem,
+            "Access denied to %s with the key %s: %s (%s)",
+            *(caller.connection, fingerprint or "unknown", reason, call),
+            extra={"fingerprint": fingerprint, "call": call, "refused": self.refused},
+        )
         raise Refused(Status.UNAUTHENTICATED, "Access denied") from None
 
 
@@ -218,6 +204,7 @@ class _Gate:
     state: State
     keys: NodeKeys
     readmit: bool
+    throttle: Throttle = attrs.field(factory=lambda: Throttle(_log))
     # Taking a large request apart takes twice its size once more: one at a time.
     rewriting: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1))
 
@@ -292,7 +279,9 @@ class _Gate:
         readmit = self.readmit and rule.readmits
         admission = await self.state.bind_node(node_id, node.pem, readmit=readmit)
         if admission is Admission.READMITTED:
-            _log.info(
+            self.throttle.log(
+                logging.INFO,
+                node.pem,
                 "Node %d came back with the key %s",
                 *(node_id, node.fingerprint),
                 extra={"node_id": node_id, "fingerprint": node.fingerprint},

@@ -51,6 +51,10 @@ SIGN_OF_LIFE = 30.0
 MAX_PING_INTERVAL = 3600.0
 """Seconds for which a ping keeps a node online at most, whatever interval it names."""
 
+COME_BACK = 5.0
+"""Seconds for which a node counts as online after its held connection broke. Clients connect again
+within one, unless they fail to."""
+
 LAST_WORDS = 5.0
 """Seconds for which a cancelled call may take to confirm or put back what it took."""
 
@@ -231,13 +235,15 @@ class State(ABC):
     async def greet(self, node_id: int, *, readmit: bool) -> Admission:
         """Take a pull for a sign of life: online for at least `SIGN_OF_LIFE` seconds more.
 
-        Re-admits like `ping`.
+        Re-admits like `ping`. An older pull of the node, if one waits still, waits no more.
         """
 
     @abstractmethod
     def attend(self, node_id: int) -> AbstractContextManager[None]:
         """Keep a known node online inside the block, and for `SIGN_OF_LIFE` seconds after it.
 
+        Where the block is cancelled from outside the node has lost its connection: it is online
+        for `COME_BACK` seconds then, whatever its last ping said, unless it shows a sign of life.
         So at any moment inside the block it will be online for that long at least.
         """
 
@@ -268,7 +274,9 @@ class State(ABC):
     async def await_task_ins(self, node_id: int) -> bool:
         """Return True when there is a TaskIns to take for the node, False when it is not known.
 
-        A node that is deleted meanwhile is not known any more.
+        A node that is deleted meanwhile is not known any more. False as well when the node came
+        with a newer pull (see `greet`). Of several pulls of anonymous nodes, which cannot be told
+        apart, the one that came last is given the first task.
         """
 
     @abstractmethod
@@ -315,10 +323,16 @@ class State(ABC):
         """
 
     @abstractmethod
-    async def await_task_res(self, task_ids: Collection[str], enough: int) -> None:
+    async def await_task_res(
+        self,
+        task_ids: Collection[str],
+        enough: int,
+        progress: Callable[[int], object] | None = None,
+    ) -> None:
         """Return when every one of the TaskIns is settled, or `enough` bytes of answers wait.
 
-        Settled: answered, or an error would stand in, or unknown.
+        Settled: answered, or an error would stand in, or unknown. `progress` is told how many are
+        not, at first and whenever one more is settled.
         """
 
     @abstractmethod

@@ -11,7 +11,7 @@ import heapq
 import math
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
 
@@ -21,6 +21,7 @@ import trio
 from superlink_trio.state.arrivals import Arrivals
 from superlink_trio.state.ids import draw_id
 from superlink_trio.state.interface import (
+    COME_BACK,
     FORGET,
     LINGER,
     MAX_DELIVERIES,
@@ -35,6 +36,7 @@ from superlink_trio.state.interface import (
     StateLimits,
     bounded_interval,
 )
+from superlink_trio.state.parked import Parked
 from superlink_trio.state.payloads import Payload, PayloadPool, digest_of
 from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError, error_answer
@@ -59,7 +61,7 @@ class _Node:
 
     def until(self, now: float) -> float:
         """Say when the node goes offline, if nothing else happens before."""
-        return max(self.online_until, now + SIGN_OF_LIFE) if self.attended else self.online_until
+        return now + COME_BACK if self.attended else self.online_until
 
     def online(self, now: float) -> bool:
         return self.until(now) > now
@@ -85,7 +87,10 @@ class _Attendance(AbstractContextManager[None]):
         traceback: TracebackType | None,
     ) -> None:
         self.node.attended -= 1
-        self.node.greet(self.now())
+        if kind is trio.Cancelled and not self.node.attended:
+            self.node.online_until = self.now() + COME_BACK
+        else:
+            self.node.greet(self.now())
 
 
 @attrs.define(eq=False)
@@ -95,11 +100,14 @@ class _Gathering:
     pending: set[str]
     waiting_bytes: int
     enough: int
+    progress: Callable[[int], object] | None
     over: trio.Event = attrs.field(factory=trio.Event)
 
     def settle(self, task_id: str, size: int) -> None:
         self.pending.discard(task_id)
         self.waiting_bytes += size
+        if self.progress is not None:
+            self.progress(len(self.pending))
         if not self.pending or self.waiting_bytes >= self.enough:
             self.over.set()
 
@@ -147,7 +155,7 @@ class MemoryState(State):
         # By node: the ids of its tasks that have no answer yet, and of those it was handed.
         self._unanswered: dict[int, dict[str, None]] = {}
         self._handed_over: dict[int, dict[str, None]] = {}
-        self._parked: dict[int, dict[trio.Event, None]] = {}
+        self._parked = Parked()
         self._listeners: set[Arrivals] = set()
         # A heap of (time, task id): when the sweeper has to look at which task.
         self._due: list[tuple[float, str]] = []
@@ -221,8 +229,7 @@ class MemoryState(State):
             if len(self._deleted) > self.limits.nodes:
                 del self._deleted[next(iter(self._deleted))]
             self._by_key.pop(node.public_key, None)
-        for waiter in self._parked.get(node_id, ()):
-            waiter.set()
+        self._parked.wake_all(node_id)
         for task_id in self._unanswered.get(node_id, ()):
             self._settle(self._entries[task_id])
         return node is not None
@@ -236,6 +243,7 @@ class MemoryState(State):
 
     async def greet(self, node_id: int, *, readmit: bool) -> Admission:
         """See `State`."""
+        self._parked.replace(node_id)
         admission = self._admit(node_id, readmit=readmit)
         if admission is not Admission.UNKNOWN:
             self._nodes[node_id].greet(self.now())
@@ -321,37 +329,18 @@ class MemoryState(State):
         while node_id == ANONYMOUS or node_id in self._nodes:
             if self._first(node_id) is not None:
                 return True
-            await self._park(node_id)
+            with self._parked.at(node_id) as place:
+                await place.woken.wait()
+            if place.replaced:
+                return False
         return False
-
-    async def _park(self, node_id: int) -> None:
-        waiter = trio.Event()
-        self._parked.setdefault(node_id, {})[waiter] = None
-        try:
-            await waiter.wait()
-        except trio.Cancelled:
-            if waiter.is_set():  # woken, and cancelled before it could take: wake another
-                self._wake_one(node_id)
-            raise
-        finally:
-            parked = self._parked.get(node_id, {})
-            parked.pop(waiter, None)
-            if not parked:
-                self._parked.pop(node_id, None)
-
-    def _wake_one(self, node_id: int) -> None:
-        parked = self._parked.get(node_id)
-        if parked:
-            waiter = next(iter(parked))
-            del parked[waiter]
-            waiter.set()
 
     def _enqueue(self, entry: _Entry) -> None:
         entry.phase = _Phase.QUEUED
         node_id = entry.asked.consumer
         queue = self._queues.setdefault(node_id, [])
         heapq.heappush(queue, (entry.number, entry.asked.task_id))
-        self._wake_one(node_id)
+        self._parked.wake_one(node_id)
         for listener in self._listeners:
             listener.tell(node_id)
 
@@ -490,13 +479,20 @@ class MemoryState(State):
         node = self._nodes.get(entry.asked.consumer)
         return entry.expires_at if node is None else min(entry.expires_at, node.until(now))
 
-    async def await_task_res(self, task_ids: Collection[str], enough: int) -> None:
+    async def await_task_res(
+        self,
+        task_ids: Collection[str],
+        enough: int,
+        progress: Callable[[int], object] | None = None,
+    ) -> None:
         """See `State`."""
         while True:
             pending, waiting_bytes = self._survey(task_ids)
             if not pending or waiting_bytes >= enough:
                 return
-            gathering = _Gathering(set(pending), waiting_bytes, enough)
+            if progress is not None:
+                progress(len(pending))
+            gathering = _Gathering(set(pending), waiting_bytes, enough, progress)
             for entry in pending.values():
                 entry.gatherings.add(gathering)
             try:

@@ -181,16 +181,54 @@ async def test_a_pull_waits_until_every_answer_is_there(
     assert all(item.task.delivered_at.startswith("2027-01-15T08:00:0") for item in pulled)
 
 
-async def test_a_pull_is_answered_with_what_there_is_after_the_hold(
+async def test_a_pull_is_answered_after_the_hold(
     api: Api, state: MemoryState, autojump_clock: MockClock
 ) -> None:
     run_id, node_id = await create_run(api), await state.create_node(3000.0)
-    tasks = [task_ins(run_id, node_id) for _ in range(2)]
-    await state.store_task_ins(tasks)
-    await state.store_task_res(answer_to(tasks[0]))
+    task = task_ins(run_id, node_id)
+    await state.store_task_ins([task])
     before = trio.current_time()
-    assert len(await pull(api, *(task.task_id for task in tasks))) == 1
+    assert await pull(api, task.task_id) == []
     assert trio.current_time() - before == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize(
+    ("answered_at", "given_at"),
+    [
+        # None follows the first.
+        ([0.0], 0.5),
+        ([1.0], 1.5),
+        ([1.0, 1.4, 2.1], 1.9),
+        # The hold ends before the moment does.
+        ([4.8], 5.0),
+        # One after the other, without an end.
+        ([1.0 + 0.4 * number for number in range(15)], 4.0),
+        # All of them.
+        ([1.0 + 0.1 * number for number in range(20)], 2.9),
+    ],
+)
+async def test_a_slow_node_does_not_delay_the_answers_of_others(
+    answered_at: list[float],
+    given_at: float,
+    api: Api,
+    state: MemoryState,
+    autojump_clock: MockClock,
+) -> None:
+    run_id, node_id = await create_run(api), await state.create_node(3000.0)
+    tasks = [task_ins(run_id, node_id) for _ in range(20)]
+    await state.store_task_ins(tasks)
+    start = trio.current_time()
+
+    async def answer() -> None:
+        for task, when in zip(tasks, answered_at, strict=False):
+            await trio.sleep_until(start + when)
+            await state.store_task_res(answer_to(task))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer)
+        given = await pull(api, *(task.task_id for task in tasks))
+        assert trio.current_time() - start == pytest.approx(given_at)
+        assert len(given) == sum(when < given_at + 0.01 for when in answered_at)
 
 
 async def test_nothing_is_held_once_the_api_stops(api: Api, state: MemoryState) -> None:
@@ -312,3 +350,37 @@ async def test_what_does_not_fit_is_refused_with_what_to_do(api: Api, state: Mem
             await call
         assert caught.value.status is Status.RESOURCE_EXHAUSTED
     assert len(await push(api, *items[:2])) == 2
+
+
+async def test_what_a_driver_names_does_not_make_log_lines_long(
+    api: Api,
+    state: MemoryState,
+    progress: Progress,
+    caplog: pytest.LogCaptureFixture,
+    autojump_clock: MockClock,
+) -> None:
+    caplog.set_level(logging.INFO)
+    run_id = await create_run(api, pb.CreateRunRequest(fab_id="x" * 100_000))
+    node_id = await state.create_node(30.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(progress.tell)
+        await push(
+            api,
+            *(pb_task_ins(run_id, node_id, task_type=f"{n}" * 100_000) for n in range(10)),
+        )
+        await trio.sleep(2)
+        nursery.cancel_scope.cancel()
+    created, moved = caplog.records
+    assert len(getattr(created, "fab_id", "")) < 300
+    assert len(moved.getMessage()) < 1100
+
+
+async def test_a_flood_of_runs_is_a_few_log_lines(
+    api: Api, state: MemoryState, mock_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    node_id = await state.create_node(30.0)
+    for _ in range(500):
+        await create_run(api)
+    await push(api, *(pb_task_ins(run_id, node_id) for run_id in range(1, 1000)))
+    assert len(caplog.messages) == 100

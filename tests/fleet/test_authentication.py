@@ -32,6 +32,7 @@ from examples import at_most
 from superlink_trio.fleet import fleet_api, refusing_adapter_api
 from superlink_trio.fleet.authentication import NodeKeys, authenticated
 from superlink_trio.fleet.keys import NodeKey, ServerKey
+from superlink_trio.fleet.presence import AFTER_WORK
 from superlink_trio.rpc import Api, Caller, Refused, Status
 from superlink_trio.state import MemoryState, StateLimits
 from superlink_trio.wire import recordset_pb2 as whole
@@ -97,6 +98,16 @@ class Gate:
     async def join(self, node: Node) -> int:
         answer = await self.raw("CreateNode", CREATE, node.named)
         return pb.CreateNodeResponse.FromString(answer).node.node_id
+
+    async def work(self, node: Node, node_id: int) -> None:
+        """Let a node do a task: its next pull is held then."""
+        task = task_ins(await self.state.create_run(Run()), node_id)
+        await self.state.store_task_ins([task])
+        raw = await self.call(node, "PullTaskIns", pb.PullTaskInsRequest(node=pb_node(node_id)))
+        (item,) = pb.PullTaskInsResponse.FromString(raw).task_ins_list
+        await self.call(
+            node, "PushTaskRes", pb.PushTaskResRequest(task_res_list=[pb_task_res(item)])
+        )
 
     async def ping(self, node: Node, node_id: int) -> bool:
         answer = await self.call(node, "Ping", ping_request(node_id))
@@ -460,12 +471,31 @@ def test_a_token_with_one_wrong_byte_is_denied(name: str, place: int, change: in
     trio.run(main)
 
 
+# Holding
+
+
+async def test_a_node_with_a_key_is_held_after_its_work_only(autojump_clock: MockClock) -> None:
+    gate = open_gate(ALICE)
+    node_id = await gate.join(ALICE)
+    request = pb.PullTaskInsRequest(node=pb_node(node_id))
+    held = []
+    for work in (False, True, False):
+        if work:
+            await gate.work(ALICE, node_id)
+        before = trio.current_time()
+        assert await gate.call(ALICE, "PullTaskIns", request) == b""
+        held.append(trio.current_time() - before)
+    assert held == pytest.approx([0, AFTER_WORK, 0])
+
+
 # Revocation
 
 
 async def test_a_revoked_key_is_out_and_its_held_pull_ends(mock_clock: MockClock) -> None:
     gate = open_gate(ALICE, BOB, hold=1000)
     alice, bob = await gate.join(ALICE), await gate.join(BOB)
+    await gate.work(ALICE, alice)
+    await gate.work(BOB, bob)
     pulls = {}
 
     async def pull(node: Node, node_id: int) -> None:

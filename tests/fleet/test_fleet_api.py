@@ -192,6 +192,129 @@ async def test_a_held_pull_keeps_its_node_online(
     assert list(await state.online_nodes(run_id)) == []
 
 
+async def held_for(api: Api, node_id: int) -> float:
+    before = trio.current_time()
+    assert await pull(api, pb_node(node_id)) == []
+    return trio.current_time() - before
+
+
+async def break_off(api: Api, node_id: int) -> None:
+    """Pull over a connection that breaks after a second."""
+    with trio.move_on_after(1) as connection:
+        await pull(api, pb_node(node_id))
+    assert connection.cancelled_caught
+
+
+async def test_a_node_of_before_a_restart_is_answered_at_once_and_held_then(
+    api: Api, autojump_clock: MockClock
+) -> None:
+    assert await ping(api, pb_node(5)) is True
+    assert [await held_for(api, 5) for _ in range(3)] == [0, 20, 20]
+
+
+async def test_a_node_whose_pull_broke_is_answered_at_once_and_held_then(
+    api: Api, autojump_clock: MockClock
+) -> None:
+    node_id = await create_node(api)
+    await break_off(api, node_id)
+    assert await ping(api, pb_node(node_id)) is True
+    assert [await held_for(api, node_id) for _ in range(2)] == [0, 20]
+
+
+async def test_a_node_whose_pull_broke_is_held_once_its_answer_was_taken(
+    api: Api, state: MemoryState, autojump_clock: MockClock
+) -> None:
+    node_id = await create_node(api)
+    await store(state, node_id)
+    (item,) = await pull(api, pb_node(node_id))
+    await break_off(api, node_id)
+    await push(api, pb_task_res(item))
+    assert await held_for(api, node_id) == 20
+
+
+async def test_a_node_whose_pull_broke_is_offline_soon(
+    api: Api, state: MemoryState, autojump_clock: MockClock
+) -> None:
+    node_id, run_id = await create_node(api), await state.create_run(Run())
+    await break_off(api, node_id)
+    assert list(await state.online_nodes(run_id)) == [node_id]
+    await trio.sleep(6)
+    assert list(await state.online_nodes(run_id)) == []
+    await pull(api, pb_node(node_id))
+    assert list(await state.online_nodes(run_id)) == [node_id]
+
+
+async def test_a_task_goes_to_a_nodes_newest_pull(
+    api: Api, state: MemoryState, autojump_clock: MockClock
+) -> None:
+    node_id = await create_node(api)
+    dead, reconnected = Caller("ipv4:127.0.0.1:1"), Caller("ipv4:127.0.0.1:2")
+    ended, before = trio.Event(), trio.current_time()
+
+    async def never_read() -> None:
+        assert await pull(api, pb_node(node_id), dead) == []
+        ended.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(never_read)
+        await wait_all_tasks_blocked()
+        # Nobody knows whether it was told of an error: it is not held.
+        assert await pull(api, pb_node(node_id), reconnected) == []
+        await ended.wait()
+        assert trio.current_time() == before
+    task = await store(state, node_id)
+    (item,) = await pull(api, pb_node(node_id), reconnected)
+    assert item.task_id == task.task_id
+
+
+async def test_anonymous_nodes_are_all_held(api: Api, mock_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(pull, api, pb_node(ANONYMOUS))
+        await wait_all_tasks_blocked()
+        assert len(api.holds) == 3
+        api.holds.release()
+
+
+async def test_nobody_is_waited_for_where_no_node_is(api: Api, autojump_clock: MockClock) -> None:
+    await delete_node(api, pb_node(await create_node(api)))
+    await create_node(api)
+    await trio.sleep(31)
+    before = trio.current_time()
+    await api.part()
+    assert trio.current_time() == before
+
+
+async def test_nodes_that_stop_too_have_time_to_sign_off(
+    api: Api, autojump_clock: MockClock
+) -> None:
+    nodes = [await create_node(api) for _ in range(4)]
+    before = trio.current_time()
+
+    async def sign_off() -> None:
+        for node_id in nodes[1:]:
+            await trio.sleep(0.2)
+            await delete_node(api, pb_node(node_id))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sign_off)
+        await api.part()
+    # The one that stays says nothing.
+    assert trio.current_time() - before == pytest.approx(0.6 + 0.4)
+
+
+async def test_the_last_node_that_signs_off_ends_the_wait(
+    api: Api, autojump_clock: MockClock
+) -> None:
+    node_id = await create_node(api)
+    before = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(api.part)
+        await wait_all_tasks_blocked()
+        await delete_node(api, pb_node(node_id))
+    assert trio.current_time() == before
+
+
 async def test_deleting_a_node_ends_its_held_pull(api: Api, mock_clock: MockClock) -> None:
     node_id = await create_node(api)
 
@@ -281,6 +404,30 @@ async def test_an_answer_without_a_sender_becomes_an_error_too(
 
 async def test_an_invalid_answer_to_nothing_is_acknowledged(api: Api) -> None:
     assert await push(api, pb.TaskRes()) == {"None": 0}
+
+
+async def test_a_flood_of_answers_that_are_not_taken_is_a_few_log_lines(
+    api: Api, state: MemoryState, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    broken = [pb.TaskRes(task=pb.Task(producer=pb_node(number))) for number in range(1, 1000)]
+    asked = pb.TaskIns(task_id="x" * 100_000, run_id=await state.create_run(Run()))
+    asked.task.consumer.CopyFrom(pb_node(await create_node(api)))
+    useless = [pb_task_res(asked, task_type="train") for _ in range(1000)]
+    assert await push(api, *broken, *useless) == {"None": 0}
+    assert await push(api, *useless, *broken) == {"None": 0}
+    lines = [line for line in caplog.messages if "not taken" in line]
+    assert len(lines) == 5
+    assert max(map(len, lines)) < 1100
+
+
+async def test_a_host_whose_nodes_come_and_go_all_the_time_is_not_told_of_for_ever(
+    api: Api, mock_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(1000):
+        await delete_node(api, pb_node(await create_node(api)))
+    assert len(caplog.messages) == 1000
 
 
 async def test_an_answer_that_no_driver_could_receive_becomes_an_error(

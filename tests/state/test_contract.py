@@ -14,7 +14,7 @@ from stores import settle
 from trio.testing import MockClock
 
 from superlink_trio.state import Admission, NotTaken, State
-from superlink_trio.state.interface import FORGET, LINGER, MAX_DELIVERIES
+from superlink_trio.state.interface import COME_BACK, FORGET, LINGER, MAX_DELIVERIES
 from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError
 
@@ -164,6 +164,45 @@ async def test_an_attended_node_stays_online(state: State, mock_clock: MockClock
     assert list(await state.online_nodes(run_id)) == [node_id]
     mock_clock.jump(2)
     assert list(await state.online_nodes(run_id)) == []
+
+
+async def test_a_node_whose_connection_broke_is_offline_soon(
+    state: State, mock_clock: MockClock
+) -> None:
+    run_id, node_id = await run_with_node(state)
+    with trio.CancelScope() as connection, state.attend(node_id):
+        connection.cancel()
+        await trio.lowlevel.checkpoint()
+    mock_clock.jump(COME_BACK - 1)
+    await settle(state)
+    assert list(await state.online_nodes(run_id)) == [node_id]
+    mock_clock.jump(2)
+    assert list(await state.online_nodes(run_id)) == []
+
+
+async def test_a_node_whose_connection_broke_may_come_back(
+    state: State, mock_clock: MockClock
+) -> None:
+    run_id, node_id = await run_with_node(state)
+    with trio.CancelScope() as connection, state.attend(node_id):
+        connection.cancel()
+        await trio.lowlevel.checkpoint()
+    await state.greet(node_id, readmit=False)
+    await settle(state)
+    mock_clock.jump(29)
+    assert list(await state.online_nodes(run_id)) == [node_id]
+
+
+async def test_one_broken_connection_of_two_says_nothing(
+    state: State, mock_clock: MockClock
+) -> None:
+    run_id, node_id = await run_with_node(state)
+    with state.attend(node_id), trio.CancelScope() as connection, state.attend(node_id):
+        connection.cancel()
+        await trio.lowlevel.checkpoint()
+    await settle(state)
+    mock_clock.jump(29)
+    assert list(await state.online_nodes(run_id)) == [node_id]
 
 
 async def test_attending_nobody_changes_nothing(state: State) -> None:
@@ -407,6 +446,35 @@ async def test_an_unknown_node_does_not_wait_and_a_deleted_one_stops(
     for each in waiting:
         await each.done.wait()
         assert each.result is False
+
+
+async def test_a_newer_pull_of_a_node_ends_the_older_one(state: State, beside: Beside) -> None:
+    run_id, node_id = await run_with_node(state)
+    older = await beside.start(state.await_task_ins, node_id)
+    await state.greet(node_id, readmit=False)
+    newer = await beside.start(state.await_task_ins, node_id)
+    assert older.done.is_set()
+    assert older.result is False
+    await state.store_task_ins([task_ins(run_id, node_id)])
+    await newer.done.wait()
+    assert newer.result is True
+
+
+async def test_a_newer_pull_of_a_node_leaves_others_alone(state: State, beside: Beside) -> None:
+    _, node_id = await run_with_node(state)
+    other = await state.create_node(30.0)
+    waiting = [await beside.start(state.await_task_ins, each) for each in (other, ANONYMOUS)]
+    await state.greet(node_id, readmit=False)
+    await settle(state)
+    assert not any(each.done.is_set() for each in waiting)
+
+
+async def test_the_newest_of_anonymous_pulls_comes_first(state: State, beside: Beside) -> None:
+    run_id = await state.create_run(Run())
+    waiting = [await beside.start(state.await_task_ins, ANONYMOUS) for _ in range(3)]
+    await state.store_task_ins([task_ins(run_id, ANONYMOUS)])
+    await settle(state)
+    assert [each.done.is_set() for each in waiting] == [False, False, True]
 
 
 async def test_one_task_wakes_one_of_many(state: State, beside: Beside) -> None:
@@ -728,6 +796,22 @@ async def test_a_driver_waits_for_every_answer(state: State, beside: Beside) -> 
     await state.store_task_res(answer_to(tasks[1]))
     await waiting.done.wait()
     assert len(await collect(state, *ids)) == 3
+
+
+async def test_a_driver_is_told_how_many_answers_are_missing(state: State, beside: Beside) -> None:
+    run_id, node_id = await run_with_node(state)
+    tasks = [task_ins(run_id, node_id) for _ in range(3)]
+    await state.store_task_ins(tasks)
+    await state.store_task_res(answer_to(tasks[0]))
+    missing: list[int] = []
+    ids = [task.task_id for task in tasks]
+    waiting = await beside.start(state.await_task_res, ids, MiB, missing.append)
+    assert missing == [2]
+    await state.store_task_res(answer_to(tasks[2]))
+    await settle(state)
+    assert missing == [2, 1]
+    await state.delete_node(node_id)
+    await waiting.done.wait()
 
 
 async def test_enough_bytes_end_the_wait(state: State, beside: Beside) -> None:

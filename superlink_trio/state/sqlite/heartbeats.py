@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import attrs
 import trio
 
 from superlink_trio.state.interface import SIGN_OF_LIFE
-from superlink_trio.state.sqlite.nodes import Alive, Beat
+from superlink_trio.state.sqlite.nodes import Alive, Beat, pinged
 
 WRITE_BEHIND = 0.5
 """Seconds after which a sign of life is written at the latest, if the disk keeps up."""
@@ -44,7 +45,7 @@ class Heartbeats:
     def ping(self, node_id: int, until: float, interval: float) -> None:
         """Keep a node that was met online until then."""
         self._online_until[node_id] = until
-        self._beat(node_id, Beat(until, interval))
+        self._beat(node_id, pinged(until, interval))
 
     def extend(self, node_id: int, until: float) -> None:
         """Keep a node online at least until then."""
@@ -52,8 +53,7 @@ class Heartbeats:
         until = max(until, before)
         if self.knows(node_id):
             self._online_until[node_id] = until
-        pinged = self._fresh.get(node_id)
-        self._beat(node_id, Beat(until, None if pinged is None else pinged.interval))
+        self._beat(node_id, attrs.evolve(self._fresh.get(node_id, Beat(until)), until=until))
 
     def _beat(self, node_id: int, beat: Beat) -> None:
         self._fresh[node_id] = beat
@@ -63,12 +63,22 @@ class Heartbeats:
         """Keep a node online, if it is registered, until `leave`."""
         self._attended[node_id] = self._attended.get(node_id, 0) + 1
 
-    def leave(self, node_id: int, until: float) -> None:
-        """End `attend`."""
+    def leave(self, node_id: int) -> bool:
+        """End `attend`; say whether nobody else attends the node."""
         self._attended[node_id] -= 1
-        if not self._attended[node_id]:
-            del self._attended[node_id]
-        self.extend(node_id, until)
+        if self._attended[node_id]:
+            return False
+        del self._attended[node_id]
+        return True
+
+    def shorten(self, node_id: int, until: float) -> None:
+        """Keep a node online until then at most, unless another process hears of it."""
+        if not self.knows(node_id):
+            return
+        known = self._online_until[node_id]
+        interval = self._fresh[node_id].interval if node_id in self._fresh else None
+        self._online_until[node_id] = until
+        self._beat(node_id, Beat(until, interval, over=known))
 
     def renew(self, now: float) -> None:
         """Let the file say for a while longer that attended nodes are online."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 
@@ -9,8 +10,8 @@ import attrs
 
 from superlink_trio.state.ids import draw_id
 from superlink_trio.state.interface import (
+    COME_BACK,
     MAX_PING_INTERVAL,
-    SIGN_OF_LIFE,
     Admission,
     StateLimits,
 )
@@ -21,10 +22,26 @@ from superlink_trio.wire.tasks import ANONYMOUS
 
 @attrs.frozen
 class Beat:
-    """A sign of life that is not written yet; `interval` is None for one that is no ping."""
+    """What is not written yet of how long a node is online.
+
+    A ping rules (`over` is infinite), and says the node's interval; any other sign of life only
+    prolongs. That a connection broke shortens, if what was known of the node is all that the file
+    says: where that is later, another process has heard of it.
+    """
 
     until: float
     interval: float | None = None
+    over: float = -math.inf
+    """What the file says up to this is replaced."""
+
+    def applied(self, stored: float) -> float:
+        """Say until when a node is online for which the file says `stored`."""
+        return self.until if stored <= self.over else max(self.until, stored)
+
+
+def pinged(until: float, interval: float) -> Beat:
+    """Give what a ping says."""
+    return Beat(until, interval, over=math.inf)
 
 
 @attrs.frozen
@@ -37,9 +54,9 @@ class Alive:
     def until(self, node_id: int, stored: float, now: float) -> float:
         """Say when a registered node goes offline, for which the file says `stored`."""
         beat = self.beats.get(node_id)
-        if beat is not None:
-            stored = beat.until if beat.interval is not None else max(beat.until, stored)
-        return max(stored, now + SIGN_OF_LIFE) if node_id in self.attended else stored
+        if node_id in self.attended:
+            return now + COME_BACK
+        return stored if beat is None else beat.applied(stored)
 
 
 def create(tx: Transaction, beat: Beat, public_key: bytes, now: float, limits: StateLimits) -> int:
@@ -181,17 +198,12 @@ def admit(
 
 
 def write_beat(tx: Transaction, node_id: int, beat: Beat) -> None:
-    """Write a sign of life down."""
-    if beat.interval is None:
-        written = tx.execute(
-            "UPDATE node SET online_until = max(online_until, ?) WHERE node_id = ?",
-            *(beat.until, node_id),
-        )
-    else:
-        written = tx.execute(
-            "UPDATE node SET online_until = ?, ping_interval = ? WHERE node_id = ?",
-            *(beat.until, beat.interval, node_id),
-        )
+    """Write down how long a node is online."""
+    written = tx.execute(
+        "UPDATE node SET ping_interval = coalesce(?1, ping_interval), online_until ="
+        " CASE WHEN online_until <= ?2 THEN ?3 ELSE max(online_until, ?3) END WHERE node_id = ?4",
+        *(beat.interval, beat.over, beat.until, node_id),
+    )
     if not written.rowcount:
         tx.tell(Kind.GONE, node_id)
 
@@ -203,6 +215,11 @@ def delete(tx: Transaction, node_id: int, now: float) -> bool:
     tx.execute("INSERT OR REPLACE INTO superlink_deleted_node VALUES (?, ?)", node_id, now)
     tx.tell(Kind.GONE, node_id)
     return True
+
+
+def pull(tx: Transaction, node_id: int) -> None:
+    """Tell the other processes where a node is now."""
+    tx.tell(Kind.PULLED, node_id)
 
 
 def meet(tx: Transaction, node_id: int) -> bool:

@@ -18,6 +18,7 @@ import trio
 from superlink_trio.bulk import in_thread_if_large
 from superlink_trio.state.arrivals import Arrivals
 from superlink_trio.state.interface import (
+    COME_BACK,
     NO_LIMITS,
     SIGN_OF_LIFE,
     Admission,
@@ -28,6 +29,7 @@ from superlink_trio.state.interface import (
     bounded_interval,
     last_words,
 )
+from superlink_trio.state.parked import Parked
 from superlink_trio.state.sqlite import (
     neighbours,
     nodes,
@@ -43,7 +45,7 @@ from superlink_trio.state.sqlite.opening import Database, Opened, look, open_dat
 from superlink_trio.state.sqlite.readers import Readers
 from superlink_trio.state.sqlite.task_ins import INLINE, Taken
 from superlink_trio.state.sqlite.transaction import Change, Kind, Step, Transaction
-from superlink_trio.state.sqlite.waiting import Gathering, Gatherings, Parked
+from superlink_trio.state.sqlite.waiting import Gathering, Gatherings
 from superlink_trio.state.sqlite.writer import Writer
 from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError
@@ -88,6 +90,8 @@ class SqliteState(State):
         self._listeners: set[Arrivals] = set()
         # Nodes for which nothing can be taken, and over which connection (None: over any).
         self._quiet: dict[int, str | None] = {}
+        # Nodes that have pulled from no other process since they pulled from this one.
+        self._pulled_here: set[int] = set()
         # Nodes of which it is certain that they are bound to a key.
         self._keys: dict[int, bytes] = {}
         self._writer = Writer(self._heartbeats, self._hear)
@@ -198,9 +202,13 @@ class SqliteState(State):
                 self._heartbeats.meet(change.key, change.value)
             case Kind.BOUND:
                 self._keys[change.key] = change.value
+            case Kind.PULLED:
+                self._pulled_here.discard(change.key)
+                self._parked.replace(change.key)
             case Kind.GONE:
                 self._quiet.pop(change.key, None)
                 self._keys.pop(change.key, None)
+                self._pulled_here.discard(change.key)
                 self._heartbeats.forget(change.key)
                 self._parked.wake_all(change.key)
                 self._gatherings.look_again()
@@ -208,6 +216,7 @@ class SqliteState(State):
     def _look_again(self) -> None:
         self._quiet.clear()
         self._keys.clear()
+        self._pulled_here.clear()
         self._heartbeats.forget_all()
         self._parked.wake_everyone()
         self._gatherings.look_again()
@@ -314,7 +323,7 @@ class SqliteState(State):
         return await self._writer.do(
             partial(
                 nodes.create,
-                beat=Beat(now + interval, interval),
+                beat=nodes.pinged(now + interval, interval),
                 public_key=public_key,
                 now=now,
                 limits=self.limits,
@@ -360,15 +369,28 @@ class SqliteState(State):
         if self._heartbeats.knows(node_id):
             self._heartbeats.ping(node_id, until, interval)
             return Admission.KNOWN
-        return await self._admit(node_id, Beat(until, interval), readmit=readmit)
+        return await self._admit(node_id, nodes.pinged(until, interval), readmit=readmit)
 
     async def greet(self, node_id: int, *, readmit: bool) -> Admission:
         """See `State`."""
+        self._parked.replace(node_id)
         until = self.now() + SIGN_OF_LIFE
         if self._heartbeats.knows(node_id):
             self._heartbeats.extend(node_id, until)
-            return Admission.KNOWN
-        return await self._admit(node_id, Beat(until), readmit=readmit)
+            admission = Admission.KNOWN
+        else:
+            admission = await self._admit(node_id, Beat(until), readmit=readmit)
+        if admission is not Admission.UNKNOWN:
+            await self._end_pulls_elsewhere(node_id)
+        return admission
+
+    async def _end_pulls_elsewhere(self, node_id: int) -> None:
+        if self._others and node_id not in self._pulled_here:
+            try:
+                await self._writer.do(partial(nodes.pull, node_id=node_id), durable=False)
+            except StateUnavailable:
+                return
+        self._pulled_here.add(node_id)
 
     async def _admit(self, node_id: int, beat: Beat, *, readmit: bool) -> Admission:
         if node_id == ANONYMOUS:
@@ -388,10 +410,17 @@ class SqliteState(State):
     def attend(self, node_id: int) -> Iterator[None]:
         """See `State`."""
         self._heartbeats.attend(node_id)
+        broken = False
         try:
             yield
+        except trio.Cancelled:
+            broken = True
+            raise
         finally:
-            self._heartbeats.leave(node_id, self.now() + SIGN_OF_LIFE)
+            if self._heartbeats.leave(node_id) and broken:
+                self._heartbeats.shorten(node_id, self.now() + COME_BACK)
+            else:
+                self._heartbeats.extend(node_id, self.now() + SIGN_OF_LIFE)
 
     async def online_nodes(self, run_id: int) -> Sequence[int]:
         """See `State`."""
@@ -423,11 +452,13 @@ class SqliteState(State):
     async def await_task_ins(self, node_id: int) -> bool:
         """See `State`."""
         while await self._is_registered(node_id):
-            with self._parked.at(node_id) as woken:
-                if node_id not in self._quiet and await self._has_task(node_id):
-                    return True
-                await woken.wait()
-            if node_id == ANONYMOUS or self._heartbeats.knows(node_id):
+            with self._parked.at(node_id) as place:
+                has_task = node_id not in self._quiet and await self._has_task(node_id)
+                if not has_task:
+                    await place.woken.wait()
+            if place.replaced:
+                return False
+            if has_task or node_id == ANONYMOUS or self._heartbeats.knows(node_id):
                 return True
         return False
 
@@ -509,11 +540,16 @@ class SqliteState(State):
         )
         return await self._writer.do(step)
 
-    async def await_task_res(self, task_ids: Collection[str], enough: int) -> None:
+    async def await_task_res(
+        self,
+        task_ids: Collection[str],
+        enough: int,
+        progress: Callable[[int], object] | None = None,
+    ) -> None:
         """See `State`."""
-        gathering = Gathering(task_ids, enough)
+        gathering = Gathering(task_ids, enough, progress)
         while not gathering.done:
-            gathering = Gathering(task_ids, enough)
+            gathering = Gathering(task_ids, enough, progress)
             with self._gatherings.joined(gathering):
                 survey = await self._survey(task_ids)
                 gathering.settle(survey.settled)

@@ -29,9 +29,11 @@ class Kind(enum.IntEnum):
     """Nothing can be taken; key: the node, value: over which connection, None: over any."""
     BOUND = 7
     """A node belongs to a key; key: the node, value: the key."""
+    PULLED = 8
+    """A node came with a pull to another process than before; key: the node."""
 
 
-_FOR_OTHERS = frozenset({Kind.QUEUED, Kind.HANDED_OVER, Kind.SETTLED, Kind.GONE})
+_FOR_OTHERS = frozenset({Kind.QUEUED, Kind.HANDED_OVER, Kind.SETTLED, Kind.GONE, Kind.PULLED})
 
 
 @attrs.frozen

@@ -1,63 +1,21 @@
-"""Who waits for what: nodes parked for a task, drivers gathering answers."""
+"""Drivers that wait for answers."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 import trio
 
 
-class Parked:
-    """Nodes that wait for a task, woken one by one, first come first served."""
-
-    def __init__(self) -> None:
-        self._waiters: dict[int, dict[trio.Event, None]] = {}
-
-    @contextmanager
-    def at(self, node_id: int) -> Iterator[trio.Event]:
-        """Wait inside the block: the event is set when there may be a task for the node.
-
-        If the block is left by an exception although it was woken, another one is woken.
-        """
-        waiter = trio.Event()
-        self._waiters.setdefault(node_id, {})[waiter] = None
-        try:
-            yield waiter
-        except BaseException:
-            if waiter.is_set():
-                self.wake_one(node_id)
-            raise
-        finally:
-            waiters = self._waiters.get(node_id, {})
-            waiters.pop(waiter, None)
-            if not waiters:
-                self._waiters.pop(node_id, None)
-
-    def wake_one(self, node_id: int) -> None:
-        """Wake the one that has waited longest at a node."""
-        waiters = self._waiters.get(node_id)
-        if waiters:
-            waiter = next(iter(waiters))
-            del waiters[waiter]
-            waiter.set()
-
-    def wake_all(self, node_id: int) -> None:
-        """Wake everyone who waits at a node."""
-        while self._waiters.get(node_id):
-            self.wake_one(node_id)
-
-    def wake_everyone(self) -> None:
-        """Wake everyone at every node: nobody knows what they missed."""
-        for node_id in tuple(self._waiters):
-            self.wake_all(node_id)
-
-
 class Gathering:
     """A driver that waits for several answers."""
 
-    def __init__(self, task_ids: Collection[str], enough: int) -> None:
+    def __init__(
+        self, task_ids: Collection[str], enough: int, progress: Callable[[int], object] | None
+    ) -> None:
         self.pending = set(task_ids)
+        self._progress = progress
         self.over = trio.Event()
         self._sizes: dict[str, int] = {}
         self._missing_bytes = enough
@@ -70,6 +28,8 @@ class Gathering:
             self._sizes[task_id] = size
         if self.done:
             self.over.set()
+        elif self._progress is not None:
+            self._progress(len(self.pending))
 
     @property
     def done(self) -> bool:

@@ -112,10 +112,11 @@ async def serve_grpc(
 ) -> None:
     """Serve APIs over gRPC until `stopping` is set, then stop gracefully.
 
-    Stopping: new calls are refused (UNAVAILABLE), held calls are released, calls in flight have
-    `options.grace` seconds to end and are cancelled then. Returns when the handlers of all calls
-    have ended. If this function is cancelled instead, calls are cancelled at once, and what
-    they held goes back before it raises.
+    Stopping: held calls are released, clients that stop as well may say goodbye (see `Api.part`),
+    and then new calls are refused (UNAVAILABLE). `options.grace` seconds after its beginning calls
+    that are still in flight are cancelled. Returns when the handlers of all calls have ended. If
+    this function is cancelled instead, calls are cancelled at once, and what they held goes back
+    before it raises.
 
     `loop` comes from `open_loop` and has to stay open until this has returned. `credentials` turn
     TLS on; they are made anew for each port. `task_status` gets the address with the port that was
@@ -138,8 +139,8 @@ async def serve_grpc(
                 breakdowns = _Breakdowns()
                 while True:
                     server.add_generic_rpc_handlers(handlers)
-                    life = _Life()
-                    await servers.start(_serve_one, server, life, options.grace, loop)
+                    life = _Life(options.grace)
+                    await servers.start(_serve_one, server, life, loop)
                     task_status.started(bound)
                     task_status = trio.TASK_STATUS_IGNORED
                     await _either(stopping, life.broken)
@@ -150,13 +151,22 @@ async def serve_grpc(
                     if stopping.is_set():
                         break
                     server = await _listen_again(bound, options, credentials, loop)
-                for api in apis:
-                    api.holds.release()
+                life.grace = await _part(apis, options.grace)
                 life.ending.set()
             # No answer leaves any more, so whatever is still running has no purpose.
             calls.cancel_scope.cancel()
     finally:
         trio_asyncio.current_loop.reset(outer_loop)
+
+
+async def _part(apis: Sequence[Api], grace: float) -> float:
+    """Release what is held, and let clients say goodbye; give what is left of the grace."""
+    for api in apis:
+        api.holds.release()
+    with trio.move_on_after(grace) as scope:
+        for api in apis:
+            await api.part()
+    return max(0.0, scope.deadline - trio.current_time())
 
 
 async def _listen(
@@ -200,6 +210,8 @@ async def _listen_again(
 class _Life:
     """One of grpc's servers, as those see it who start it and who run it."""
 
+    grace: float
+    """Seconds that its calls have to end, once it is asked to."""
     began: float = attrs.field(factory=trio.current_time)
     ending: trio.Event = attrs.field(factory=trio.Event)
     """Set to stop it."""
@@ -235,7 +247,6 @@ class _Breakdowns:
 async def _serve_one(
     server: grpc.aio.Server,
     life: _Life,
-    grace: float,
     loop: TrioEventLoop,
     *,
     task_status: trio.TaskStatus[None],
@@ -247,7 +258,7 @@ async def _serve_one(
             await loop.run_aio_coroutine(_start(server, life.breaks, loop))
         task_status.started()
         await life.ending.wait()
-        await _stop(server, grace, loop)
+        await _stop(server, life.grace, loop)
     finally:
         with trio.CancelScope(shield=True):
             await loop.run_aio_coroutine(server.stop(_LAST_ANSWERS))

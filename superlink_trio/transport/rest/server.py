@@ -45,8 +45,9 @@ async def serve_rest(
 ) -> None:
     """Serve the Fleet API over HTTP/1.1 and HTTP/2 until `stopping` is set, then stop gracefully.
 
-    Stopping: no new connections, held calls are released, calls in flight have `options.grace`
-    seconds to end and are cancelled then. Whatever clients do, this returns a moment later. If
+    Stopping: held calls are released, clients that stop as well may say goodbye (see `Api.part`),
+    then no new connections are taken; `options.grace` seconds after its beginning calls that are
+    still in flight are cancelled. Whatever clients do, this returns a moment later. If
     this function is cancelled instead, calls are cancelled at once, and what they held goes back
     before it raises.
 
@@ -67,9 +68,11 @@ async def serve_rest(
                 port = listeners[0].socket.getsockname()[1]
                 task_status.started(Address(address.host, port))
                 await stopping.wait()
+                api.holds.release()
+                with trio.move_on_after(options.grace) as parting:
+                    await api.part()
                 accepting.cancel_scope.cancel()
-            api.holds.release()
-            await server.stop()
+            await server.stop(max(0.0, parting.deadline - trio.current_time()))
         finally:
             # Nothing else ends a write to a client that does not read.
             server.abort()
@@ -140,9 +143,9 @@ class _Server:
             if not self._per_host[host]:
                 del self._per_host[host]
 
-    async def stop(self) -> None:
+    async def stop(self, grace: float) -> None:
         """Let the calls under way end and close the connections: within the grace or by force."""
-        with trio.move_on_after(self._options.grace):
+        with trio.move_on_after(grace):
             for connection in self._connections:
                 connection.drain()
             await self._quiet()

@@ -158,6 +158,51 @@ async def test_a_held_pull_keeps_its_node_online_for_other_processes(
         assert await driver.online_nodes(run_id) == [node_id]
 
 
+async def test_a_node_that_pulls_from_another_process_waits_there_only(
+    sides: tuple[SqliteState, SqliteState], nursery: trio.Nursery
+) -> None:
+    old, new = sides
+    run_id, node_id = await old.create_run(Run()), await old.create_node(30.0)
+    for before, after in ((old, new), (new, old)):
+        await before.greet(node_id, readmit=False)
+        ended: list[bool] = []
+
+        async def pull(before: SqliteState = before, ended: list[bool] = ended) -> None:
+            ended.append(await before.await_task_ins(node_id))
+
+        nursery.start_soon(pull)
+        await settle(old, new)
+        assert ended == []
+        await after.greet(node_id, readmit=False)
+        with trio.fail_after(5):
+            while not ended:
+                await settle(old, new)
+        assert ended == [False]
+    await old.store_task_ins([task_ins(run_id, node_id)])
+    assert await old.await_task_ins(node_id)
+
+
+async def test_a_node_whose_connection_broke_in_one_process_may_be_back_in_another(
+    sides: tuple[SqliteState, SqliteState], mock_clock: MockClock
+) -> None:
+    old, new = sides
+    run_id, node_id = await old.create_run(Run()), await old.create_node(30.0)
+    await new.greet(node_id, readmit=False)
+    await settle(old, new)
+    mock_clock.jump(20)
+    with trio.CancelScope() as connection, old.attend(node_id):
+        connection.cancel()
+        await trio.lowlevel.checkpoint()
+    mock_clock.jump(0.1)
+    await new.greet(node_id, readmit=False)
+    # What the new one says is in the file before what the old one does.
+    await new.store_task_ins([task_ins(run_id, ANONYMOUS)])
+    await old.store_task_ins([task_ins(run_id, ANONYMOUS)])
+    mock_clock.jump(20)
+    await settle(old, new)
+    assert await old.online_nodes(run_id) == [node_id]
+
+
 @pytest.fixture
 def forgetful(file: Path) -> Callable[[], None]:
     """Make it as if very much happened after each thing that happens in the file."""

@@ -421,7 +421,7 @@ async def test_what_breaks_down_again_and_again_is_replaced_after_growing_pauses
     breakdowns = _Breakdowns()
 
     async def breaks_after(seconds: float) -> float:
-        life = _Life()
+        life = _Life(grace=5)
         await trio.sleep(seconds)
         life.breaks(ValueError("x"))
         return breakdowns.note(LOCALHOST, life)

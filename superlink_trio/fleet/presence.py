@@ -1,0 +1,113 @@
+"""Which nodes are there, and how long their pulls may be held by what is known of them.
+
+A node of Flower 1.9 to 1.11 that is stopped signs off (DeleteNode) only if its last call, pings
+aside, was answered. And one that has a key never ends if the signal finds it in the middle of a
+call: it signs off and hangs until the next signal.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import attrs
+import trio
+
+from superlink_trio.state.interface import SIGN_OF_LIFE
+
+AFTER_WORK = 4.0
+"""Seconds for which a node with a key is held, and only after it has answered a task: its driver
+may sleep for 3 s before it goes on to the next round."""
+
+PARTING = 1.0
+"""Seconds for which nodes may sign off from a server that is stopping."""
+
+# Seconds in which no node has signed off, so that none does any more.
+_SILENCE = 0.4
+
+
+@attrs.define
+class _Node:
+    heard: float
+    """When, by Trio's clock."""
+    answered: bool = False
+    """Whether its last call, pings aside, has got its answer."""
+    worked: bool = False
+    """Whether that call brought the answer to a task."""
+
+
+class Presence:
+    """The nodes that called this API, `most` of them at most: those heard of last."""
+
+    def __init__(self, hold: float, most: int) -> None:
+        """`hold`: seconds for which a pull is held where nothing speaks against it."""
+        self.hold = hold
+        self._most = most
+        self._nodes: OrderedDict[int, _Node] = OrderedDict()
+        self._parting = trio.Event()
+
+    def joined(self, node_id: int) -> None:
+        """Note that a node was given its id."""
+        self._hear(node_id).answered = True
+
+    def pinged(self, node_id: int) -> None:
+        """Note that a node is still there."""
+        self._hear(node_id)
+
+    def pulls(self, node_id: int, *, has_key: bool) -> float:
+        """Note that a node asks for a task; say for how many seconds it may be held."""
+        node = self._hear(node_id)
+        if has_key:
+            hold = min(self.hold, AFTER_WORK) if node.worked else 0.0
+        else:
+            hold = self.hold if node.answered else 0.0
+        node.answered = node.worked = False
+        return hold
+
+    def answered(self, node_id: int) -> None:
+        """Note that a node which asked for a task has got an answer."""
+        if node_id in self._nodes:
+            self._hear(node_id).answered = True
+
+    def worked(self, node_id: int) -> None:
+        """Note that a task was answered in the name of a node: a stranger may have used it."""
+        if node_id in self._nodes:
+            node = self._hear(node_id)
+            node.answered = node.worked = True
+            self._parted()
+
+    def left(self, node_id: int) -> None:
+        """Note that a node has signed off."""
+        self._nodes.pop(node_id, None)
+        self._parted()
+
+    async def part(self) -> None:
+        """Wait until no node signs off any more, but for `PARTING` seconds at most.
+
+        Returns at once where no node is there.
+        """
+        with trio.move_on_after(PARTING):
+            while self._anybody():
+                with trio.move_on_after(_SILENCE) as silence:
+                    await self._parting.wait()
+                if silence.cancelled_caught:
+                    return
+
+    def _parted(self) -> None:
+        self._parting.set()
+        self._parting = trio.Event()
+
+    def _anybody(self) -> bool:
+        # The last of them was heard of last.
+        newest = next(reversed(self._nodes.values()), None)
+        return newest is not None and trio.current_time() < newest.heard + SIGN_OF_LIFE
+
+    def _hear(self, node_id: int) -> _Node:
+        now = trio.current_time()
+        node = self._nodes.get(node_id)
+        if node is None:
+            if len(self._nodes) >= self._most:
+                self._nodes.popitem(last=False)
+            node = self._nodes[node_id] = _Node(now)
+        node.heard = now
+        self._nodes.move_to_end(node_id)
+        return node
