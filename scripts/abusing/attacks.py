@@ -295,7 +295,7 @@ def http1_without_end(_: Target) -> Iterator[Batch]:
 # makes that less: 1,024 streams on each of 4 connections.
 _LARGE_HEADS = 4 * 1200 * MEGABYTE
 
-# A head that does not end is seen by nobody but gRPC, which keeps ten to twenty times what was sent:
+# A head that does not end is seen by nobody but gRPC, which keeps ten to twenty times as much:
 # nothing bounds it but the frames that are sent here.
 _ENDLESS_HEADS = 5000 * MEGABYTE
 
