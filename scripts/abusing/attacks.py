@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import math
 import os
 import struct
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
@@ -92,6 +94,29 @@ def endless_headers(target: Target) -> Iterator[Batch]:
     more = frame(Kind.CONTINUATION, 0, 1, block([(b"x", bytes(1000))]))
     while True:
         yield more * 50, 50
+
+
+def continued_headers(target: Target) -> Iterator[Batch]:
+    """The same with as many fields in a frame as are let through; each grows tenfold."""
+    yield frame(Kind.HEADERS, END_STREAM, 1, block(target.fields("Ping"))), 1
+    more = frame(Kind.CONTINUATION, 0, 1, b"\0\x01x\x01y" * 430)
+    while True:
+        yield more * 20, 20
+
+
+def compressed_bodies(target: Target) -> Iterator[Batch]:
+    """A body of 64 KB that unpacks to a thousand times as much, by each of gRPC's two methods."""
+    zeros = bytes(55 * 2**20)
+    bodies = {b"gzip": gzip.compress(zeros), b"deflate": zlib.compress(zeros)}
+    for number, (name, body) in zip(_streams(), bodies.items(), strict=False):
+        fields = block([*target.fields("PushTaskRes"), (b"grpc-encoding", name)])
+        message = struct.pack("!BI", 1, len(body)) + body
+        pieces = [
+            frame(Kind.DATA, 0, number, message[start : start + LARGEST_FRAME])
+            for start in range(0, len(message), LARGEST_FRAME)
+        ]
+        head = frame(Kind.HEADERS, END_HEADERS, number, fields)
+        yield head + b"".join(pieces) + frame(Kind.DATA, END_STREAM, number, b""), 2 + len(pieces)
 
 
 def compressed_headers(target: Target) -> Iterator[Batch]:
@@ -270,6 +295,10 @@ def http1_without_end(_: Target) -> Iterator[Batch]:
 # makes that less: 1,024 streams on each of 4 connections.
 _LARGE_HEADS = 4 * 1200 * MEGABYTE
 
+# A head that does not end is seen by nobody but gRPC, which keeps ten to twenty times as much:
+# nothing bounds it but the frames that are sent here.
+_ENDLESS_HEADS = 5000 * MEGABYTE
+
 _ZERO = {INITIAL_WINDOW_SIZE: 0}
 # grpc copies each answer; REST sends what the API made.
 _LARGE = ANSWER * ANSWERS + 100 * MEGABYTE
@@ -279,6 +308,7 @@ ATTACKS = (
     Attack(name="none", script=nothing, connections=0),
     Attack(name="rapid reset", script=rapid_reset),
     Attack(name="endless headers", script=endless_headers, memory_grpc=250 * MEGABYTE),
+    Attack(name="CONTINUATION flood", script=continued_headers, memory_grpc=_ENDLESS_HEADS),
     Attack(name="HPACK bomb", script=compressed_headers, memory_grpc=_LARGE_HEADS),
     Attack(name="header field of 1 MB", script=large_header, memory_grpc=_LARGE_HEADS),
     Attack(name="SETTINGS flood", script=settings_flood),
@@ -309,6 +339,13 @@ ATTACKS = (
         name="streams with half a request",
         script=half_requests,
         settings={INITIAL_WINDOW_SIZE: LARGEST_WINDOW},
+    ),
+    Attack(
+        name="gzip and deflate bombs",
+        script=compressed_bodies,
+        connections=24,
+        rest_after=1,
+        rest=False,
     ),
     Attack(name="streams with a held pull", script=held_pulls),
     Attack(name="connections without a word", script=silence, connections=500, text=True),

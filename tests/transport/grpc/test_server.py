@@ -410,9 +410,12 @@ async def test_a_call_named_in_no_encoding_does_not_deafen_the_server(
                         await trio.lowlevel.checkpoint()
             held.proceed.set()  # what was in flight has not been disturbed
     assert answers == [b"done"]
-    # What anybody may cause is told by one line, and not too often; grpc's own are not wanted.
-    assert 0 < len(caplog.messages) <= BURST
-    assert all("UnicodeDecodeError" in line for line in caplog.messages)
+    # A server that broke down is told of by one line, and not too often. (grpcio before 1.85 bears
+    # such calls, but says so at length.)
+    told = [record for record in caplog.records if record.name.startswith("superlink_trio")]
+    assert len(told) <= BURST
+    assert all("UnicodeDecodeError" in record.message for record in told)
+    assert not told or told == caplog.records
 
 
 async def test_what_breaks_down_again_and_again_is_replaced_after_growing_pauses(
