@@ -409,7 +409,7 @@ class SqliteState(State):
     @contextmanager
     def attend(self, node_id: int) -> Iterator[None]:
         """See `State`."""
-        self._heartbeats.attend(node_id)
+        self._heartbeats.attend(node_id, self.now())
         broken = False
         try:
             yield
