@@ -20,7 +20,10 @@ import attrs
 from superlink_trio.address import Address
 from superlink_trio.config import (
     BACKENDS,
+    DRIVER_PORT,
     FLEET_API_TYPES,
+    GRPC_FLEET_PORT,
+    REST_FLEET_PORT,
     Apis,
     SuperLinkConfig,
     problem_with,
@@ -214,10 +217,17 @@ class Option:
         return str(field.default)
 
 
+def _everywhere_or_here(port: int) -> str:
+    return f"0.0.0.0:{port}; localhost:{port} without TLS and --insecure"
+
+
 _PREFIX = "SUPERLINK_"
 # Kubernetes and Docker describe a service called superlink-something to its neighbours so.
 _SERVICE_LINK = re.compile(r"SUPERLINK_(\w+_)?(SERVICE_(HOST|PORT)|PORT)(_\w+)?", re.ASCII)
 _DEFAULTS = {
+    "driver_api_address": _everywhere_or_here(DRIVER_PORT),
+    "grpc_rere_fleet_api_address": _everywhere_or_here(GRPC_FLEET_PORT),
+    "rest_fleet_api_address": _everywhere_or_here(REST_FLEET_PORT),
     "backend_config": json.dumps(SuperLinkConfig().backend_config),
     "app_dir": "the working directory",
     "fleet_api_num_workers": "1",

@@ -218,9 +218,17 @@ async def test_a_taken_port_is_named_and_nothing_is_left_running() -> None:
 async def test_a_config_that_cannot_run_starts_nothing() -> None:
     events: list[Event] = []
     with pytest.raises(ConfigErrors) as caught:
-        await run_superlink(config(insecure=False), observer=events.append)
+        await run_superlink(
+            config(insecure=False, driver_api_address="0.0.0.0:0"), observer=events.append
+        )
     assert events == []
-    assert "insecure" in str(caught.value.exceptions[0])
+    assert "driver_api_address" in str(caught.value.exceptions[0])
+
+
+async def test_without_a_word_it_serves_this_machine(nursery: trio.Nursery) -> None:
+    link = await nursery.start(run_superlink, config(insecure=False))
+    assert await one_round(link) == b"result"
+    await link.stop()
 
 
 async def test_a_cancelled_start_leaves_nothing_behind() -> None:
