@@ -234,6 +234,7 @@ class SuperLinkConfig:
     )
     """PEM certificates of the authorities whose clients may use the Driver API."""
     database: str = attrs.field(default=MEMORY, metadata=_checked(_text))
+    """Where nodes, runs and tasks are kept: `MEMORY`, or the path of an SQLite file."""
     require_client_authentication: Files | None = attrs.field(
         default=None, converter=_to_files, metadata=_checked(_or_none(_three_files))
     )
@@ -242,31 +243,42 @@ class SuperLinkConfig:
     driver_api_address: Address | None = attrs.field(
         default=None, converter=_to_address, metadata=_checked(_or_none(_address))
     )
+    """Where drivers connect. None: port 9091, of every interface if it was said how to serve other
+    machines (`certificates` or `insecure`), and of loopback if it was not."""
     fleet_api_type: FleetApiType = attrs.field(
         default="grpc-rere", metadata=_checked(_one_of(FLEET_API_TYPES))
     )
+    """How nodes connect; "vce" simulates them. Both gRPC names serve both gRPC services."""
     grpc_rere_fleet_api_address: Address | None = attrs.field(
         default=None, converter=_to_address, metadata=_checked(_or_none(_address))
     )
+    """Where nodes connect over gRPC. None: port 9092, otherwise like `driver_api_address`."""
     rest_fleet_api_address: Address | None = attrs.field(
         default=None, converter=_to_address, metadata=_checked(_or_none(_address))
     )
+    """Where nodes connect over REST. None: port 9093, otherwise like `driver_api_address`; the two
+    files below say how to serve other machines as well."""
     ssl_certfile: Path | None = attrs.field(
         default=None, converter=_to_path, metadata=_checked(_or_none(_file))
     )
-    """PEM certificate for REST."""
+    """PEM certificate for REST. None: the one in `certificates`."""
     ssl_keyfile: Path | None = attrs.field(
         default=None, converter=_to_path, metadata=_checked(_or_none(_file))
     )
+    """PEM private key for REST."""
     rest_fleet_api_workers: int = attrs.field(default=1, metadata=_checked(_one_worker))
+    """Processes that serve REST. Only 1 is accepted."""
 
     client_app: str | None = attrs.field(default=None, metadata=_checked(_or_none(_text)))
     """The app that simulated nodes run, as `module:attribute`."""
     num_supernodes: int | None = attrs.field(default=None, metadata=_checked(_or_none(_count)))
+    """How many nodes are simulated."""
     backend: Backend = attrs.field(default="ray", metadata=_checked(_one_of(BACKENDS)))
+    """What runs the apps of simulated nodes."""
     backend_config: dict[str, object] = attrs.field(
         factory=_default_backend_config, converter=_to_dict, metadata=_checked(_json_object)
     )
+    """Settings of the backend, as `--backend-config` has them."""
     app_dir: Path = attrs.field(default=Path(), converter=_to_path, metadata=_checked(_file))
     """Put on the import path before `client_app` is loaded."""
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,18 @@ def problems(config: SuperLinkConfig, apis: Apis = Apis.BOTH) -> dict[str, str]:
 
 def listening(config: SuperLinkConfig, apis: Apis = Apis.BOTH) -> list[str]:
     return [str(place.address) for place in config.places(apis)]
+
+
+def test_every_field_is_documented() -> None:
+    [tree] = ast.parse(inspect.getsource(SuperLinkConfig)).body
+    assert isinstance(tree, ast.ClassDef)
+    documented = {
+        before.target.id
+        for before, after in itertools.pairwise(tree.body)
+        if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+    }
+    assert documented == {field.name for field in attrs.fields(SuperLinkConfig)}
 
 
 def test_the_defaults_are_those_of_the_reference() -> None:
