@@ -276,6 +276,17 @@ def test_a_usage_fault_does_not_hide_the_other_sources(monkeypatch: pytest.Monke
     ("text", "fault"),
     [
         ("hold =", "is no TOML: "),
+        (
+            "hold = 1\nmax-message-size = 64MiB # enough\n",
+            '(at line 2, column 22); put it in quotes: max-message-size = "64MiB"',
+        ),
+        ("max_stored_size = 1.5 GB", '; put it in quotes: max_stored_size = "1.5 GB"'),
+        ("database = state.db", '; put it in quotes: database = "state.db"'),
+        (
+            "driver-api-address = 127.0.0.1:9091",
+            '; put it in quotes: driver-api-address = "127.0.0.1:9091"',
+        ),
+        ("[backend-config", "is no TOML: "),
         ("hold = 'a'", ": hold: 'a' is no number of seconds"),
         ("hold = true", ": hold: True is no number of seconds"),
         ("num-supernodes = 1.5", ": num-supernodes: 1.5 is no whole number"),

@@ -164,7 +164,7 @@ def test_checking_raises_all_there_is() -> None:
 
 HERE = ["localhost:9091", "localhost:9092"]
 EVERYWHERE = ["0.0.0.0:9091", "0.0.0.0:9092"]
-OWN = {"ssl_certfile": "c", "ssl_keyfile": "k"}
+OWN: dict[str, Any] = {"ssl_certfile": "c", "ssl_keyfile": "k"}
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_who_is_not_served_is_said_in_one_line() -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1", "superlink.example.org"])
 @pytest.mark.parametrize("kind", ["grpc-rere", "rest"])
 def test_an_address_that_others_reach_needs_a_word(host: str, kind: Any) -> None:
-    values = {
+    values: dict[str, Any] = {
         field: f"{host}:{port}"
         for port, field in enumerate(
             ("driver_api_address", "grpc_rere_fleet_api_address", "rest_fleet_api_address"), 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -96,6 +97,18 @@ async def test_three_lines_embed_it(nursery: trio.Nursery) -> None:
     link = await nursery.start(run_superlink, config())
     assert await one_round(link) == b"result"
     await link.stop()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+async def test_peers_are_written_as_addresses(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, host: str
+) -> None:
+    caplog.set_level("INFO", "superlink_trio.fleet.api")
+    link = await nursery.start(run_superlink, config(grpc_rere_fleet_api_address=f"{host}:0"))
+    await one_round(link)
+    await link.stop()
+    [line] = [line for line in caplog.messages if "joined from" in line]
+    assert re.search(rf"joined from {re.escape(host)}:\d+$", line)
 
 
 async def test_it_says_how_it_is(nursery: trio.Nursery) -> None:
