@@ -27,6 +27,7 @@ import trio
 from google.protobuf.message import DecodeError, Message
 
 from superlink_trio.state import LimitReached, StateUnavailable
+from superlink_trio.wording import counted
 
 _log = logging.getLogger(__name__)
 
@@ -300,8 +301,12 @@ class _Refusals:
         if now < self.silent_until:
             self.untold += 1
             return
-        more = f" ({self.untold} more refusals since the last such line)" if self.untold else ""
-        _log.warning("Refused: %s%s", limit, more)
+        more = (
+            f" ({counted(self.untold, 'more refusal')} since the last such line)"
+            if self.untold
+            else ""
+        )
+        _log.warning("Refused: %s%s", limit, more if self.untold else "")
         self.silent_until, self.untold = now + _TELL_EVERY, 0
 
 

@@ -68,7 +68,8 @@ class Throttle:
         window.lines += 1
         text = shorten(message % args if args else message)
         if window.left_out:
-            text += f" (and {window.left_out} more lines like this one were left out)"
+            lines = "line like this one was" if window.left_out == 1 else "lines like this one were"
+            text += f" (and {window.left_out} more {lines} left out)"
             window.left_out = 0
         self.logger.log(level, "%s", text, extra=dict(extra or {}))
         return True

@@ -41,6 +41,7 @@ from superlink_trio.wire.tasks import (
     timestamp,
     write_pull_task_res,
 )
+from superlink_trio.wording import counted
 
 _log = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ class _Driver:
                 wrong.append(f"task_ins_list[{index}]: {', '.join(found)}")
         if wrong:
             more = len(wrong) - _MOST_NAMED
-            rest = [f"and {more} more items"] if more > 0 else []
+            rest = [f"and {counted(more, 'more item')}"] if more > 0 else []
             raise Refused(Status.INVALID_ARGUMENT, "; ".join([*wrong[:_MOST_NAMED], *rest]))
         return tasks
 
@@ -140,7 +141,7 @@ class _Driver:
         self.progress.sent([task for task, task_id in pairs if task_id])
         refused = Counter(task.run_id for task, task_id in pairs if not task_id)
         for run_id, count in refused.items():
-            _log.warning("Run %d is not known: %d tasks for it refused", run_id, count)
+            _log.warning("Run %d is not known: %s for it refused", run_id, counted(count, "task"))
 
     @asynccontextmanager
     async def pull_task_res(self, raw: bytes, _: Caller) -> AsyncIterator[bytes]:

@@ -22,6 +22,7 @@ from superlink_trio.federation.progress import Observer, Unobserved
 from superlink_trio.federation.proxy import ClientFailed
 from superlink_trio.federation.strategy import Strategy
 from superlink_trio.federation.types import Code, GetParametersIns, Metrics, Parameters
+from superlink_trio.wording import counted
 
 _log = logging.getLogger(__name__)
 
@@ -175,8 +176,9 @@ class Server:
         )
         seconds, failures = trio.current_time() - began, len(outcome.failures)
         _log.info(
-            "Round %d: %s: %d results, %d failures, %.2f s",
-            *(server_round, name, outcome.successes, failures, seconds),
+            "Round %d: %s: %s, %s, %.2f s",
+            *(server_round, name, counted(outcome.successes, "result")),
+            *(counted(failures, "failure"), seconds),
             extra={"round": server_round, "phase": name, "failures": failures},
         )
         return outcome
