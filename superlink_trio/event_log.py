@@ -6,8 +6,8 @@ import logging
 
 import attrs
 
-from superlink_trio.failures import described, leaves
 from superlink_trio.supervision import Event, EventKind
+from superlink_trio.wording import described, leaves
 
 _log = logging.getLogger(__name__)
 

@@ -55,6 +55,7 @@ from superlink_trio.transport.grpc import (
     open_loop,
     serve_grpc,
 )
+from superlink_trio.wording import counted
 
 _log = logging.getLogger(__name__)
 
@@ -163,9 +164,9 @@ class Federation:
         task_status.started()
         handle_status.started(self)
         _log.info(
-            "Listening on %s, TLS is %s; %d rounds with %s",
+            "Listening on %s, TLS is %s; %s with %s",
             *(self.address, "off" if self._certificates is None else "on"),
-            *(self.config.num_rounds, type(self.server.strategy).__name__),
+            *(counted(self.config.num_rounds, "round"), type(self.server.strategy).__name__),
             extra={"address": str(self.address)},
         )
         try:
@@ -194,7 +195,7 @@ class Federation:
         else:
             result = await trio.to_thread.run_sync(fit, *arguments, abandon_on_cancel=True)
         self._result, seconds = result
-        _log.info("Finished %d rounds in %.2f s", self.config.num_rounds, seconds)
+        _log.info("Finished %s in %.2f s", counted(self.config.num_rounds, "round"), seconds)
         for line in str(self._result).splitlines():
             _log.info("%s", line)
 

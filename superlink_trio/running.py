@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from superlink_trio.address import Address
 from superlink_trio.config import CannotStart, ConfigError, SuperLinkConfig
-from superlink_trio.failures import described, leaves
+from superlink_trio.wording import described, leaves
 
 if TYPE_CHECKING:
     import trio

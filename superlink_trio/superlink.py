@@ -191,6 +191,8 @@ async def _run(
     display: Display | None = None,
 ) -> None:
     config.check(apis)
+    for notice in config.notices(apis):
+        _log.info(notice)
     credentials = await _credentials(config, apis)
     async with shielded_stop(control) as control, open_loop() as loop:
         link = SuperLink(control, credentials)
@@ -215,7 +217,7 @@ async def _run(
 
 
 async def _credentials(config: SuperLinkConfig, apis: Apis) -> Credentials | None:
-    if config.insecure and config.fleet_api_type != "rest":
+    if not config.tls and (config.fleet_api_type != "rest" or config.rest_files is None):
         return None
     # What reads keys takes a tenth of a second to import.
     from superlink_trio.credentials import load
@@ -298,7 +300,7 @@ class _Services:
             progress=progress,
         )
         # After a failure the port is the one that clients know by now, even if any would have done.
-        address = self.link.driver_address or self.config.driver_api_address
+        address = self.link.driver_address or self.config.driver_place.address
         async with trio.open_nursery() as nursery:
             nursery.start_soon(progress.tell)
             with _named("the Driver API"):
@@ -370,8 +372,9 @@ class _Services:
 
     async def fleet(self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]) -> None:
         apis = self._fleet_apis()
-        address = self.link.fleet_address or self.config.fleet_api_address
-        assert address is not None, "a simulation has no Fleet API"
+        place = self.config.fleet_place
+        assert place is not None, "a simulation has no Fleet API"
+        address = self.link.fleet_address or place.address
         serve = self._serve_rest if self.config.fleet_api_type == "rest" else self._serve
         connections = self._connections(1 - _DRIVERS_SHARE)
         with _named("the Fleet API"):

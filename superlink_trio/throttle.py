@@ -83,7 +83,10 @@ class Throttle:
             return None
         window.lines += 1
         left_out, window.left_out = window.left_out, 0
-        return f" (and {left_out} more lines like this one were left out)" if left_out else ""
+        if not left_out:
+            return ""
+        lines = "line like this one was" if left_out == 1 else "lines like this one were"
+        return f" (and {left_out} more {lines} left out)"
 
     def _window(self, source: Hashable) -> _Window:
         now = self.clock()

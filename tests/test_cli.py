@@ -173,6 +173,7 @@ def test_every_fault_is_listed_and_nothing_starts(
     file.write_text('driver-hold = "5"\nhodl = 3\n')
     monkeypatch.setenv("SUPERLINK_HOLD", "abc")
     words = ["--config", str(file), "--grace", "-1", "--driver-api-address", "127.0.0.1"]
+    words += ["--fleet-api-address", "0.0.0.0:9092"]
     assert cli.main([*words, "--ssl-certfile", "c.pem"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
@@ -182,8 +183,10 @@ def test_every_fault_is_listed_and_nothing_starts(
         f"superlink-trio: error: {file}: driver-hold: '5' is no number of seconds",
         f"superlink-trio: error: {file}: hodl: no such option; did you mean hold?",
         "superlink-trio: error: --grace: -1.0 is no number of seconds: write 0 or more",
-        "superlink-trio: error: say how to serve: --certificates CA_CERT SERVER_CERT PRIVATE_KEY "
-        "for TLS, or --insecure for no encryption at all",
+        "superlink-trio: error: --fleet-api-address: 0.0.0.0:9092 can be reached from other "
+        "machines: say how to serve them, by --certificates CA_CERT SERVER_CERT PRIVATE_KEY for "
+        "TLS, or --insecure for no encryption; or leave the address out, to serve this machine "
+        "only",
         "superlink-trio: error: --ssl-certfile: needs --ssl-keyfile as well",
         "superlink-trio: nothing was started; --help lists the options",
     ]
@@ -251,6 +254,17 @@ def test_a_usage_fault_does_not_hide_the_other_sources(monkeypatch: pytest.Monke
     ("text", "fault"),
     [
         ("hold =", "is no TOML: "),
+        (
+            "hold = 1\nmax-message-size = 64MiB # enough\n",
+            '(at line 2, column 22); put it in quotes: max-message-size = "64MiB"',
+        ),
+        ("max_stored_size = 1.5 GB", '; put it in quotes: max_stored_size = "1.5 GB"'),
+        ("database = state.db", '; put it in quotes: database = "state.db"'),
+        (
+            "driver-api-address = 127.0.0.1:9091",
+            '; put it in quotes: driver-api-address = "127.0.0.1:9091"',
+        ),
+        ("[backend-config", "is no TOML: "),
         ("hold = 'a'", ": hold: 'a' is no number of seconds"),
         ("hold = true", ": hold: True is no number of seconds"),
         ("num-supernodes = 1.5", ": num-supernodes: 1.5 is no whole number"),
@@ -484,9 +498,9 @@ def test_the_module_runs_as_a_program() -> None:
         0,
         f"superlink-trio {superlink_trio.__version__}\n",
     )
-    nothing = python("-m", "superlink_trio")
-    assert nothing.returncode == 2
-    assert "--insecure" in nothing.stderr
+    wrong = python("-m", "superlink_trio", "--driver-api-address", "0.0.0.0:0")
+    assert wrong.returncode == 2
+    assert "--insecure" in wrong.stderr
 
 
 @pytest.mark.parametrize(

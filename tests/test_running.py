@@ -121,11 +121,11 @@ class Running:
                 return
         pytest.fail(f"never said {word!r}")
 
-    def until_logged(self, text: str) -> None:
+    def until_logged(self, text: str) -> str:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             if text in line:
-                return
+                return line
         pytest.fail(f"never logged {text!r}")
 
     def end(self) -> tuple[int, list[str], str]:
@@ -328,6 +328,42 @@ def test_no_signal_kills_in_the_last_moments(
     time.sleep(later)
     program.process.send_signal(number)
     assert program.end()[0] in statuses
+
+
+# The command alone, with ports that are free: those by default may be taken on this machine.
+ALONE = """
+import sys
+from superlink_trio import cli, config
+config.DRIVER_PORT = config.GRPC_FLEET_PORT = config.REST_FLEET_PORT = 0
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("words", [[], ["--grpc-rere"], ["--rest"]])
+def test_a_command_alone_serves_this_machine_only(start: Start, words: list[str]) -> None:
+    program = start(["-c", ALONE, *words])
+    program.until_logged("serve this machine only (127.0.0.1 and ::1): to serve others, give ")
+    ready = program.until_logged("ready: ")
+    ports = [int(port) for port in re.findall(r" on localhost:(\d+)", ready)]
+    assert len(ports) == 2
+    with_ipv6 = Path("/proc/net/if_inet6").exists()
+    loopback = {"0100007F"} | ({"00000000000000000000000001000000"} if with_ipv6 else set())
+    for port in ports:
+        assert listening_on(port) == loopback
+    program.process.send_signal(signal.SIGTERM)
+    assert program.end()[0] == 0
+
+
+def listening_on(port: int) -> set[str]:
+    """Give the addresses on which a port is listened on, as the kernel writes them (in hex)."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *_ = line.split()
+            address, _, number = local.partition(":")
+            if state == "0A" and int(number, 16) == port:
+                found.add(address.removeprefix("0000000000000000FFFF0000"))  # IPv4 in IPv6
+    return found
 
 
 def test_a_start_that_fails_says_so_once(start: Start) -> None:

@@ -100,6 +100,18 @@ async def test_three_lines_embed_it(nursery: trio.Nursery) -> None:
     await link.stop()
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+async def test_peers_are_written_as_addresses(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, host: str
+) -> None:
+    caplog.set_level("INFO", "superlink_trio.fleet.api")
+    link = await nursery.start(run_superlink, config(grpc_rere_fleet_api_address=f"{host}:0"))
+    await one_round(link)
+    await link.stop()
+    [line] = [line for line in caplog.messages if "joined from" in line]
+    assert re.search(rf"joined from {re.escape(host)}:\d+$", line)
+
+
 async def test_it_says_how_it_is(nursery: trio.Nursery) -> None:
     link = await nursery.start(run_superlink, config())
     assert dict(link.status()) == dict.fromkeys(PATHS, EventKind.READY)
@@ -221,9 +233,17 @@ async def test_a_taken_port_is_named_and_nothing_is_left_running() -> None:
 async def test_a_config_that_cannot_run_starts_nothing() -> None:
     events: list[Event] = []
     with pytest.raises(ConfigErrors) as caught:
-        await run_superlink(config(insecure=False), observer=events.append)
+        await run_superlink(
+            config(insecure=False, driver_api_address="0.0.0.0:0"), observer=events.append
+        )
     assert events == []
-    assert "insecure" in str(caught.value.exceptions[0])
+    assert "driver_api_address" in str(caught.value.exceptions[0])
+
+
+async def test_without_a_word_it_serves_this_machine(nursery: trio.Nursery) -> None:
+    link = await nursery.start(run_superlink, config(insecure=False))
+    assert await one_round(link) == b"result"
+    await link.stop()
 
 
 async def test_a_cancelled_start_leaves_nothing_behind() -> None:

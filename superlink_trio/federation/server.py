@@ -36,6 +36,7 @@ from superlink_trio.federation.types import (
     Parameters,
 )
 from superlink_trio.wire.runs import Scalar
+from superlink_trio.wording import counted
 
 _log = logging.getLogger(__name__)
 
@@ -207,8 +208,9 @@ class Server:
         )
         seconds, failures = trio.current_time() - began, len(outcome.failures)
         _log.info(
-            "Round %d: %s: %d results, %d failures, %.2f s",
-            *(server_round, phase.name, outcome.successes, failures, seconds),
+            "Round %d: %s: %s, %s, %.2f s",
+            *(server_round, phase.name, counted(outcome.successes, "result")),
+            *(counted(failures, "failure"), seconds),
             extra={"round": server_round, "phase": phase.name, "failures": failures},
         )
         return outcome

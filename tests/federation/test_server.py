@@ -166,7 +166,7 @@ async def test_a_client_that_fails_is_a_failure_of_the_round_and_nothing_else(
     fitted = await server.fit_round(1, None)
     assert fitted is not None
     assert (fitted[2].successes, len(fitted[2].failures)) == (1, 1)
-    assert "Round 1: fit: 1 results, 1 failures" in caplog.text
+    assert "Round 1: fit: 1 result, 1 failure" in caplog.text
     assert f"Client {failing} failed to fit in round 1: " in caplog.text
 
 

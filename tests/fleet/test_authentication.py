@@ -85,7 +85,7 @@ class Gate:
     keys: NodeKeys
 
     async def raw(self, name: str, request: bytes, metadata: Mapping[str, str]) -> bytes:
-        caller = Caller("ipv4:10.0.0.1:1", metadata)
+        caller = Caller("10.0.0.1:1", metadata)
         if name in self.api.unary:
             return await self.api.unary[name](request, caller)
         async with self.api.leased[name](request, caller) as answer:
@@ -567,7 +567,7 @@ async def test_refusals_are_told_by_fingerprint_and_not_without_end(
     assert fingerprint(ALICE, tmp_path) in lines[0]
     assert fingerprint(EVE, tmp_path) in lines[1]
     assert token not in caplog.text
-    assert "ipv4:10.0.0.1:1" in lines[0]
+    assert "10.0.0.1:1" in lines[0]
 
 
 def fingerprint(node: Node, folder: Path) -> str:

@@ -17,7 +17,7 @@ from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError
 
 LIMIT = 1024 * 1024
-CALLER = Caller("ipv4:127.0.0.1:1")
+CALLER = Caller("127.0.0.1:1")
 
 
 @pytest.fixture
@@ -357,7 +357,7 @@ async def test_another_connection_is_given_what_the_first_one_lost(
     task = await store(state, node_id)
     assert len(await pull(api, pb_node(node_id))) == 1
     assert await pull(api, pb_node(node_id)) == []
-    (item,) = await pull(api, pb_node(node_id), Caller("ipv4:127.0.0.1:2"))
+    (item,) = await pull(api, pb_node(node_id), Caller("127.0.0.1:2"))
     assert item.task_id == task.task_id
 
 

@@ -45,6 +45,7 @@ from superlink_trio.state import Arrivals, NotTaken, State, StateUnavailable
 from superlink_trio.throttle import Throttle
 from superlink_trio.wire.runs import Run, Scalar
 from superlink_trio.wire.tasks import Task, TaskError, answer_to
+from superlink_trio.wording import counted
 
 _log = logging.getLogger(__name__)
 
@@ -226,12 +227,8 @@ class Simulation:
 
     def _tell_ready(self, capacity: int) -> None:
         _log.info(
-            "Simulating %d %s: backend %s, %d %s at a time",
-            self._num_nodes,
-            "node" if self._num_nodes == 1 else "nodes",
-            self._backend_name,
-            capacity,
-            "task" if capacity == 1 else "tasks",
+            "Simulating %s: backend %s, %s at a time",
+            *(counted(self._num_nodes, "node"), self._backend_name, counted(capacity, "task")),
             extra={
                 "nodes": self._num_nodes,
                 "backend": self._backend_name,

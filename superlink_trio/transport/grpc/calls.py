@@ -21,6 +21,7 @@ import grpc
 import grpc.aio
 import trio
 
+from superlink_trio.address import peer_name
 from superlink_trio.bulk import give_back
 from superlink_trio.rpc import (
     Api,
@@ -357,4 +358,5 @@ async def _send_headers(context: _Context, caller: Caller) -> None:
 def _caller(context: _Context) -> Caller:
     metadata = context.invocation_metadata() or ()
     # Binary values have names of their own (`…-bin`), which no API asks for.
-    return Caller(context.peer(), {key: value for key, value in metadata if isinstance(value, str)})
+    headers = {key: value for key, value in metadata if isinstance(value, str)}
+    return Caller(peer_name(context.peer()), headers)

@@ -26,6 +26,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from superlink_trio.address import Address
 from superlink_trio.bulk import join
 from superlink_trio.rpc import Api, Caller, CallLimit, Leased, Refused, Status, Unary
 from superlink_trio.transport.rest.budget import SMALL, Budget, Full
@@ -186,7 +187,7 @@ class _Endpoint:
         _check_media_types(headers)
         length = _declared_length(headers, self.options.max_body)
         host, port = scope["client"]
-        caller = Caller(f"{host}:{port}", headers)
+        caller = Caller(str(Address(host, port)), headers)
         async with AsyncExitStack() as room:
             request = await self._body(length, receive, room)
             # Counted from here on: what is still arriving has limits of its own, and must not keep

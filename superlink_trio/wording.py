@@ -1,8 +1,13 @@
-"""What failed, in words: errors come out of a task tree in groups of groups."""
+"""Numbers and errors in words, as log lines have them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Write `1 node`, `2 nodes`; `many` is the plural where it is not `one` with an s."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def leaves(error: BaseException | None) -> Iterator[BaseException]:
