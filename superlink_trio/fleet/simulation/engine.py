@@ -42,7 +42,7 @@ from superlink_trio.fleet.simulation.progress import Display, Progress, log_prog
 from superlink_trio.fleet.simulation.project import config_in_bundle, config_in_directory
 from superlink_trio.fleet.simulation.runs import RunMemory, Runs
 from superlink_trio.state import Arrivals, NotTaken, State, StateUnavailable
-from superlink_trio.throttle import Throttle
+from superlink_trio.throttle import Throttle, shorten
 from superlink_trio.wire.runs import Run, Scalar
 from superlink_trio.wire.tasks import Task, TaskError, answer_to
 from superlink_trio.wording import counted
@@ -61,6 +61,9 @@ _FAREWELL = 0.2
 
 _NOT_LOADED = 1
 """Flower's code of an error: the app cannot be loaded."""
+
+_LONGEST_REPORT = 20_000
+"""Characters of a traceback in the log; what a driver sent may be in it."""
 
 _GIVEN_UP = TaskError(0, "The simulation's workers died twice while the app worked on this task.")
 _TOO_LARGE = "the answer is too large to be handed to a driver in one message"
@@ -327,14 +330,13 @@ class Simulation:
 
     def _tell_failure(self, node: Node, task: Task, outcome: Outcome) -> None:
         assert isinstance(outcome.content, TaskError)
-        told = self._throttle.log(
+        self._throttle.log(
             logging.ERROR,
             task.run_id,
             "The app failed on node %d (partition %d): %s",
             *(node.node_id, node.partition_id, outcome.content.reason),
+            extra={"exception": shorten(outcome.report, _LONGEST_REPORT)},
         )
-        if told:
-            _log.error("%s", outcome.report)
 
     # Answers
 

@@ -19,7 +19,7 @@ _NAME = "pyproject.toml"
 # A bundle is a driver's, and may unpack to anything.
 _MAX_SIZE = 1024 * 1024
 
-# RuntimeError: it is encrypted, or packed in a way that is not known.
+# RuntimeError: it is encrypted, or needs a later version of the format.
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError)
 
 
@@ -39,13 +39,21 @@ def config_in_directory(directory: Path) -> dict[str, Scalar]:
 def config_in_bundle(content: bytes) -> dict[str, Scalar]:
     """Read the config of an app that came as a bundle (FAB). Raises ValueError."""
     try:
-        with zipfile.ZipFile(BytesIO(content)) as bundle, bundle.open(_NAME) as file:
-            text = file.read(_MAX_SIZE + 1)
+        with zipfile.ZipFile(BytesIO(content)) as bundle:
+            text = _read(bundle, bundle.getinfo(_NAME))
     except _UNREADABLE as error:
         raise ValueError(f"the bundle's {_NAME} cannot be read: {error}") from error
     if len(text) > _MAX_SIZE:
         raise ValueError(f"the bundle's {_NAME} is larger than {_MAX_SIZE} bytes")
     return _config(text, f"the bundle's {_NAME}")
+
+
+def _read(bundle: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    # The others unpack what they were given as a whole, however much it becomes.
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise zipfile.BadZipFile("it is neither stored nor deflated")
+    with bundle.open(entry) as file:
+        return file.read(_MAX_SIZE + 1)
 
 
 def _config(text: bytes, where: str) -> dict[str, Scalar]:

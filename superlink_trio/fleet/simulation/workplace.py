@@ -48,7 +48,7 @@ Request: TypeAlias = Start | Parcel
 def command(descriptor: int) -> list[str]:
     """Give the command that starts a worker, with its end of the socket.
 
-    It finds its modules where this process does, but for the script that was started here.
+    It finds modules where this process does.
     """
     program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main()"
     return [sys.executable, "-c", program, str(descriptor)]

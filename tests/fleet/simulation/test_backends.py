@@ -206,25 +206,6 @@ async def test_what_an_app_has_started_ends_with_its_job(
         await eventually(lambda: not any(map(runs, pids)))
 
 
-async def test_what_an_app_has_started_ends_with_its_worker(
-    open_backend: OpenBackend, tmp_path: Path
-) -> None:
-    pipe = _pipe(tmp_path, "pipe")
-    async with (
-        open_backend(apps(tmp_path, "parent"), TWO_WORKERS) as backend,
-        trio.open_nursery() as nursery,
-    ):
-        nursery.start_soon(_expect_death, backend, todo(tell=pipe))
-        worker, child = map(int, (await _hear(pipe)).split())
-        os.kill(worker, signal.SIGKILL)
-        await eventually(lambda: not runs(child))
-
-
-async def _expect_death(backend: Backend, job: Job) -> None:
-    with pytest.raises(WorkerDied):
-        await backend.run(job)
-
-
 _SUPERLINK = """
 import sys, trio
 from pathlib import Path

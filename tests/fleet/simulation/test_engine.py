@@ -426,8 +426,8 @@ async def test_failures_of_the_app_are_told_and_not_without_end(
     told = [record for record in caplog.records if record.levelname == "ERROR"]
     assert f"The app failed on node {node} (partition " in told[0].getMessage()
     assert told[0].getMessage().endswith(": ValueError:<'no'>")
-    assert "Traceback: here" in caplog.messages
-    assert len(told) == 10
+    assert told[0].__dict__["exception"] == "Traceback: here"
+    assert len(told) == 5
 
 
 # Backends that die

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import trio
-from simulations import TWO_WORKERS, apps, job, pid_of, todo
+from simulations import TWO_WORKERS, apps, eventually, job, pid_of, runs, todo
 
 from superlink_trio.fleet.simulation import process, workplace
-from superlink_trio.fleet.simulation.backend import App, AppNotLoaded, WorkerDied
+from superlink_trio.fleet.simulation.backend import App, AppNotLoaded, Backend, WorkerDied
 from superlink_trio.fleet.simulation.process import (
     ProcessSettings,
     open_process_backend,
@@ -137,6 +137,24 @@ async def test_when_there_is_no_time_left_no_worker_gets_any(
         with trio.CancelScope() as scope:
             async with open_process_backend(app, TWO_WORKERS):
                 scope.cancel()
+
+
+async def test_what_an_app_has_started_ends_with_its_worker(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    async def expect_death(backend: Backend) -> None:
+        with pytest.raises(WorkerDied):
+            await backend.run(todo(tell=pipe))
+
+    async with (
+        open_process_backend(apps(tmp_path, "parent"), TWO_WORKERS) as backend,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(expect_death, backend)
+        worker, child = map(int, (await trio.to_thread.run_sync(pipe.read_text)).split())
+        os.kill(worker, signal.SIGKILL)
+        await eventually(lambda: not runs(child))
 
 
 async def test_a_worker_that_has_forked_is_missed_when_it_dies(tmp_path: Path) -> None:
