@@ -285,7 +285,8 @@ GROUPS: Mapping[str, tuple[Option, ...]] = {
         Option(
             "driver_hold",
             SECONDS,
-            "how long a driver's pull waits for all its results; 0 answers at once",
+            "how long a driver's pull waits for all its results, while one follows the other; "
+            "0 answers at once",
             Apis.DRIVER,
         ),
     ),

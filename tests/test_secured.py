@@ -20,6 +20,7 @@ import attrs
 import grpc
 import pytest
 import trio
+from builders import pb_task_ins, pb_task_res
 from certificates import Authority
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -35,11 +36,13 @@ from google.protobuf.message import Message
 
 from superlink_trio import ConfigErrors, SuperLinkConfig, run_superlink
 from superlink_trio.address import Address
+from superlink_trio.fleet import presence
 from superlink_trio.wire import superlink_pb2 as pb
 
 ROOT = Path(__file__).parent.parent
 METHODS: dict[str, Any] = {
     "CreateNode": pb.CreateNodeResponse,
+    "CreateRun": pb.CreateRunResponse,
     "Ping": pb.PingResponse,
     "PullTaskIns": pb.PullTaskInsResponse,
 }
@@ -94,6 +97,15 @@ class Peer:
         with pytest.raises(grpc.RpcError) as caught:
             await self.call(method, request, service)
         return caught.value.code(), caught.value.details()
+
+
+async def work(driver: Peer, peer: Peer, node: pb.Node) -> None:
+    """Let a node do a task: its next pull is held then."""
+    run = await driver.call("CreateRun", pb.CreateRunRequest(), "Driver")
+    item = pb_task_ins(run.run_id, node.node_id)
+    await driver.call("PushTaskIns", pb.PushTaskInsRequest(task_ins_list=[item]), "Driver")
+    (asked,) = (await peer.call("PullTaskIns", pb.PullTaskInsRequest(node=node))).task_ins_list
+    await peer.call("PushTaskRes", pb.PushTaskResRequest(task_res_list=[pb_task_res(asked)]))
 
 
 DENIED = (grpc.StatusCode.UNAUTHENTICATED, "Access denied")
@@ -176,13 +188,15 @@ async def test_a_listed_node_gets_in_and_a_stranger_does_not(
 
 
 async def test_revoking_ends_a_held_pull_and_leaves_the_others(
-    files: Files, connect: Connect, nursery: trio.Nursery
+    files: Files, connect: Connect, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(presence, "AFTER_WORK", 1000.0)
     link = await nursery.start(run_superlink, files.config(hold=1000))
     kept, revoked = connect(link.fleet_address), connect(link.fleet_address)
     files.admit(kept, revoked)
     await link.reload()
     first, second = await kept.join(), await revoked.join()
+    await work(connect(link.driver_address), revoked, second)
     ended: list[Any] = []
 
     async def pull(peer: Peer, node: pb.Node) -> None:

@@ -17,6 +17,7 @@ from builders import pb_node, pb_task_ins, pb_task_res
 
 from superlink_trio import ConfigErrors, SuperLink, SuperLinkConfig, run_superlink
 from superlink_trio.address import Address
+from superlink_trio.fleet import presence
 from superlink_trio.supervision import Control, Event, EventKind
 from superlink_trio.wire import superlink_pb2 as pb
 
@@ -110,6 +111,29 @@ async def test_peers_are_written_as_addresses(
     await link.stop()
     [line] = [line for line in caplog.messages if "joined from" in line]
     assert re.search(rf"joined from {re.escape(host)}:\d+$", line)
+
+
+@pytest.fixture
+def ample_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a stop wait for nodes until they have left, on a machine as busy as it likes."""
+    monkeypatch.setattr(presence, "PARTING", 20.0)
+    monkeypatch.setattr(presence, "SILENCE", 20.0)
+
+
+async def test_a_node_that_stops_at_the_same_time_signs_off(
+    nursery: trio.Nursery, ample_time: None
+) -> None:
+    link = await nursery.start(run_superlink, config(grace=30))
+    async with peers(link) as (_, node):
+        request = pb.CreateNodeRequest(ping_interval=30)
+        created = await node.call("CreateNode", request, pb.CreateNodeResponse)
+        pull = pb.PullTaskInsRequest(node=created.node)
+        held = node.begin("PullTaskIns", pull, pb.PullTaskInsResponse)
+        async with trio.open_nursery() as stopping:
+            stopping.start_soon(link.stop)
+            assert not (await trio.to_thread.run_sync(held.result)).task_ins_list
+            leave = pb.DeleteNodeRequest(node=created.node)
+            await node.call("DeleteNode", leave, pb.DeleteNodeResponse)
 
 
 async def test_it_says_how_it_is(nursery: trio.Nursery) -> None:

@@ -17,6 +17,7 @@ from certificates import Authority
 from transport.rest.clients import FLEET, Http1, connect, connect_tls
 
 from superlink_trio import SuperLink, SuperLinkConfig, run_superlink
+from superlink_trio.fleet import presence
 from superlink_trio.supervision import EventKind
 from superlink_trio.wire import superlink_pb2 as pb
 
@@ -101,6 +102,20 @@ async def test_a_held_pull_gets_the_task_when_it_comes(nursery: trio.Nursery) ->
         await push_task(link, node.node_id)
     assert len(pulled[0].task_ins_list) == 1
     await link.stop()
+
+
+async def test_a_node_that_stops_at_the_same_time_signs_off(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "PARTING", 20.0)
+    monkeypatch.setattr(presence, "SILENCE", 20.0)
+    link = await nursery.start(run_superlink, config(grace=30))
+    node = await join(link)
+    async with trio.open_nursery() as stopping:
+        stopping.start_soon(link.stop)
+        while link.status()["superlink/apis/fleet"] is not EventKind.STOPPING:
+            await trio.lowlevel.checkpoint()
+        await post(link, "delete-node", pb.DeleteNodeRequest(node=node), pb.DeleteNodeResponse)
 
 
 async def test_a_task_whose_client_went_away_is_given_again(nursery: trio.Nursery) -> None:

@@ -141,7 +141,7 @@ class Trial:
         )
 
     def target(self, attack: Attack) -> Target:
-        """Make the nodes that the attacker pulls for, and the tasks for one of them."""
+        """Make the node that the attacker pulls for, and tasks for it."""
         certificate = None if self.authority is None else self.authority.read_bytes()
         driver = over_grpc(self.link.driver, "Driver", certificate)
         fleet = (
@@ -150,9 +150,7 @@ class Trial:
             else over_grpc(self.link.fleet, "Fleet", certificate)
         )
         create = pb.CreateNodeRequest(ping_interval=3600).SerializeToString()
-        node, idle = (
-            pb.CreateNodeResponse.FromString(fleet("CreateNode")(create)).node for _ in range(2)
-        )
+        node = pb.CreateNodeResponse.FromString(fleet("CreateNode")(create)).node
         if attack.large_answers:
             run_id = pb.CreateRunResponse.FromString(driver("CreateRun")(b"")).run_id
             request = push_task_ins(run_id, node, record_set(bytes(ANSWER)))
@@ -167,7 +165,7 @@ class Trial:
             if certificate is None
             else ssl.create_default_context(cadata=certificate.decode()),
             pull=pb.PullTaskInsRequest(node=node).SerializeToString(),
-            idle_pull=pb.PullTaskInsRequest(node=idle).SerializeToString(),
+            idle_pull=pb.PullTaskInsRequest(node=pb.Node(anonymous=True)).SerializeToString(),
         )
 
     async def stop(self, attacks: Sequence[Attack]) -> tuple[float, int | None]:

@@ -85,7 +85,7 @@ class Target:
     pull: bytes
     """A PullTaskInsRequest of a node for which large tasks are waiting."""
     idle_pull: bytes
-    """A PullTaskInsRequest of a node for which there are none."""
+    """A PullTaskInsRequest of an anonymous node, for which there are none: all of them are held."""
 
     def fields(self, call: str) -> list[tuple[bytes, bytes]]:
         """Give the header fields of a call by its gRPC name."""

@@ -11,7 +11,7 @@ MOMENT = 0.5
 from nodes that are not equally fast, or were not asked at the same time."""
 
 LONGEST = 3.0
-"""Seconds after the first answer until it is given; for as long a driver sleeps between pulls."""
+"""Seconds after the first answer until it is given: as long as drivers sleep between pulls."""
 
 
 class Impatience:

@@ -21,8 +21,8 @@ may sleep for 3 s before it goes on to the next round."""
 PARTING = 1.0
 """Seconds for which nodes may sign off from a server that is stopping."""
 
-# Seconds in which no node has signed off, so that none does any more.
-_SILENCE = 0.4
+SILENCE = 0.4
+"""Seconds in which no node has signed off, so that none does any more."""
 
 
 @attrs.define
@@ -87,7 +87,7 @@ class Presence:
         """
         with trio.move_on_after(PARTING):
             while self._anybody():
-                with trio.move_on_after(_SILENCE) as silence:
+                with trio.move_on_after(SILENCE) as silence:
                     await self._parting.wait()
                 if silence.cancelled_caught:
                     return

@@ -112,7 +112,7 @@ async def test_a_revoked_node_is_out_at_once(secured: Secured, peers: Peers) -> 
         [before] = await peers.federate(superlink, clients=2, rounds=1)
         secured.admit(kept)
         superlink.program.process.send_signal(signal.SIGHUP)
-        await superlink.program.line("Access denied to .*the key was revoked")
+        await superlink.program.line("Access denied to .*the key (was revoked|is not listed)")
     assert before.loss == 2
 
 
@@ -130,3 +130,19 @@ async def test_nodes_come_back_to_a_superlink_that_was_restarted(
         new = await secured.superlink(peers, driver=old.driver, fleet=old.fleet)
         [after] = await peers.federate(new, clients=1, rounds=1)
     assert (before.loss, after.loss) == (1, 1)
+
+
+@pytest.mark.parametrize("version", ["1.9.0", "1.10.0", "1.11.1"])
+async def test_a_node_that_is_stopped_signs_off_and_ends(
+    version: str, secured: Secured, peers: Peers
+) -> None:
+    pair = secured.make_pair("node")
+    secured.admit(pair)
+    with trio.fail_after(60):
+        superlink = await secured.superlink(peers)
+        node = await peers.node(superlink, version, pair.private, pair.public)
+        await superlink.program.line("Node .* joined")
+        await trio.sleep(1)  # if it were held, it would be by now
+        node.process.terminate()
+        await node.end()
+        await superlink.program.line("Node .* left")

@@ -10,7 +10,6 @@ Source: RFC 9113, RFC 7541, https://github.com/grpc/grpc/blob/master/doc/PROTOCO
 from __future__ import annotations
 
 import json
-import secrets
 import selectors
 import socket
 import sys
@@ -19,12 +18,11 @@ from collections.abc import Iterator
 
 import attrs
 
-from benchmarks.loads.flower import Client, pull_task_ins
+from benchmarks.loads.flower import Client, create_node, pull_task_ins
 from superlink_trio.wire import superlink_pb2 as pb
 
-# A burst would overflow the queue of connections that wait to be accepted, and the one of calls
-# that wait to be taken up, of which gRPC refuses some from 1,000 on. So a call that is answered at
-# once, and in turn, goes between one batch and the next.
+# Nodes that are parked before what has come meanwhile is read. A burst would overflow the queues of
+# connections and calls that wait to be taken up, but each node is created by a call of its own.
 _BATCH = 100
 
 _DATA, _HEADERS, _SETTINGS, _PING = 0, 1, 4, 6
@@ -106,13 +104,12 @@ class Node:
 
 def main(address: str, number: str) -> None:
     selector = selectors.DefaultSelector()
-    get_run = Client("Fleet", address).call("GetRun")
+    fleet = Client("Fleet", address)
     nodes: list[Node] = []
     for _ in range(int(number)):
         if len(nodes) % _BATCH == 0:
-            get_run(b"")
             _attend(selector, 0)
-        node = _join(address)
+        node = _park(address, create_node(fleet))
         selector.register(node.connection, selectors.EVENT_READ, node)
         nodes.append(node)
     while not all(node.settled or node.ended for node in nodes):
@@ -124,11 +121,10 @@ def main(address: str, number: str) -> None:
     print(json.dumps({"answered_ok": answered_ok, "last": time.monotonic()}), flush=True)
 
 
-def _join(address: str) -> Node:
+def _park(address: str, node: pb.Node) -> Node:
     host, _, port = address.rpartition(":")
     connection = socket.create_connection((host, int(port)), timeout=10)
-    node_id = secrets.randbits(62) + 1
-    connection.sendall(_opening(address, pull_task_ins(pb.Node(node_id=node_id))))
+    connection.sendall(_opening(address, pull_task_ins(node)))
     return Node(connection)
 
 

@@ -69,6 +69,8 @@ async def serve_rest(
                 task_status.started(Address(address.host, port))
                 await stopping.wait()
                 api.holds.release()
+                # Flower's nodes open a connection for each call, so those still have their say.
+                server.drain()
                 with trio.move_on_after(options.grace) as parting:
                     await api.part()
                 accepting.cancel_scope.cancel()
@@ -143,11 +145,15 @@ class _Server:
             if not self._per_host[host]:
                 del self._per_host[host]
 
+    def drain(self) -> None:
+        """Let the connections that are open end after the calls that are under way."""
+        for connection in self._connections:
+            connection.drain()
+
     async def stop(self, grace: float) -> None:
         """Let the calls under way end and close the connections: within the grace or by force."""
         with trio.move_on_after(grace):
-            for connection in self._connections:
-                connection.drain()
+            self.drain()
             await self._quiet()
         for connection in self._connections:
             connection.close_if_idle()
