@@ -174,7 +174,10 @@ class Peers:
         step: float = 1,
         stall: float = 0,
     ) -> Program:
-        """Start the adding client: it adds `step`, and its first fit takes `stall` seconds."""
+        """Start the adding client: it adds `step`, and its first fit takes `stall` seconds.
+
+        With `math.inf` it takes until a line is written to it.
+        """
         client = await self._launch(
             f"client of {version} over {transport}",
             *(self._interpreters[version], _PROGRAMS / "adder.py"),
