@@ -19,7 +19,7 @@ import h2.events
 import pytest
 import trio
 from interop.peers import Peers, Round, SuperLink
-from transport.rest.clients import FLEET, Http1, head
+from transport.http.clients import FLEET, Http1, head
 
 from superlink_trio.wire import superlink_pb2 as pb
 

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from trio.testing import wait_all_tasks_blocked
 
 from superlink_trio import config
-from superlink_trio.transport.rest import RestOptions, connection
+from superlink_trio.transport.http import HttpOptions, connection
 
 # Ours alone, in Hypercorn's classes.
 OWN = {"response_headers", "_end", "_end_early", "_count", "_settle"}
@@ -47,7 +47,7 @@ def test_what_we_override_is_there_and_called_alike(ours: Any, base: Any, name: 
 @pytest.mark.parametrize("base", [H11Protocol, H2Protocol])
 def test_protocols_are_made_of_what_we_give_them(base: Any) -> None:
     class Owner:
-        options = RestOptions()
+        options = HttpOptions()
         scheme = "http"
 
         async def on_event(self, event: object) -> None:

@@ -6,7 +6,7 @@ import attrs
 
 
 @attrs.frozen(kw_only=True)
-class RestOptions:
+class HttpOptions:
     """Limits of a REST server. Times are in seconds, sizes in bytes.
 
     What is over a limit is refused, or its connection closed, without hurting the others.

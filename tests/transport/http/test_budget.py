@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from superlink_trio.transport.rest.budget import SMALL, Budget, Full
+from superlink_trio.transport.http.budget import SMALL, Budget, Full
 
 
 async def test_what_fits_gets_room_at_once_and_what_does_not_waits_its_turn() -> None:

@@ -12,11 +12,11 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message
-from transport.rest.clients import FLEET, PROTOBUF, Http1, head
+from transport.http.clients import FLEET, PROTOBUF, Http1, head
 
 from superlink_trio.rpc import Api, Caller, Holds, Refused, Status
-from superlink_trio.transport.rest import RestOptions
-from superlink_trio.transport.rest.app import rest_app
+from superlink_trio.transport.http import HttpOptions
+from superlink_trio.transport.http.app import fleet_app
 
 CALLS = {
     "/api/v0/fleet/create-node": b"CreateNode:\x09request",
@@ -238,7 +238,7 @@ async def test_every_request_has_one_whole_answer(
         "server": ("127.0.0.1", 2),
         "state": {},
     }
-    app = rest_app(api, RestOptions(), trio.Event())
+    app = fleet_app(api, HttpOptions(), trio.Event())
     await app(scope, receive, send)
     start, rest = sent
     assert start["status"] in {200, 400, 404, 405, 413}

@@ -43,10 +43,10 @@ from hypercorn.protocol.h11 import STREAM_ID, H2ProtocolAssumedError, H11Protoco
 from hypercorn.trio.worker_context import WorkerContext
 from starlette.types import ASGIApp, Message
 
-from superlink_trio.transport.rest.app import ClientGone
-from superlink_trio.transport.rest.calls import Calls
-from superlink_trio.transport.rest.options import RestOptions
-from superlink_trio.transport.rest.problems import Problem
+from superlink_trio.transport.http.app import ClientGone
+from superlink_trio.transport.http.calls import Calls
+from superlink_trio.transport.http.options import HttpOptions
+from superlink_trio.transport.http.problems import Problem
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Connection:
         self,
         transport: trio.SocketStream,
         app: ASGIApp,
-        options: RestOptions,
+        options: HttpOptions,
         calls: Calls,
         tls: ssl.SSLContext | None,
     ) -> None:
@@ -409,7 +409,7 @@ def _pieces(body: bytes) -> Iterator[bytes]:
         yield view[start : start + _PIECE]  # type: ignore[misc]  # used like bytes, not copied
 
 
-def _config(options: RestOptions) -> Config:
+def _config(options: HttpOptions) -> Config:
     config = Config()
     config.include_server_header = False
     config.h11_max_incomplete_size = options.max_head

@@ -14,11 +14,11 @@ from starlette.types import ASGIApp
 
 from superlink_trio.address import Address
 from superlink_trio.rpc import Api
+from superlink_trio.transport.http.app import fleet_app
+from superlink_trio.transport.http.calls import Calls
+from superlink_trio.transport.http.connection import Connection
+from superlink_trio.transport.http.options import HttpOptions
 from superlink_trio.transport.listening import AddressError, fitting, look_up
-from superlink_trio.transport.rest.app import rest_app
-from superlink_trio.transport.rest.calls import Calls
-from superlink_trio.transport.rest.connection import Connection
-from superlink_trio.transport.rest.options import RestOptions
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +34,12 @@ _ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _ALPN = ["h2", "http/1.1"]
 
 
-async def serve_rest(
+async def serve_http(
     api: Api,
     address: Address,
     *,
     tls: Callable[[], ssl.SSLContext] | None = None,
-    options: RestOptions,
+    options: HttpOptions,
     stopping: trio.Event,
     task_status: trio.TaskStatus[Address],
 ) -> None:
@@ -58,7 +58,7 @@ async def serve_rest(
     a group.
     """
     listeners = await _listen(address)
-    server = _Server(rest_app(api, options, stopping), options, tls)
+    server = _Server(fleet_app(api, options, stopping), options, tls)
     async with trio.open_nursery() as connections:
         try:
             async with trio.open_nursery() as accepting:
@@ -100,7 +100,7 @@ class _Server:
     """The connections of a server."""
 
     def __init__(
-        self, app: ASGIApp, options: RestOptions, tls: Callable[[], ssl.SSLContext] | None
+        self, app: ASGIApp, options: HttpOptions, tls: Callable[[], ssl.SSLContext] | None
     ) -> None:
         self._app = app
         self._options = options

@@ -28,9 +28,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from superlink_trio.bulk import join
 from superlink_trio.rpc import Api, Caller, CallLimit, Leased, Refused, Status, Unary
-from superlink_trio.transport.rest.budget import SMALL, Budget, Full
-from superlink_trio.transport.rest.options import RestOptions
-from superlink_trio.transport.rest.problems import Problem
+from superlink_trio.transport.http.budget import SMALL, Budget, Full
+from superlink_trio.transport.http.options import HttpOptions
+from superlink_trio.transport.http.problems import Problem
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class ClientGone(OSError):
     """The client did not get its answer, and will not."""
 
 
-def rest_app(api: Api, options: RestOptions, stopping: trio.Event) -> ASGIApp:
+def fleet_app(api: Api, options: HttpOptions, stopping: trio.Event) -> ASGIApp:
     """Make the application that serves the Fleet API; `stopping` says that its server is."""
     bodies, answers = Budget(options.max_bodies), Budget(options.max_answers)
     limit = CallLimit(options.max_calls, [api.holds], patience=options.body_timeout)
@@ -146,7 +146,7 @@ class _Endpoint:
 
     name: str
     way: _Way
-    options: RestOptions
+    options: HttpOptions
     bodies: Budget
     limit: CallLimit
 

@@ -12,13 +12,13 @@ from typing import Any
 import h2.exceptions
 import pytest
 import trio
-from transport.rest.clients import FLEET, Http1, Http2, connect, connect_tls, head
+from transport.http.clients import FLEET, Http1, Http2, connect, connect_tls, head
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from superlink_trio.rpc import Caller
-from superlink_trio.transport.rest import RestOptions
+from superlink_trio.transport.http import HttpOptions
 
-GRACE = RestOptions(grace=2)
+GRACE = HttpOptions(grace=2)
 PING, PULL = FLEET + "ping", FLEET + "pull-task-ins"
 
 
@@ -194,7 +194,7 @@ async def test_no_client_over_tls_can_keep_it(
     server_context: ssl.SSLContext,
     client_context: ssl.SSLContext,
 ) -> None:
-    options = RestOptions(grace=2, head_timeout=60)
+    options = HttpOptions(grace=2, head_timeout=60)
     async with serving(
         pull=large_lease.pull, tls=lambda: server_context, options=options
     ) as server:

@@ -27,12 +27,12 @@ from hyperframe.frame import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transport.rest.clients import FLEET, PROTOBUF, Http2, head
-from transport.rest.conftest import Lease
+from transport.http.clients import FLEET, PROTOBUF, Http2, head
+from transport.http.conftest import Lease
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from superlink_trio.rpc import Caller
-from superlink_trio.transport.rest import RestOptions
+from superlink_trio.transport.http import HttpOptions
 
 PING, PULL = FLEET + "ping", FLEET + "pull-task-ins"
 
@@ -74,7 +74,7 @@ async def test_an_upgrade_to_http2(serving: Any) -> None:
 
 
 async def test_data_after_an_early_answer(serving: Any) -> None:
-    async with serving(options=RestOptions(max_body=100)) as server:
+    async with serving(options=HttpOptions(max_body=100)) as server:
         client = await server.http2()
         stream_id = client.start(PING, end=False, headers=[*PROTOBUF, ("content-length", "200")])
         client.h2.send_data(stream_id, bytes(50))
@@ -116,7 +116,7 @@ async def test_a_first_line_that_is_none(serving: Any, method: str, path: str | 
     ],
 )
 async def test_bytes_that_are_no_request(serving: Any, request_: bytes) -> None:
-    async with serving(options=RestOptions(head_timeout=0.5)) as server:
+    async with serving(options=HttpOptions(head_timeout=0.5)) as server:
         client = await server.http1()
         await client.send(request_ + b"\r\n\r\n")
         answer = await client.answer()
@@ -171,7 +171,7 @@ async def send_without_end(stream: trio.abc.Stream, data: bytes) -> None:
 
 
 async def test_a_flood_from_a_client_that_does_not_read(serving: Any, clock: MockClock) -> None:
-    async with serving(options=RestOptions(write_timeout=30)) as server:
+    async with serving(options=HttpOptions(write_timeout=30)) as server:
         client = await server.http2()
         with pytest.raises(trio.BrokenResourceError):
             await send_without_end(client.stream, PingFrame(0, b"pingping").serialize() * 1000)
@@ -191,7 +191,7 @@ async def test_endless_headers(serving: Any) -> None:
 
 
 async def test_a_window_of_zero_and_large_answers(serving: Any, large_lease: Any) -> None:
-    async with serving(pull=large_lease.pull, options=RestOptions(grace=0.1)) as server:
+    async with serving(pull=large_lease.pull, options=HttpOptions(grace=0.1)) as server:
         client = Http2(await server.connect())
         client.h2.initiate_connection()
         client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
@@ -214,7 +214,7 @@ async def test_a_client_that_makes_little_room_has_its_answer_at_last(
 ) -> None:
     lease = Lease(b"x" * 1_000_000)
     lease.proceed.set()
-    async with serving(pull=lease.pull, options=RestOptions(write_timeout=30)) as server:
+    async with serving(pull=lease.pull, options=HttpOptions(write_timeout=30)) as server:
         client = Http2(await server.connect())
         client.h2.initiate_connection()
         client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
@@ -240,7 +240,7 @@ async def test_a_client_that_makes_little_room_has_its_answer_at_last(
 
 async def test_a_body_that_nobody_reads(serving: Any) -> None:
     """A refused stream takes no memory, and does not keep the others from being served."""
-    async with serving(options=RestOptions(max_body=10_000)) as server:
+    async with serving(options=HttpOptions(max_body=10_000)) as server:
         client = await server.http2()
         before = memory()
         for _ in range(50):
@@ -286,7 +286,7 @@ RUBBISH = (
 @given(parts=st.lists(RUBBISH, max_size=3))
 def test_rubbish(serving: Any, parts: list[bytes]) -> None:
     async def run() -> None:
-        async with serving(options=RestOptions(grace=0)) as server:
+        async with serving(options=HttpOptions(grace=0)) as server:
             client = await server.http1()
             for part in parts:
                 try:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import trio
-from transport.rest.clients import FLEET, PROTOBUF, connect, head
+from transport.http.clients import FLEET, PROTOBUF, connect, head
 from trio.testing import MockClock
 
 from superlink_trio.rpc import Caller, Refused, Status
-from superlink_trio.transport.rest import RestOptions
+from superlink_trio.transport.http import HttpOptions
 
 PING = FLEET + "ping"
 
@@ -27,7 +27,7 @@ async def elapsing(least: float, most: float) -> AsyncIterator[None]:
 
 @pytest.mark.parametrize("http", ["http1", "http2"])
 async def test_the_largest_body_is_taken(serving: Any, clock: MockClock, http: str) -> None:
-    async with serving(options=RestOptions(max_body=50_000)) as server:
+    async with serving(options=HttpOptions(max_body=50_000)) as server:
         client = await getattr(server, http)()
         answer = await client.post(PING, bytes(50_000))
         assert len(answer.body) == len(b"Ping:") + 50_000
@@ -37,7 +37,7 @@ async def test_the_largest_body_is_taken(serving: Any, clock: MockClock, http: s
 async def test_a_body_that_is_declared_too_large_is_refused_before_it_comes(
     serving: Any, clock: MockClock, length: int
 ) -> None:
-    async with serving(options=RestOptions(max_body=1000)) as server:
+    async with serving(options=HttpOptions(max_body=1000)) as server:
         client = await server.http1()
         await client.send(head("POST", PING, length))
         answer = await client.answer()
@@ -48,14 +48,14 @@ async def test_a_body_that_is_declared_too_large_is_refused_before_it_comes(
 async def test_a_client_that_sends_all_before_it_reads_is_told_as_well(
     serving: Any, clock: MockClock
 ) -> None:
-    async with serving(options=RestOptions(max_body=1000)) as server:
+    async with serving(options=HttpOptions(max_body=1000)) as server:
         client = await server.http1()
         answer = await client.post(PING, bytes(10_000_000))
         assert answer.status == 413
 
 
 async def test_a_body_is_counted_while_it_comes(serving: Any, clock: MockClock) -> None:
-    async with serving(options=RestOptions(max_body=1000)) as server:
+    async with serving(options=HttpOptions(max_body=1000)) as server:
         client = await server.http1()
         chunked = [*PROTOBUF, ("transfer-encoding", "chunked")]
         await client.send(head("POST", PING, None, chunked) + b"3e8\r\n" + bytes(1000) + b"\r\n")
@@ -79,7 +79,7 @@ async def test_a_chunked_body_is_taken(serving: Any, clock: MockClock) -> None:
 
 
 async def test_a_body_that_does_not_come_is_given_up(serving: Any, clock: MockClock) -> None:
-    async with serving(options=RestOptions(body_timeout=20)) as server:
+    async with serving(options=HttpOptions(body_timeout=20)) as server:
         client = await server.http1()
         async with elapsing(20, 21):
             await client.send(head("POST", PING, 10) + b"12345")
@@ -88,7 +88,7 @@ async def test_a_body_that_does_not_come_is_given_up(serving: Any, clock: MockCl
 
 
 async def test_a_slow_body_has_the_time_it_needs(serving: Any, clock: MockClock) -> None:
-    async with serving(options=RestOptions(body_timeout=20, min_body_rate=10)) as server:
+    async with serving(options=HttpOptions(body_timeout=20, min_body_rate=10)) as server:
         client = await server.http1()
         await client.send(head("POST", PING, 600))
         for _ in range(6):
@@ -98,7 +98,7 @@ async def test_a_slow_body_has_the_time_it_needs(serving: Any, clock: MockClock)
 
 
 async def test_a_trickled_body_is_given_up(serving: Any, clock: MockClock) -> None:
-    async with serving(options=RestOptions(body_timeout=20, min_body_rate=10)) as server:
+    async with serving(options=HttpOptions(body_timeout=20, min_body_rate=10)) as server:
         client = await server.http1()
         await client.send(head("POST", PING, 600))
         async with trio.open_nursery() as nursery:
@@ -115,7 +115,7 @@ async def test_a_trickled_body_is_given_up(serving: Any, clock: MockClock) -> No
 
 
 async def test_a_head_that_is_too_large_is_refused(serving: Any, clock: MockClock) -> None:
-    async with serving(options=RestOptions(max_head=4096)) as server:
+    async with serving(options=HttpOptions(max_head=4096)) as server:
         client = await server.http1()
         await client.send(b"POST / HTTP/1.1\r\n" + b"x: " + bytes([97]) * 5000)
         answer = await client.answer()
@@ -126,7 +126,7 @@ async def test_a_head_that_is_too_large_is_refused(serving: Any, clock: MockCloc
 async def test_a_head_that_is_too_large_ends_an_http2_connection(
     serving: Any, clock: MockClock
 ) -> None:
-    async with serving(options=RestOptions(max_head=4096)) as server:
+    async with serving(options=HttpOptions(max_head=4096)) as server:
         client = await server.http2()
         client.start(PING, headers=[*PROTOBUF, *((f"x{n}", "y" * 100) for n in range(60))])
         await client.flush()
@@ -138,7 +138,7 @@ async def test_a_head_that_is_too_large_ends_an_http2_connection(
 async def test_a_head_that_does_not_come_ends_the_connection(
     serving: Any, clock: MockClock, start: bytes
 ) -> None:
-    async with serving(options=RestOptions(head_timeout=10)) as server:
+    async with serving(options=HttpOptions(head_timeout=10)) as server:
         client = await server.http1()
         await client.send(start)
         async with elapsing(9, 11):
@@ -146,7 +146,7 @@ async def test_a_head_that_does_not_come_ends_the_connection(
 
 
 async def test_a_trickled_head_ends_the_connection(serving: Any, clock: MockClock) -> None:
-    async with serving(options=RestOptions(head_timeout=10)) as server:
+    async with serving(options=HttpOptions(head_timeout=10)) as server:
         client = await server.http1()
         await client.post(PING)
         async with elapsing(10, 13):
@@ -160,7 +160,7 @@ async def test_a_trickled_head_ends_the_connection(serving: Any, clock: MockCloc
 async def test_a_connection_without_requests_is_closed(
     serving: Any, clock: MockClock, http: str
 ) -> None:
-    async with serving(options=RestOptions(keep_alive=60, head_timeout=10)) as server:
+    async with serving(options=HttpOptions(keep_alive=60, head_timeout=10)) as server:
         client = await getattr(server, http)()
         await client.post(PING)
         async with elapsing(60, 61):
@@ -186,7 +186,7 @@ async def test_a_held_call_may_be_held(
 async def test_a_tls_handshake_that_stalls_ends_the_connection(
     serving: Any, clock: MockClock, server_context: ssl.SSLContext
 ) -> None:
-    options = RestOptions(head_timeout=10)
+    options = HttpOptions(head_timeout=10)
     async with serving(tls=lambda: server_context, options=options) as server:
         client = await server.http1()
         async with elapsing(9, 11):
@@ -199,7 +199,7 @@ async def test_a_tls_handshake_that_stalls_ends_the_connection(
 async def test_a_connection_too_many_is_closed(
     serving: Any, clock: MockClock, limit: dict[str, int]
 ) -> None:
-    async with serving(options=RestOptions(**limit)) as server:
+    async with serving(options=HttpOptions(**limit)) as server:
         clients = [await server.http1() for _ in range(3)]
         for client in clients:
             assert (await client.post(PING)).status == 200
@@ -227,7 +227,7 @@ class Count:
 
 async def test_large_requests_wait_for_each_other(serving: Any, clock: MockClock) -> None:
     count = Count()
-    options = RestOptions(max_bodies=5_000_000)
+    options = HttpOptions(max_bodies=5_000_000)
     async with serving(unary={"PushTaskRes": count}, options=options) as server:
         statuses = []
 
@@ -249,7 +249,7 @@ async def test_a_pull_for_which_there_is_no_room_is_put_back(
     serving: Any, clock: MockClock, large_lease: Any
 ) -> None:
     async with (
-        serving(pull=large_lease.pull, options=RestOptions(max_answers=100_000_000)) as server,
+        serving(pull=large_lease.pull, options=HttpOptions(max_answers=100_000_000)) as server,
         await connect(server.address) as stalled,
     ):
         await stalled.send_all(head("POST", FLEET + "pull-task-ins"))
@@ -271,7 +271,7 @@ async def test_held_calls_make_room_for_others(serving: Any, clock: MockClock) -
             await trio.sleep_forever()
         yield b""
 
-    async with serving(pull=hold, options=RestOptions(max_calls=3)) as server:
+    async with serving(pull=hold, options=HttpOptions(max_calls=3)) as server:
         clients = [await server.http1() for _ in range(4)]
         for client in clients[:3]:
             await client.send(head("POST", FLEET + "pull-task-ins", 0))
@@ -292,7 +292,7 @@ async def test_a_call_too_many_is_refused_at_once_and_a_ping_last(
         return b""
 
     proceed = trio.Event()
-    async with serving(unary={"GetRun": slow}, options=RestOptions(max_calls=2)) as server:
+    async with serving(unary={"GetRun": slow}, options=HttpOptions(max_calls=2)) as server:
         clients = [await server.http1() for _ in range(2)]
         for client in clients:
             await client.send(head("POST", FLEET + "get-run", 0))

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import trio
-from transport.rest.clients import FLEET, PROTOBUF, Http1, head
+from transport.http.clients import FLEET, PROTOBUF, Http1, head
 from trio.testing import MockClock
 
-from superlink_trio.transport.rest import RestOptions
+from superlink_trio.transport.http import HttpOptions
 
 PULL = FLEET + "pull-task-ins"
 
@@ -102,7 +102,7 @@ async def test_a_reset_in_the_middle_of_an_answer_puts_it_back(
 async def test_a_client_that_stops_reading_is_given_up(
     serving: Any, large_lease: Any, http: str, clock: MockClock
 ) -> None:
-    async with serving(pull=large_lease.pull, options=RestOptions(write_timeout=30)) as server:
+    async with serving(pull=large_lease.pull, options=HttpOptions(write_timeout=30)) as server:
         client = await getattr(server, http)()
         if http == "http1":
             await client.send(head("POST", PULL))
@@ -118,7 +118,7 @@ async def test_a_client_that_stops_reading_is_given_up(
 async def test_a_slow_reader_gets_all_of_it(serving: Any, lease: Any, clock: MockClock) -> None:
     lease.answer = bytes(5_000_000)
     lease.proceed.set()
-    async with serving(pull=lease.pull, options=RestOptions(write_timeout=30)) as server:
+    async with serving(pull=lease.pull, options=HttpOptions(write_timeout=30)) as server:
         stream = await server.connect()
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
 

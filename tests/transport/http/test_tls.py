@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import trio
 import trustme
-from transport.rest.clients import FLEET, Http1, Http2, connect_tls, head
+from transport.http.clients import FLEET, Http1, Http2, connect_tls, head
 
 PING, PULL = FLEET + "ping", FLEET + "pull-task-ins"
 
