@@ -1,83 +1,68 @@
-"""Bytes that several calls share."""
+"""Bytes that calls share, and who gives way where there are not enough."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from typing import Protocol
 
-import trio
-
-SMALL = 1_048_576
-"""Sizes below this one are not counted: the number of connections bounds them."""
+# Part of a budget that is made free in one go: who gives way is looked for among thousands.
+_SLACK = 1 / 256
 
 
 class Full(Exception):
-    """There is no room for so many bytes now."""
+    """There is no room for so many bytes."""
+
+
+class Sender(Protocol):
+    """Somebody whose request is on its way."""
+
+    @property
+    def seconds_left(self) -> float:
+        """How long it will be on its way, as far as can be told."""
+
+    def give_way(self) -> None:
+        """End, and give back all that was taken."""
 
 
 class Budget:
-    """Room for so many bytes at the same time; who waits for some gets it in turn.
+    """Room for so many bytes at the same time, and the senders that have some of it for now.
 
-    What is larger than the whole budget gets it alone.
+    They have taken no more than they have brought. Where that fills it, those give way that will
+    have it for longest: whoever trickles, or has stalled, long before anybody who is fast, and a
+    large request that has begun before one that will soon be here.
     """
 
     def __init__(self, size: int) -> None:
-        self._size = size
-        self._used = 0
-        self._waiting: deque[tuple[int, trio.Event]] = deque()
+        self._free = size
+        self._slack = int(size * _SLACK)
+        self._senders: set[Sender] = set()
 
-    @asynccontextmanager
-    async def wait_for(self, size: int) -> AsyncIterator[None]:
-        """Keep room for `size` bytes inside the block; wait until there is some."""
-        if size < SMALL:
-            yield
-            return
-        if self._waiting or not self._fits(size):
-            await self._turn(size)
-        else:
-            self._used += size
-        try:
-            yield
-        finally:
-            self._give_back(size)
+    def add(self, sender: Sender) -> None:
+        """Remember who may give way, until `discard`."""
+        self._senders.add(sender)
 
-    @contextmanager
-    def take(self, size: int) -> Iterator[None]:
-        """Keep room for `size` bytes inside the block. Raises Full if there is none now."""
-        if size < SMALL:
-            yield
-            return
-        if not self._fits(size):
+    def discard(self, sender: Sender) -> None:
+        """Forget a sender: its request is here, or never will be."""
+        self._senders.discard(sender)
+
+    def take(self, size: int, sender: Sender | None = None) -> None:
+        """Keep room for `size` bytes until they are given back.
+
+        Raises Full if there is none, or if it is the sender that takes it who has to give way.
+        """
+        if size > self._free:
+            self._make_room(size, sender)
+        self._free -= size
+
+    def give_back(self, size: int) -> None:
+        """Let others have the room of `size` bytes."""
+        self._free += size
+
+    def _make_room(self, size: int, sender: Sender | None) -> None:
+        for other in sorted(self._senders, key=lambda other: -other.seconds_left):
+            if other is sender:
+                break
+            other.give_way()
+            if size + self._slack <= self._free:
+                break
+        if size > self._free:
             raise Full
-        self._used += size
-        try:
-            yield
-        finally:
-            self._give_back(size)
-
-    def _fits(self, size: int) -> bool:
-        return self._used == 0 or self._used + size <= self._size
-
-    async def _turn(self, size: int) -> None:
-        entry = (size, trio.Event())
-        self._waiting.append(entry)
-        try:
-            await entry[1].wait()
-        except BaseException:
-            if entry in self._waiting:
-                self._waiting.remove(entry)
-            else:
-                self._used -= size
-            self._serve_next()
-            raise
-
-    def _give_back(self, size: int) -> None:
-        self._used -= size
-        self._serve_next()
-
-    def _serve_next(self) -> None:
-        while self._waiting and self._fits(self._waiting[0][0]):
-            size, turn = self._waiting.popleft()
-            self._used += size
-            turn.set()

@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import trio
 
 
 class Calls:
-    """Counts the calls under way, and can cancel them all."""
+    """Counts the calls under way."""
 
     def __init__(self) -> None:
         self.begun = 0
         """How many there have been."""
-        self._cancels: set[Callable[[], None]] = set()
+        self._under_way = 0
         self._none = trio.Event()
-        self._none.set()
 
-    def begin(self, cancel: Callable[[], None]) -> None:
-        """Count a call; `cancel` ends it early."""
+    def begin(self) -> None:
+        """Count a call."""
         self.begun += 1
-        if not self._cancels:
-            self._none = trio.Event()
-        self._cancels.add(cancel)
+        self._under_way += 1
 
-    def end(self, cancel: Callable[[], None]) -> None:
+    def end(self) -> None:
         """Count a call no more."""
-        self._cancels.discard(cancel)
-        if not self._cancels:
+        self._under_way -= 1
+        if not self._under_way:
             self._none.set()
 
     async def ended(self) -> None:
         """Wait until there is none."""
-        await self._none.wait()
-
-    def cancel(self) -> None:
-        """Cancel every call that is not being answered yet."""
-        for cancel in list(self._cancels):
-            cancel()
+        while self._under_way:
+            self._none = trio.Event()
+            await self._none.wait()

@@ -8,7 +8,7 @@ import attrs
 import pytest
 import trio
 import trustme
-from transport.http.clients import FLEET, Answer, Http1, Http2, connect
+from transport.http.clients import FLEET, Answer, Http1, connect
 from trio.testing import MockClock
 
 from superlink_trio.address import Address
@@ -34,9 +34,6 @@ class Server:
 
     async def http1(self) -> Http1:
         return Http1(await self.connect())
-
-    async def http2(self) -> Http2:
-        return await Http2(await self.connect()).open()
 
     async def post(self, call: str, body: bytes = b"") -> Answer:
         """Call over a connection of its own."""

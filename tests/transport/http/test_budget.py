@@ -1,63 +1,62 @@
 from __future__ import annotations
 
-from contextlib import ExitStack
+import math
 
+import attrs
 import pytest
-import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
 
-from superlink_trio.transport.http.budget import SMALL, Budget, Full
+from superlink_trio.transport.http.budget import Budget, Full
 
 
-async def test_what_fits_gets_room_at_once_and_what_does_not_waits_its_turn() -> None:
-    budget = Budget(10 * SMALL)
-    order: list[int] = []
+@attrs.define(eq=False)
+class Slow:
+    """A sender that has some room."""
 
-    async def use(size: int, until: trio.Event) -> None:
-        async with budget.wait_for(size * SMALL):
-            order.append(size)
-            await until.wait()
+    budget: Budget
+    held: int
+    seconds_left: float
+    gone: bool = False
 
-    first, others = trio.Event(), trio.Event()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(use, 6, first)
-        await wait_all_tasks_blocked()
-        nursery.start_soon(use, 9, others)
-        await wait_all_tasks_blocked()
-        # Would fit, but does not overtake.
-        nursery.start_soon(use, 2, others)
-        await wait_all_tasks_blocked()
-        assert order == [6]
-        first.set()
-        await wait_all_tasks_blocked()
-        assert order == [6, 9]
-        others.set()
-    assert order == [6, 9, 2]
+    def __attrs_post_init__(self) -> None:
+        self.budget.add(self)
+        self.budget.take(self.held)
+
+    def give_way(self) -> None:
+        self.gone = True
+        self.budget.give_back(self.held)
+        self.budget.discard(self)
 
 
-async def test_what_is_larger_than_all_gets_all() -> None:
-    budget = Budget(SMALL)
-    async with budget.wait_for(100 * SMALL):
-        with pytest.raises(Full), budget.take(SMALL):
-            pass
-    with budget.take(100 * SMALL):
-        pass
+def test_what_fits_gets_room_and_what_does_not_gets_none() -> None:
+    budget = Budget(10)
+    budget.take(10)
+    with pytest.raises(Full):
+        budget.take(1)
+    budget.give_back(3)
+    budget.take(3)
 
 
-async def test_who_gives_up_waiting_is_in_nobodys_way(autojump_clock: MockClock) -> None:
-    budget = Budget(4 * SMALL)
-    async with budget.wait_for(2 * SMALL):
-        with trio.move_on_after(1) as patience:
-            async with budget.wait_for(3 * SMALL):
-                pytest.fail("there was no room")
-        assert patience.cancelled_caught
-        async with budget.wait_for(2 * SMALL):
-            pass
+def test_those_give_way_whose_end_is_farthest_and_no_more_than_needed() -> None:
+    budget = Budget(100)
+    near, far, never = (Slow(budget, 30, seconds) for seconds in (1, 50, math.inf))
+    budget.take(40)
+    assert (near.gone, far.gone, never.gone) == (False, False, True)
+    budget.take(30)
+    assert (near.gone, far.gone) == (False, True)
 
 
-async def test_small_sizes_are_not_counted() -> None:
-    budget = Budget(SMALL)
-    with ExitStack() as stack:
-        for _ in range(100):
-            stack.enter_context(budget.take(SMALL - 1))
-        stack.enter_context(budget.take(SMALL))
+def test_who_asks_gives_way_itself_if_its_end_is_farthest() -> None:
+    budget = Budget(100)
+    near, far = Slow(budget, 50, 1), Slow(budget, 50, 2)
+    with pytest.raises(Full):
+        budget.take(1, far)
+    assert (near.gone, far.gone) == (False, False)
+    budget.take(1, near)
+    assert far.gone
+
+
+def test_some_more_is_made_free_so_that_not_each_piece_looks_for_it() -> None:
+    budget = Budget(25_600)
+    senders = [Slow(budget, 10, number) for number in range(2560)]
+    budget.take(1)
+    assert sum(sender.gone for sender in senders) == 11  # for 1 byte, and 100 at hand
