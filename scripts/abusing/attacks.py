@@ -321,7 +321,7 @@ _LARGE_GRPC = 2 * ANSWER * ANSWERS + 100 * MEGABYTE
 _BODIES = 2**31 + 100 * MEGABYTE
 
 ATTACKS = (
-    Attack(name="none", script=nothing, connections=0),
+    Attack(name="none", script=nothing, connections=0, text=True),
     Attack(name="rapid reset", script=rapid_reset),
     Attack(name="endless headers", script=endless_headers, memory_grpc=250 * MEGABYTE),
     Attack(name="HPACK bomb", script=compressed_headers, memory_grpc=_LARGE_HEADS),
