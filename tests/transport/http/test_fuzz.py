@@ -10,12 +10,12 @@ from typing import Any
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from transport.rest.clients import FLEET, head
+from transport.http.clients import FLEET, head
 
 from examples import at_most
-from superlink_trio.transport.rest import RestOptions
+from superlink_trio.transport.http import HttpOptions
 
-OPTIONS = RestOptions(grace=0, head_timeout=2, body_timeout=2, max_body=1000)
+OPTIONS = HttpOptions(grace=0, head_timeout=2, body_timeout=2, max_body=1000)
 
 methods = st.sampled_from(["POST", "GET", "OPTIONS", "CONNECT", "PRI", "post"]) | st.text(
     string.ascii_letters + string.punctuation + "é ", max_size=8

@@ -10,15 +10,16 @@ from collections.abc import Callable
 from functools import partial
 
 import trio
-from starlette.types import ASGIApp
 
 from superlink_trio.address import Address
 from superlink_trio.rpc import Api
+from superlink_trio.transport.http.app import fleet_app
+from superlink_trio.transport.http.budget import Budget
+from superlink_trio.transport.http.calls import Calls
+from superlink_trio.transport.http.connection import Connection, Service
+from superlink_trio.transport.http.options import HttpOptions
+from superlink_trio.transport.http.watch import Watch
 from superlink_trio.transport.listening import AddressError, fitting, look_up
-from superlink_trio.transport.rest.app import rest_app
-from superlink_trio.transport.rest.calls import Calls
-from superlink_trio.transport.rest.connection import Connection
-from superlink_trio.transport.rest.options import RestOptions
 
 logger = logging.getLogger(__name__)
 
@@ -26,30 +27,25 @@ logger = logging.getLogger(__name__)
 # seconds: the time between an answer and the request that follows it.
 _QUIET = 0.05
 
-# How long calls that are cancelled have for their last answer, in seconds.
-_LAST_ANSWERS = 0.05
-
 _ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
-_ALPN = ["h2", "http/1.1"]
 
-
-async def serve_rest(
+async def serve_http(
     api: Api,
     address: Address,
     *,
     tls: Callable[[], ssl.SSLContext] | None = None,
-    options: RestOptions,
+    options: HttpOptions,
     stopping: trio.Event,
     task_status: trio.TaskStatus[Address],
 ) -> None:
-    """Serve the Fleet API over HTTP/1.1 and HTTP/2 until `stopping` is set, then stop gracefully.
+    """Serve the Fleet API over HTTP/1.1 until `stopping` is set, then stop gracefully.
 
     Stopping: held calls are released, clients that stop as well may say goodbye (see `Api.part`),
-    then no new connections are taken; `options.grace` seconds after its beginning calls that are
-    still in flight are cancelled. Whatever clients do, this returns a moment later. If
-    this function is cancelled instead, calls are cancelled at once, and what they held goes back
-    before it raises.
+    then no new connections are taken. `options.grace` seconds after its beginning every connection
+    is closed, which cancels the calls that are left. Whatever clients do, this returns a moment
+    later. If this function is cancelled instead, calls are cancelled at once, and what they held
+    goes back before it raises.
 
     `tls` gives the context for each new connection, so that another one can take its place; None
     serves plain HTTP. `task_status` gets the address with the port that was really bound.
@@ -59,9 +55,13 @@ async def serve_rest(
     a group.
     """
     listeners = await _listen(address)
-    server = _Server(rest_app(api, options, stopping), options, tls)
-    async with trio.open_nursery() as connections:
+    service = Service(
+        fleet_app(api, options, stopping), options, Calls(), Budget(options.room), Watch(), stopping
+    )
+    server = _Server(service, tls)
+    async with trio.open_nursery() as watching, trio.open_nursery() as connections:
         try:
+            watching.start_soon(service.watch.run)
             async with trio.open_nursery() as accepting:
                 accept = partial(trio.serve_listeners, handler_nursery=connections)
                 accepting.start_soon(accept, server.serve, listeners)
@@ -70,14 +70,13 @@ async def serve_rest(
                 await stopping.wait()
                 api.holds.release()
                 # Flower's nodes open a connection for each call, so those still have their say.
-                server.drain()
                 with trio.move_on_after(options.grace) as parting:
                     await api.part()
                 accepting.cancel_scope.cancel()
             await server.stop(max(0.0, parting.deadline - trio.current_time()))
         finally:
-            # Nothing else ends a write to a client that does not read.
             server.abort()
+            watching.cancel_scope.cancel()
 
 
 async def _listen(address: Address) -> list[trio.SocketListener]:
@@ -104,17 +103,12 @@ async def _listen(address: Address) -> list[trio.SocketListener]:
 class _Server:
     """The connections of a server."""
 
-    def __init__(
-        self, app: ASGIApp, options: RestOptions, tls: Callable[[], ssl.SSLContext] | None
-    ) -> None:
-        self._app = app
-        self._options = options
+    def __init__(self, service: Service, tls: Callable[[], ssl.SSLContext] | None) -> None:
+        self._service = service
         self._tls = tls
-        self._calls = Calls()
         self._connections: set[Connection] = set()
         self._per_host: Counter[str] = Counter()
-        self._left = trio.lowlevel.ParkingLot()
-        self._limit = fitting(options.max_connections)
+        self._limit = fitting(service.options.max_connections)
         self._closed = False
 
     async def serve(self, transport: trio.SocketStream) -> None:
@@ -125,14 +119,15 @@ class _Server:
             transport.socket.close()
             return
         full = len(self._connections) >= self._limit
-        if full or self._per_host[host] >= self._options.max_connections_per_address:
+        if full or self._per_host[host] >= self._service.options.max_connections_per_address:
             # Closed without an answer: Flower's clients try that again, and nothing else.
             logger.debug("too many connections: one from %s is closed", host)
             transport.socket.close()
             return
         context = None if self._tls is None else _prepared(self._tls())
-        connection = Connection(transport, self._app, self._options, self._calls, context)
+        connection = Connection(transport, self._service, context)
         self._connections.add(connection)
+        self._service.watch.watched.add(connection)
         self._per_host[host] += 1
         try:
             await connection.run()
@@ -140,27 +135,15 @@ class _Server:
             logger.error("a connection from %s failed", host, exc_info=errors)  # noqa: TRY400
         finally:
             self._connections.discard(connection)
-            self._left.unpark_all()
+            self._service.watch.watched.discard(connection)
             self._per_host[host] -= 1
             if not self._per_host[host]:
                 del self._per_host[host]
 
-    def drain(self) -> None:
-        """Let the connections that are open end after the calls that are under way."""
-        for connection in self._connections:
-            connection.drain()
-
     async def stop(self, grace: float) -> None:
-        """Let the calls under way end and close the connections: within the grace or by force."""
+        """Let the calls under way end, within `grace` seconds."""
         with trio.move_on_after(grace):
-            self.drain()
             await self._quiet()
-        for connection in self._connections:
-            connection.close_if_idle()
-        self._calls.cancel()
-        with trio.move_on_after(_LAST_ANSWERS):
-            while self._connections:
-                await self._left.park()
 
     def abort(self) -> None:
         """Close every socket at once, those that are accepted still included."""
@@ -171,10 +154,10 @@ class _Server:
     async def _quiet(self) -> None:
         """Wait until no call is under way and none follows."""
         while self._connections:
-            await self._calls.ended()
-            begun = self._calls.begun
+            await self._service.calls.ended()
+            begun = self._service.calls.begun
             await trio.sleep(_QUIET)
-            if self._calls.begun == begun:
+            if self._service.calls.begun == begun:
                 return
 
 
@@ -186,7 +169,7 @@ def _host(transport: trio.SocketStream) -> str:
 
 
 def _prepared(context: ssl.SSLContext) -> ssl.SSLContext:
-    context.set_alpn_protocols(_ALPN)
+    context.set_alpn_protocols(["http/1.1"])
     if context.minimum_version < ssl.TLSVersion.TLSv1_2:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context

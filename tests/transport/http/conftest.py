@@ -8,12 +8,12 @@ import attrs
 import pytest
 import trio
 import trustme
-from transport.rest.clients import FLEET, Answer, Http1, Http2, connect
+from transport.http.clients import FLEET, Answer, Http1, connect
 from trio.testing import MockClock
 
 from superlink_trio.address import Address
 from superlink_trio.rpc import Api, Caller, Holds, Leased, Unary
-from superlink_trio.transport.rest import RestOptions, serve_rest
+from superlink_trio.transport.http import HttpOptions, serve_http
 
 UNARY = ("CreateNode", "DeleteNode", "Ping", "PushTaskRes", "GetRun", "GetFab")
 
@@ -34,9 +34,6 @@ class Server:
 
     async def http1(self) -> Http1:
         return Http1(await self.connect())
-
-    async def http2(self) -> Http2:
-        return await Http2(await self.connect()).open()
 
     async def post(self, call: str, body: bytes = b"") -> Answer:
         """Call over a connection of its own."""
@@ -82,7 +79,7 @@ def serving() -> Serving:
         pull: Leased = _pull,
         address: Address = Address("127.0.0.1", 0),  # noqa: B008 (frozen)
         tls: Callable[[], ssl.SSLContext] | None = None,
-        options: RestOptions = RestOptions(grace=5),  # noqa: B008 (frozen)
+        options: HttpOptions = HttpOptions(grace=5),  # noqa: B008 (frozen)
     ) -> AsyncIterator[Server]:
         holds = Holds()
         api = Api(
@@ -96,7 +93,7 @@ def serving() -> Serving:
         async def serve(task_status: trio.TaskStatus[Address]) -> None:
             try:
                 with scope:
-                    await serve_rest(
+                    await serve_http(
                         api,
                         address,
                         tls=tls,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import trio
 import trustme
-from transport.rest.clients import FLEET, Http1, Http2, connect_tls, head
+from transport.http.clients import FLEET, Http1, connect_tls, head
 
 PING, PULL = FLEET + "ping", FLEET + "pull-task-ins"
 
@@ -20,23 +20,28 @@ async def test_calls_over_tls(
 ) -> None:
     client_context.minimum_version = client_context.maximum_version = version
     async with serving(tls=lambda: server_context) as server:
-        http1 = Http1(await connect_tls(server.address, client_context, "http/1.1"))
-        stream = await connect_tls(server.address, client_context, "h2", "http/1.1")
-        assert stream.selected_alpn_protocol() == "h2"
-        http2 = await Http2(stream).open()
-        for client in (http1, http2):
-            for number in (b"1", b"2"):
-                answer = await client.post(PING, number)
-                assert answer.body == b"Ping:" + number
-        await http1.stream.aclose()
-        await http2.stream.aclose()
+        client = Http1(await connect_tls(server.address, client_context, "http/1.1"))
+        for number in (b"1", b"2"):
+            answer = await client.post(PING, number)
+            assert answer.body == b"Ping:" + number
+        await client.stream.aclose()
 
 
-async def test_without_alpn_it_is_http1(
+async def test_who_would_rather_speak_http2_speaks_http1(
     serving: Any, server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
     async with serving(tls=lambda: server_context) as server:
-        stream = await connect_tls(server.address, client_context, "http/1.1")
+        stream = await connect_tls(server.address, client_context, "h2", "http/1.1")
+        assert stream.selected_alpn_protocol() == "http/1.1"
+        assert (await Http1(stream).post(PING)).status == 200
+        await stream.aclose()
+
+
+async def test_alpn_is_not_needed(
+    serving: Any, server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    async with serving(tls=lambda: server_context) as server:
+        stream = await connect_tls(server.address, client_context)
         assert (await Http1(stream).post(PING)).status == 200
         await stream.aclose()
 

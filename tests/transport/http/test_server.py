@@ -15,13 +15,13 @@ import trio
 
 from superlink_trio.address import Address
 from superlink_trio.rpc import Api, Holds
+from superlink_trio.transport.http import HttpOptions, serve_http
 from superlink_trio.transport.listening import AddressError
-from superlink_trio.transport.rest import RestOptions, serve_rest
 
 
 async def serve_directly(address: Address) -> None:
     calls = ("CreateNode", "DeleteNode", "Ping", "PushTaskRes", "GetRun", "GetFab")
-    await serve_rest(
+    await serve_http(
         Api(
             service="test.Fleet",
             unary=dict.fromkeys(calls, None),  # type: ignore[arg-type]  # never called
@@ -29,7 +29,7 @@ async def serve_directly(address: Address) -> None:
             holds=Holds(),
         ),
         address,
-        options=RestOptions(),
+        options=HttpOptions(),
         stopping=trio.Event(),
         task_status=trio.TASK_STATUS_IGNORED,
     )
@@ -83,12 +83,12 @@ async def test_more_connections_than_open_files_are_not_promised(
 ) -> None:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     caplog.set_level(logging.INFO)
-    async with serving(options=RestOptions(max_connections=files)) as server:
+    async with serving(options=HttpOptions(max_connections=files)) as server:
         assert (await server.post("ping")).status == 200
     assert f"the limit of {files} open files" in caplog.text
 
 
-def test_the_package_does_not_need_the_extra() -> None:
+def test_who_serves_grpc_does_not_load_it() -> None:
     program = """if True:
         import sys
         for name in ("hypercorn", "starlette", "h11", "h2"):

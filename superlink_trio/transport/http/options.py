@@ -6,7 +6,7 @@ import attrs
 
 
 @attrs.frozen(kw_only=True)
-class RestOptions:
+class HttpOptions:
     """Limits of a REST server. Times are in seconds, sizes in bytes.
 
     What is over a limit is refused, or its connection closed, without hurting the others.
@@ -17,7 +17,8 @@ class RestOptions:
     max_body: int = 536_870_912
     """The largest request taken; gRPC's limit for a message of Flower's clients."""
     max_bodies: int = 2_147_483_648
-    """All requests that are being received or worked on, together. One that does not fit waits."""
+    """All requests that are being received or worked on, together, `max_body` at
+    least. When they are too many the slowest loses its connection."""
     max_answers: int = 2_147_483_648
     """All answers on their way, together. A pull that would be one too many is refused (503)."""
     max_calls: int = 32_768
@@ -27,7 +28,7 @@ class RestOptions:
     head_timeout: float = 20.0
     """How long the head of a request may take once its first byte is here, a TLS handshake too."""
     body_timeout: float = 20.0
-    """How long a body may take, not counting the time its bytes take at `min_body_rate`."""
+    """How long a body may bring nothing, or less than `min_body_rate`."""
     min_body_rate: float = 4096.0
     """Bytes a second that the slowest honest link brings."""
     write_timeout: float = 30.0
@@ -38,5 +39,8 @@ class RestOptions:
     """Connections in all; fewer where the process may not open as many files."""
     max_connections_per_address: int = 16_384
     """Connections from one IP address. Behind a proxy all come from one."""
-    max_streams: int = 100
-    """Calls at the same time on one HTTP/2 connection."""
+
+    @property
+    def room(self) -> int:
+        """Bytes that requests have together: always enough for the largest one."""
+        return max(self.max_bodies, self.max_body + self.max_head + 65_536)
