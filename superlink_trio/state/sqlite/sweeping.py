@@ -86,8 +86,20 @@ def lapse(tx: Transaction, processes: Collection[int]) -> None:
         tx.execute("DELETE FROM superlink_process WHERE process_id = ?", process)
 
 
+def register(connection: sqlite3.Connection, name: str) -> int:
+    """Add a process to those over the file; give its id, which no other had before."""
+    inserted = connection.execute("INSERT INTO superlink_process(socket) VALUES (?)", (name,))
+    return int(inserted.lastrowid or 0)
+
+
+def is_registered(connection: sqlite3.Connection, process: int) -> bool:
+    """Say whether a process is among those over the file: nobody took it for ended."""
+    query = "SELECT 1 FROM superlink_process WHERE process_id = ?"
+    return connection.execute(query, (process,)).fetchone() is not None
+
+
 def others(connection: sqlite3.Connection, me: int) -> list[tuple[int, str]]:
-    """Give the ids and sockets of the other processes over the file."""
+    """Give the ids and names of the other processes over the file."""
     return connection.execute(
         "SELECT process_id, socket FROM superlink_process WHERE process_id != ?", (me,)
     ).fetchall()
