@@ -75,16 +75,20 @@ AnyHistory: TypeAlias = History | Any
 """A History, or what a server of `flwr` has instead."""
 
 
-class Interrupted(KeyboardInterrupt, SystemExit):
-    """Ctrl-C or SIGTERM has ended a run in order; `history` holds what it had come to.
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM has ended a run in order; `history` holds what it had come to."""
 
-    Where nobody catches it, it ends the script with status `code`: 130 or 143, as shells have it.
-    """
-
-    def __init__(self, history: AnyHistory, by: signal.Signals) -> None:
-        super().__init__(f"the rounds were ended by {by.name}")
+    def __init__(self, history: AnyHistory) -> None:
+        super().__init__("the rounds were interrupted")
         self.history = history
-        self.code = 128 + by
+
+
+class Terminated(Interrupted, SystemExit):
+    """It was SIGTERM: where nobody catches this, the script ends with 143, as shells have it."""
+
+    def __init__(self, history: AnyHistory) -> None:
+        super().__init__(history)
+        self.code = 128 + signal.SIGTERM
 
 
 @attrs.define(eq=False)
@@ -256,8 +260,9 @@ def start_server(
     The arguments and errors are those of `serve_rounds`. Where logging is not configured, the log
     and, on a terminal, a line with the progress appear on standard error.
 
-    Ctrl-C and SIGTERM stop in order, and raise Interrupted with the History so far. A signal that
-    the script handles or ignores stays as it is; outside of the main thread both do.
+    Ctrl-C and SIGTERM stop in order, and raise Interrupted with the History so far; after SIGTERM
+    it is a SystemExit, too. A signal that the script handles or ignores stays as it is; outside of
+    the main thread both do.
 
     Raises RuntimeError where an event loop runs in this thread already, as it does in a notebook.
     """
@@ -269,8 +274,10 @@ def start_server(
         )
         run = partial(_run_script, federation, _unhandled_signals())
         by = trio.run(run, restrict_keyboard_interrupt_to_checkpoints=True)
-        if by is not None:
-            raise Interrupted(federation.history, by)
+        if by is signal.SIGTERM:
+            raise Terminated(federation.history)
+        if by is signal.SIGINT:
+            raise Interrupted(federation.history)
         return federation.history
 
 
