@@ -410,7 +410,7 @@ async def test_a_call_named_in_no_encoding_does_not_deafen_the_server(
                         await trio.lowlevel.checkpoint()
             held.proceed.set()  # what was in flight has not been disturbed
     assert answers == [b"done"]
-    # A server that broke down is told of by one line, and not too often. (grpcio before 1.85 bears
+    # A server that broke down is told of by one line, and not too often. (grpcio 1.80 bears
     # such calls, but says so at length.)
     told = [record for record in caplog.records if record.name.startswith("superlink_trio")]
     assert len(told) <= BURST
