@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 from interop.peers import REFERENCE, Peers, Round
+from simulations import runs
 
 pytestmark = [
     pytest.mark.interop,
@@ -100,7 +101,7 @@ async def test_sigterm_during_a_round(backend: str, peers: Peers, pipe: Path) ->
         superlink.program.process.terminate()
         with trio.fail_after(GRACE + CLEARING_UP):
             assert await superlink.program.end() == 0
-        assert not Path(f"/proc/{worker}").exists()
+        assert not runs(worker)
 
 
 async def test_nodes_keep_their_state_for_each_run(backend: str, peers: Peers) -> None:

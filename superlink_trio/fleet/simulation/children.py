@@ -15,6 +15,10 @@ import trio
 
 from superlink_trio.fleet.simulation.sessions import kill_session, members
 
+# How long a process has to end its session itself even if there is no time left, in seconds: it
+# waits for its children, for which nobody else does where there is no init.
+_AT_LEAST = 0.3
+
 # How long a session may take to be gone after SIGKILL, in seconds.
 _KILLED = 1.0
 
@@ -52,7 +56,7 @@ async def start(
 async def end(process: trio.Process, stream: trio.SocketStream, grace: float) -> list[int]:
     """See a process end with its whole session; give the ids of those that do not.
 
-    It may end by itself within `grace` seconds. If this is cancelled it may not.
+    It may end by itself within `grace` seconds; if this is cancelled, it has to be quick.
     """
     try:
         stream.socket.close()
@@ -60,6 +64,8 @@ async def end(process: trio.Process, stream: trio.SocketStream, grace: float) ->
             await process.wait()
     finally:
         with trio.CancelScope(shield=True):
+            with trio.move_on_after(_AT_LEAST):
+                await process.wait()
             left = await _kill(process)
     return left
 

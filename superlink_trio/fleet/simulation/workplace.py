@@ -24,7 +24,7 @@ import attrs
 from superlink_trio.fleet.simulation import frames, parcels, worker
 from superlink_trio.fleet.simulation.backend import App, AppNotLoaded
 from superlink_trio.fleet.simulation.parcels import Answer, Parcel
-from superlink_trio.fleet.simulation.sessions import end_own_session, kill_session
+from superlink_trio.fleet.simulation.sessions import end_own_session
 from superlink_trio.fleet.simulation.worker import Manners
 
 GRACE = 2.0
@@ -107,5 +107,5 @@ def _listen(
         requests.put(None)
     if not at_work.locked():
         time.sleep(GRACE)
-    kill_session(os.getpid())
+    end_own_session(_ENDING)
     os.kill(os.getpid(), signal.SIGKILL)
