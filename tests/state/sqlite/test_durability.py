@@ -103,7 +103,7 @@ def test_a_file_is_opened_so_that_commits_are_synced(file: Path, found: str) -> 
         with closing(sqlite3.connect(file)) as connection:
             connection.execute("CREATE TABLE other(x)")
     database = Database(str(file), 1.0, math.inf)
-    committer = Committer(database, open_database(database, "", lambda _: False, 0.0))
+    committer = Committer(database, open_database(database, "", 0.0))
 
     def pragmas(tx: Transaction) -> tuple[int, str]:
         (synchronous,) = tx.first("PRAGMA synchronous") or (None,)
