@@ -289,7 +289,7 @@ class State(ABC):
 
     @abstractmethod
     async def take_task_ins(self, node_id: int, connection: str = "") -> Task | None:
-        """Take the node's oldest queued TaskIns.
+        """Take the node's oldest queued TaskIns; None when there is none, or the node is not known.
 
         `connection` is where it will be sent. A node that asks again over another connection (or
         an unknown one, "") without having answered what it was handed never received it: that

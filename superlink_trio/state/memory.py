@@ -37,7 +37,7 @@ from superlink_trio.state.interface import (
     bounded_interval,
 )
 from superlink_trio.state.parked import Parked
-from superlink_trio.state.payloads import Payload, PayloadPool, digest_of
+from superlink_trio.state.payloads import Payload, PayloadPool, digests_of
 from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError, error_answer
 
@@ -301,7 +301,7 @@ class MemoryState(State):
 
     async def store_task_ins(self, tasks: Sequence[Task]) -> Sequence[str]:
         """See `State`."""
-        digests = [await _digest(task) for task in tasks]
+        digests = await digests_of(tasks)
         known = [
             (task, digest, _own_size(task))
             for task, digest in zip(tasks, digests, strict=True)
@@ -377,6 +377,8 @@ class MemoryState(State):
     async def take_task_ins(self, node_id: int, connection: str = "") -> Task | None:
         """See `State`."""
         if node_id != ANONYMOUS:
+            if node_id not in self._nodes:
+                return None
             self._requeue_lost(node_id, connection)
         entry = self._first(node_id)
         if entry is None:
@@ -413,7 +415,7 @@ class MemoryState(State):
 
     async def store_task_res(self, task: Task) -> str:
         """See `State`."""
-        digest = await _digest(task)
+        [digest] = await digests_of([task])
         asked_id = task.ancestry[0]
         if task.run_id not in self._runs:
             raise NotTaken(f"run {task.run_id} is not known")
@@ -624,10 +626,6 @@ class MemoryState(State):
             for node_id, node in self._nodes.items()
             if node.public_key or node.online(since)
         }
-
-
-async def _digest(task: Task) -> bytes | None:
-    return await digest_of(task.content) if isinstance(task.content, bytes) else None
 
 
 def _own_size(task: Task) -> int:

@@ -477,6 +477,16 @@ async def test_the_newest_of_anonymous_pulls_comes_first(state: State, beside: B
     assert [each.done.is_set() for each in waiting] == [False, False, True]
 
 
+async def test_only_a_registered_node_is_given_tasks(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    await state.store_task_ins([task_ins(run_id, node) for node in (123, node_id)])
+    assert await state.take_task_ins(123) is None, "it may be known later"
+    await state.delete_node(node_id)
+    assert await state.take_task_ins(node_id, "c1") is None
+    await state.greet(123, readmit=True)
+    assert await state.take_task_ins(123) is not None
+
+
 async def test_one_task_wakes_one_of_many(state: State, beside: Beside) -> None:
     run_id = await state.create_run(Run())
     waiting = [await beside.start(state.await_task_ins, ANONYMOUS) for _ in range(3)]

@@ -68,6 +68,8 @@ def _copy(source: sqlite3.Connection, path: str) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as copy:
         # All pages in one step: a single state of the file, which its writers do not disturb.
         source.backup(copy)
+        if schema.version(copy) < len(schema.MIGRATIONS):
+            return  # whoever opens it does the rest, once it has brought it up to date
         copy.execute("PRAGMA foreign_keys = ON")
         copy.execute("BEGIN IMMEDIATE")
         everybody = [process for process, _ in sweeping.others(copy, 0)]

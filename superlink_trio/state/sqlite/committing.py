@@ -84,7 +84,7 @@ class Committer:
     def close(self) -> None:
         """Leave nothing under way, and close the file."""
         try:
-            leave: Sequence[Step[Any]] = [task_res.purge, task_res.purge, self._leave]
+            leave: Sequence[Step[Any]] = [task_res.purge_all, self._leave]
             self.commit(leave, {}, durable=True)
         except StateUnavailable as error:
             _log.warning("Not closed well: %s", error)

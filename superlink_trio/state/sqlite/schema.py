@@ -138,8 +138,8 @@ _SECOND: Sequence[str] = (
         DELETE FROM superlink_unanswered WHERE node_id = old.node_id AND tasks = 0; END""",
 )
 
-# From here on `superlink_process.socket` is the name of a process, no path of a socket any more:
-# who knows processes by those must not open the file.
+# From here on `superlink_process.socket` is the name of a process and no path any more: who knows
+# processes by the paths of their sockets must not open the file.
 _THIRD: Sequence[str] = (
     """CREATE TABLE superlink_simulated_node(
         node_id INTEGER PRIMARY KEY REFERENCES node(node_id) ON DELETE CASCADE,

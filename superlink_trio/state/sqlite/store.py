@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import sqlite3
 import time
@@ -14,7 +13,6 @@ from typing import TypeVar
 
 import trio
 
-from superlink_trio.bulk import in_thread_if_large
 from superlink_trio.state.arrivals import Arrivals
 from superlink_trio.state.interface import (
     COME_BACK,
@@ -30,6 +28,7 @@ from superlink_trio.state.interface import (
     last_words,
 )
 from superlink_trio.state.parked import Parked
+from superlink_trio.state.payloads import digests_of
 from superlink_trio.state.sqlite import nodes, presence, runs, sweeping, task_ins, task_res
 from superlink_trio.state.sqlite.committing import Committed, Committer
 from superlink_trio.state.sqlite.faults import Locked, patiently
@@ -296,7 +295,9 @@ class SqliteState(State):
             self._collected = trio.Event()
             await trio.sleep(_PURGE_AFTER)
             try:
-                more = await self._writer.do(task_res.purge, durable=False)
+                while await self._writer.do(task_res.purge, durable=False):
+                    pass
+                more = await self._writer.do(task_res.age, durable=False)
             except StateUnavailable:
                 more = True
             if more:
@@ -447,7 +448,7 @@ class SqliteState(State):
 
     async def store_task_ins(self, tasks: Sequence[Task]) -> Sequence[str]:
         """See `State`."""
-        digests = [await _digest(task.content) for task in tasks]
+        digests = await digests_of(tasks, above=INLINE)
         step = partial(task_ins.store, tasks=tasks, digests=digests, limits=self.limits)
         return await self._writer.do(step)
 
@@ -594,9 +595,3 @@ class SqliteState(State):
 
 def _nothing(_: Transaction) -> None:
     """Only bring what else belongs to a commit: heartbeats out, news in."""
-
-
-async def _digest(content: bytes | TaskError) -> bytes | None:
-    if isinstance(content, TaskError) or len(content) <= INLINE:
-        return None
-    return (await in_thread_if_large(len(content), hashlib.sha256, content)).digest()

@@ -7,10 +7,7 @@ from collections.abc import Collection
 
 from superlink_trio.state.interface import FORGET, LINGER
 from superlink_trio.state.sqlite import nodes, task_ins
-from superlink_trio.state.sqlite.transaction import Kind, Transaction
-
-PORTION = 500
-"""Rows of one kind that one step deletes at most: others want to write too."""
+from superlink_trio.state.sqlite.transaction import PORTION, Kind, Transaction
 
 KEPT_NEWS = 10_000
 """Entries that are kept for processes that have not read them; who missed more looks anew."""

@@ -17,6 +17,7 @@ from builders import task_ins
 
 from superlink_trio.state import CannotOpen, SqliteState, StateUnavailable
 from superlink_trio.state.sqlite.backup import back_up
+from superlink_trio.state.sqlite.report import report
 from superlink_trio.wire.runs import Run
 
 
@@ -77,12 +78,10 @@ def old_process(file: Path) -> Iterator[socket.socket]:
     mailbox.close()
 
 
-def make_older(file: Path, *processes: str) -> None:
+def execute(file: Path, *statements: str) -> None:
     with closing(sqlite3.connect(file)) as connection, connection:
-        connection.execute("UPDATE superlink_schema SET version = 2")
-        connection.executemany(
-            "INSERT INTO superlink_process(socket) VALUES (?)", [(name,) for name in processes]
-        )
+        for statement in statements:
+            connection.execute(statement)
 
 
 async def refused(file: Path) -> None:
@@ -91,14 +90,22 @@ async def refused(file: Path) -> None:
 
 
 async def test_a_file_is_not_migrated_under_a_process_of_an_older_release(
-    serving: Any, file: Path, old_process: socket.socket
+    serving: Any, file: Path, tmp_path: Path, old_process: socket.socket
 ) -> None:
+    (tmp_path / "elsewhere").mkdir()
     async with serving():
         pass
-    make_older(file, old_process.getsockname())
+    execute(
+        file,
+        "UPDATE superlink_schema SET version = 2",
+        "DROP TABLE superlink_simulated_node",
+        f"INSERT INTO superlink_process(socket) VALUES ('{old_process.getsockname()}')",
+    )
+    back_up(str(file), str(tmp_path / "elsewhere" / "copy.db"))
+    assert report(str(file), 0.0).processes == 1
     for _ in range(2):
         await refused(file)
-    assert sorted(os.listdir(file.parent)) == ["old", file.name]
+    assert sorted(os.listdir(file.parent)) == ["elsewhere", "old", file.name]
     old_process.close()
     async with serving() as state:
         assert await state.create_node(30.0)
@@ -108,7 +115,7 @@ async def test_a_process_of_the_release_before_is_seen_by_its_lock(
     serving: Any, file: Path
 ) -> None:
     async with serving() as state:
-        make_older(file)
+        execute(file, "UPDATE superlink_schema SET version = version - 1")
         await refused(file)
         assert await state.create_node(30.0)
 
@@ -117,8 +124,6 @@ async def test_who_finds_the_file_migrated_by_a_newer_release_leaves_it_alone(
     serving: Any, file: Path
 ) -> None:
     async with serving() as state:
-        with closing(sqlite3.connect(file)) as connection, connection:
-            connection.execute("DELETE FROM superlink_process")
-            connection.execute("UPDATE superlink_schema SET version = 99")
+        execute(file, "DELETE FROM superlink_process", "UPDATE superlink_schema SET version = 99")
         with pytest.raises(StateUnavailable, match="newer release"):
             await state.create_node(30.0)

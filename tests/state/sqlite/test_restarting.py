@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 import time
+import tracemalloc
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -170,6 +172,24 @@ async def test_an_idle_pull_costs_no_commit(serving: Any) -> None:
         for _ in range(10):
             assert await state.take_task_ins(node_id, "c1") is None
         assert state.commits == commits
+
+
+async def test_pulls_of_unknown_nodes_leave_nothing_in_memory(serving: Any) -> None:
+    async def size() -> int:
+        await settle(state)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    async with serving() as state:
+        await state.take_task_ins(1, "c1")
+        tracemalloc.start()
+        try:
+            before = await size()
+            for node_id in range(2, 1002):
+                assert await state.take_task_ins(node_id, "a connection of some length") is None
+            assert await size() - before < 40_000
+        finally:
+            tracemalloc.stop()
 
 
 async def test_calls_that_wait_share_a_commit(serving: Any, nursery: Any) -> None:
