@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from examples import at_most
+from superlink_trio.bulk import LARGE
 from superlink_trio.fleet import fleet_api, refusing_adapter_api
 from superlink_trio.fleet.authentication import NodeKeys, authenticated
 from superlink_trio.fleet.keys import NodeKey, ServerKey
@@ -247,6 +248,25 @@ async def test_every_call_is_guarded(name: str) -> None:
     run_id = await gate.state.create_run(Run())
     assert set(await gate.state.online_nodes(run_id)) == {alice, bob}
     await gate.raw(name, raw, ALICE.signed(raw))
+
+
+async def test_large_junk_under_one_key_does_not_keep_another_waiting_for_all_of_it() -> None:
+    gate = open_gate(ALICE, BOB)
+    # What takes much longer to take apart than to sign.
+    junk = pb.PushTaskResRequest(task_res_list=[pb.TaskRes()]).SerializeToString() * LARGE
+    ended: list[Node] = []
+
+    async def push(node: Node) -> None:
+        await denied(gate.raw("PushTaskRes", junk, node.signed(b"another")))
+        ended.append(node)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(push, ALICE)
+        while not ended:
+            await trio.lowlevel.checkpoint()
+        nursery.start_soon(push, BOB)
+    assert ended.index(BOB) < 10
 
 
 async def test_every_item_of_a_push_must_be_the_callers() -> None:
