@@ -242,12 +242,10 @@ class SqliteState(State):
         if self._presence is None:
             return
         while True:
-            step: Step[None] = self._bury
             with trio.move_on_after(_LOOK_AFTER):
                 await self._presence.next_notice()
-                step = _nothing
             with suppress(StateUnavailable):
-                await self._writer.do(step, durable=False)
+                await self._writer.do(self._bury, durable=False)
 
     # What has to be said even if the file is not available now
 
