@@ -33,6 +33,10 @@ class NoPeer(Exception):
     """A peer's environment cannot be made; the message says why and what to do."""
 
 
+class NoPython(NoPeer):
+    """There is no Python on this machine that the release runs on."""
+
+
 def interpreter(version: str, *, beside: bool = False, simulation: bool = False) -> Path:
     """Give the Python of the environment that holds `flwr[rest]` in this version.
 
@@ -43,8 +47,8 @@ def interpreter(version: str, *, beside: bool = False, simulation: bool = False)
     Makes the environment when there is none yet, or when its pins have changed: that needs
     PyPI and takes about half a minute. Flower's telemetry is off in it.
 
-    Raises NoPeer when the version is none of `VERSIONS`, when there is no Python to build
-    on, or when pip fails.
+    Raises NoPython when there is no Python to build on, NoPeer when the version is none of
+    `VERSIONS` or when pip fails.
     """
     if version not in VERSIONS:
         raise NoPeer(f"flwr {version} is no peer of this project: {', '.join(VERSIONS)} are")
@@ -74,7 +78,7 @@ def _base_python(versions: Sequence[str]) -> tuple[str, str]:
         # Version managers put stand-ins on the path for Pythons that are not there.
         if path is not None and _runs(path):
             return path, version
-    raise NoPeer(
+    raise NoPython(
         f"Flower {VERSIONS[0]} to {VERSIONS[-1]} need Python {' or '.join(reversed(versions))}: "
         f"this is {running}, and none of them is on the PATH"
     )

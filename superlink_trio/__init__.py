@@ -73,3 +73,8 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    # What completion and help() show; they cannot know what is imported only when it is needed.
+    return sorted({*globals(), *__all__})

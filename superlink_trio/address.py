@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from urllib.parse import unquote
 
 import attrs
 
@@ -54,6 +55,22 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def peer_name(uri: str) -> str:
+    """Write a peer as an address: `[::1]:4711` for gRPC's `ipv6:%5B::1%5D:4711`.
+
+    What is no such URI (a Unix socket's) stays as it is.
+
+    Source: https://github.com/grpc/grpc/blob/master/doc/naming.md
+    """
+    scheme, _, rest = uri.partition(":")
+    if scheme not in ("ipv4", "ipv6"):
+        return uri
+    try:
+        return str(Address.parse(unquote(rest)))
+    except ValueError:
+        return uri
 
 
 def _is_ipv6(host: str) -> bool:

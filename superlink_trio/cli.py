@@ -2,8 +2,8 @@
 
 `backup` and `inspect`, which run nothing, are in `tools`.
 
-This is the only place that knows argparse, owns signals and decides an exit status. Whatever is
-slow to import waits until it is needed, so that `--help` and a faulty command line answer at once.
+This is the only place that knows argparse. Whatever is slow to import waits until it is needed, so
+that `--help` and a faulty command line answer at once.
 """
 
 from __future__ import annotations
@@ -11,60 +11,22 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 
 from superlink_trio import __version__, options
-from superlink_trio.address import Address
-from superlink_trio.config import Apis, CannotStart, ConfigError, SuperLinkConfig
+from superlink_trio.config import Apis, SuperLinkConfig
+from superlink_trio.running import USAGE, Runner, run
 
 if TYPE_CHECKING:
-    import trio
-
     from superlink_trio.fleet.simulation.progress import Display
     from superlink_trio.live import Terminal
 
 logger = logging.getLogger(__name__)
-
-OK, FAILED, USAGE = 0, 1, 2
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class Link(Protocol):
-    """What a running SuperLink can be asked for."""
-
-    @property
-    def driver_address(self) -> Address | None:
-        """Where the Driver API listens, if it runs here."""
-
-    @property
-    def fleet_address(self) -> Address | None:
-        """Where the Fleet API listens, if it runs here and has a port."""
-
-    async def stop(self) -> None:
-        """Stop gracefully and wait for the end."""
-
-    def cancel(self) -> None:
-        """Stop now: nothing gets any more grace."""
-
-    async def reload(self) -> None:
-        """Read keys and certificates again; the log says with what result."""
-
-
-class Runner(Protocol):
-    """`run_superlink` and its like."""
-
-    async def __call__(
-        self, config: SuperLinkConfig, *, task_status: trio.TaskStatus[Link]
-    ) -> None:
-        """Run until stopped; a cancellation is a graceful stop."""
 
 
 @attrs.frozen(kw_only=True)
@@ -265,150 +227,3 @@ def _action(option: options.Option) -> dict[str, Any]:
             "default": argparse.SUPPRESS,
         }
     return {"nargs": len(metavar), "metavar": metavar}
-
-
-def run(runner: Callable[[], Runner], config: SuperLinkConfig) -> int:
-    """Run until a signal ends it, and answer the exit status.
-
-    The first SIGINT or SIGTERM stops gracefully, the second at once; SIGHUP is for reloading.
-    Every error is in the log.
-
-    `runner` imports and answers what to run.
-    """
-    with _remembered_signals() as early:
-        import trio
-
-        return trio.run(_run, runner, config, early)
-
-
-@contextmanager
-def _remembered_signals() -> Iterator[list[int]]:
-    """Keep the signals of the first moments, in which importing takes most of the time."""
-    early: list[int] = []
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    for number in _SIGNALS:
-        signal.signal(number, lambda number, _: early.append(number))
-    try:
-        yield early
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-async def _run(runner: Callable[[], Runner], config: SuperLinkConfig, early: list[int]) -> int:
-    import trio
-
-    status = OK
-    with trio.open_signal_receiver(*_SIGNALS) as signals:
-        async with trio.open_nursery() as nursery:
-            control = _Control(nursery, trio.CancelScope())
-            for number in early:
-                control.heed(number)
-            nursery.start_soon(_heed_all, signals, control)
-            try:
-                with control.scope:
-                    # If there was a signal already, nothing is even imported.
-                    await trio.lowlevel.checkpoint()
-                    await runner()(config, task_status=control)
-            except Exception as error:
-                status = _report(error, control.link)
-            nursery.cancel_scope.cancel()
-    return control.forced or status
-
-
-async def _heed_all(signals: AsyncIterator[int], control: _Control) -> None:
-    async for number in signals:
-        control.heed(number)
-
-
-class _Control:
-    """Asks the SuperLink for what the signals mean, whether it is ready yet or not."""
-
-    def __init__(self, nursery: trio.Nursery, scope: trio.CancelScope) -> None:
-        self.scope = scope
-        self.link: Link | None = None
-        self.forced = 0
-        self._nursery = nursery
-        self._stopping = False
-        self._reload_once_ready = False
-
-    def started(self, value: Link | None = None) -> None:
-        """Be told that the SuperLink is ready (this is the `task_status` it gets)."""
-        if value is None:
-            raise TypeError("the runner has to say how it can be stopped")
-        self.link = value
-        driver, fleet = value.driver_address, value.fleet_address
-        ports = [
-            f"{api} on {address}"
-            for api, address in (("Driver API", driver), ("Fleet API", fleet))
-            if address is not None
-        ]
-        logger.info(
-            "ready: %s",
-            ", ".join(ports) or "no port is open",
-            extra={
-                "driver_address": None if driver is None else str(driver),
-                "fleet_address": None if fleet is None else str(fleet),
-            },
-        )
-        if self._reload_once_ready:
-            self._nursery.start_soon(value.reload)
-
-    def heed(self, number: int) -> None:
-        """Act on a signal."""
-        name = signal.Signals(number).name
-        if number == signal.SIGHUP:
-            logger.info("%s: reading keys and certificates again", name)
-            if self.link is None:
-                # Whatever the start has read of them may be old by now.
-                self._reload_once_ready = True
-            else:
-                self._nursery.start_soon(self.link.reload)
-        elif not self._stopping:
-            self._stopping = True
-            logger.info("%s: stopping; a second signal stops at once", name)
-            if self.link is None:
-                self.scope.cancel()
-            else:
-                self._nursery.start_soon(self.link.stop)
-        else:
-            self.forced = 128 + number
-            logger.warning("%s: stopping at once", name)
-            if self.link is not None:
-                self.link.cancel()
-
-
-def _report(error: Exception, link: Link | None) -> int:
-    """Log what ended the SuperLink and answer the exit status."""
-    if link is not None:
-        logger.critical("a part failed beyond repair", exc_info=error)
-        return FAILED
-    group = error if isinstance(error, ExceptionGroup) else ExceptionGroup("", [error])
-    expected, bugs = group.split((OSError, ConfigError, CannotStart))
-    for cause in _leaves(expected):
-        details = cause.details if isinstance(cause, CannotStart) else ""
-        words = "; ".join([_words(cause), *_notes(cause)])
-        extra = {"exception": details} if details else {}
-        logger.error("could not start: %s", words, extra=extra)
-    if bugs is not None:
-        logger.critical("could not start", exc_info=bugs if group is error else error)
-    return USAGE if all(isinstance(leaf, ConfigError) for leaf in _leaves(group)) else FAILED
-
-
-def _leaves(error: Exception | None) -> Iterator[Exception]:
-    if isinstance(error, ExceptionGroup):
-        for part in error.exceptions:
-            yield from _leaves(part)
-    elif error is not None:
-        yield error
-
-
-def _words(error: Exception) -> str:
-    """Answer what an error says, without the number of an errno."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
-
-
-def _notes(error: Exception) -> list[str]:
-    return getattr(error, "__notes__", [])

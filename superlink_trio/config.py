@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -17,6 +18,7 @@ from typing import Literal, TypeAlias
 import attrs
 
 from superlink_trio.address import Address
+from superlink_trio.places import Place
 
 MEMORY = ":flwr-in-memory-state:"
 """The database name that means: keep everything in this process's memory."""
@@ -28,11 +30,14 @@ BACKENDS = ("ray", "process")
 
 Files: TypeAlias = tuple[Path, Path, Path]
 
-# REST builds on names of Hypercorn's that are not public; pyproject.toml pins the same series.
-_HYPERCORN = "0.18."
-
 # The largest number that gRPC can be told; more of anything is no limit.
 _MOST = 2**31 - 1
+
+DRIVER_PORT, GRPC_FLEET_PORT, REST_FLEET_PORT = 9091, 9092, 9093
+
+_NO_TLS = "--insecure for no encryption"
+_HOW_GRPC = f"--certificates CA_CERT SERVER_CERT PRIVATE_KEY for TLS, or {_NO_TLS}"
+_HOW_REST = f"--ssl-certfile FILE and --ssl-keyfile FILE for HTTPS, or {_NO_TLS}"
 
 _WILDCARD_HOSTS = {"0.0.0.0", "::"}
 
@@ -170,7 +175,7 @@ def _or_none(check: Callable[[object], str | None]) -> Callable[[object], str | 
 # Converters pass on what they cannot read: the field's check then says what is wrong with it.
 
 
-def _to_address(value: Address | str) -> Address:
+def _to_address(value: Address | str | None) -> Address | None:
     if isinstance(value, str) and _address(value) is None:
         return Address.parse(value)
     return value  # type: ignore[return-value]  # see above
@@ -227,39 +232,51 @@ class SuperLinkConfig:
     )
     """PEM certificates of the authorities whose clients may use the Driver API."""
     database: str = attrs.field(default=MEMORY, metadata=_checked(_text))
+    """Where nodes, runs and tasks are kept: `MEMORY`, or the path of an SQLite file."""
     require_client_authentication: Files | None = attrs.field(
         default=None, converter=_to_files, metadata=_checked(_or_none(_three_files))
     )
     """The nodes' public keys (CSV), then the server's private and public key (OpenSSH)."""
 
-    driver_api_address: Address = attrs.field(
-        default=Address("0.0.0.0", 9091), converter=_to_address, metadata=_checked(_address)
+    driver_api_address: Address | None = attrs.field(
+        default=None, converter=_to_address, metadata=_checked(_or_none(_address))
     )
+    """Where drivers connect. None: port 9091, of every interface if it was said how to serve other
+    machines (`certificates` or `insecure`), and of loopback if it was not."""
     fleet_api_type: FleetApiType = attrs.field(
         default="grpc-rere", metadata=_checked(_one_of(FLEET_API_TYPES))
     )
-    grpc_rere_fleet_api_address: Address = attrs.field(
-        default=Address("0.0.0.0", 9092), converter=_to_address, metadata=_checked(_address)
+    """How nodes connect; "vce" simulates them. Both gRPC names serve both gRPC services."""
+    grpc_rere_fleet_api_address: Address | None = attrs.field(
+        default=None, converter=_to_address, metadata=_checked(_or_none(_address))
     )
-    rest_fleet_api_address: Address = attrs.field(
-        default=Address("0.0.0.0", 9093), converter=_to_address, metadata=_checked(_address)
+    """Where nodes connect over gRPC. None: port 9092, otherwise like `driver_api_address`."""
+    rest_fleet_api_address: Address | None = attrs.field(
+        default=None, converter=_to_address, metadata=_checked(_or_none(_address))
     )
+    """Where nodes connect over REST. None: port 9093, otherwise like `driver_api_address`; the two
+    files below say how to serve other machines as well."""
     ssl_certfile: Path | None = attrs.field(
         default=None, converter=_to_path, metadata=_checked(_or_none(_file))
     )
-    """PEM certificate for REST."""
+    """PEM certificate for REST. None: the one in `certificates`."""
     ssl_keyfile: Path | None = attrs.field(
         default=None, converter=_to_path, metadata=_checked(_or_none(_file))
     )
+    """PEM private key for REST."""
     rest_fleet_api_workers: int = attrs.field(default=1, metadata=_checked(_one_worker))
+    """Processes that serve REST. Only 1 is accepted."""
 
     client_app: str | None = attrs.field(default=None, metadata=_checked(_or_none(_text)))
     """The app that simulated nodes run, as `module:attribute`."""
     num_supernodes: int | None = attrs.field(default=None, metadata=_checked(_or_none(_count)))
+    """How many nodes are simulated."""
     backend: Backend = attrs.field(default="ray", metadata=_checked(_one_of(BACKENDS)))
+    """What runs the apps of simulated nodes."""
     backend_config: dict[str, object] = attrs.field(
         factory=_default_backend_config, converter=_to_dict, metadata=_checked(_json_object)
     )
+    """Settings of the backend, as `--backend-config` has them."""
     app_dir: Path = attrs.field(default=Path(), converter=_to_path, metadata=_checked(_file))
     """Put on the import path before `client_app` is loaded."""
 
@@ -317,15 +334,53 @@ class SuperLinkConfig:
         )
 
     @property
-    def fleet_api_address(self) -> Address | None:
-        """Where the chosen Fleet API listens; None for a simulation, which has no port."""
+    def driver_place(self) -> Place:
+        """Where the Driver API is to listen."""
+        return Place(
+            api="the Driver API",
+            field="driver_api_address",
+            given=self.driver_api_address,
+            port=DRIVER_PORT,
+            secured=self._grpc_secured,
+            how=_HOW_GRPC,
+        )
+
+    @property
+    def fleet_place(self) -> Place | None:
+        """Where the chosen Fleet API is to listen; None for a simulation, which has no port."""
         match self.fleet_api_type:
-            case "rest":
-                return self.rest_fleet_api_address
             case "vce":
                 return None
+            case "rest":
+                return Place(
+                    api="the Fleet API",
+                    field="rest_fleet_api_address",
+                    given=self.rest_fleet_api_address,
+                    port=REST_FLEET_PORT,
+                    secured=self.insecure or self.rest_files is not None,
+                    how=_HOW_REST,
+                )
             case _:
-                return self.grpc_rere_fleet_api_address
+                return Place(
+                    api="the Fleet API",
+                    field="grpc_rere_fleet_api_address",
+                    given=self.grpc_rere_fleet_api_address,
+                    port=GRPC_FLEET_PORT,
+                    secured=self._grpc_secured,
+                    how=_HOW_GRPC,
+                )
+
+    def places(self, apis: Apis) -> list[Place]:
+        """Where these APIs are to listen."""
+        places = [
+            self.driver_place if Apis.DRIVER in apis else None,
+            self.fleet_place if Apis.FLEET in apis else None,
+        ]
+        return [place for place in places if place is not None]
+
+    @property
+    def _grpc_secured(self) -> bool:
+        return self.insecure or self.certificates is not None
 
     @property
     def tls(self) -> bool:
@@ -359,6 +414,7 @@ class SuperLinkConfig:
         Options are spelled as on the command line.
         """
         warnings = []
+        driver = self.driver_place.address
         if self.insecure and self.certificates and self._serves_grpc(apis):
             warnings.append(
                 "--insecure wins: gRPC is served without TLS, the certificates are not used"
@@ -371,14 +427,27 @@ class SuperLinkConfig:
             Apis.DRIVER in apis
             and self.tls
             and self.driver_client_ca is None
-            and not self.driver_api_address.loopback
+            and not driver.loopback
         ):
             warnings.append(
-                f"the Driver API on {self.driver_api_address} lets in whoever reaches it, and who "
-                "is in can do everything: bind it to 127.0.0.1, put a firewall before it, or ask "
-                "drivers for certificates with --driver-client-ca FILE"
+                f"the Driver API on {driver} lets in whoever reaches it, and who is in can do "
+                "everything: bind it to 127.0.0.1, put a firewall before it, or ask drivers for "
+                "certificates with --driver-client-ca FILE"
             )
         return warnings
+
+    def notices(self, apis: Apis) -> list[str]:
+        """What follows from options that were not given, for whoever expects something else."""
+        places = [place for place in self.places(apis) if place.withdrawn]
+        if not places:
+            return []
+        names = " and ".join(place.api for place in places)
+        verb = "serve" if len(places) > 1 else "serves"
+        # What makes gRPC secure makes REST so as well.
+        return [
+            f"{names[0].upper()}{names[1:]} {verb} this machine only (127.0.0.1 and ::1): to serve "
+            f"others, give {places[0].how}"
+        ]
 
     def _certfiles_unused(self, apis: Apis) -> bool:
         files = (self.ssl_certfile, self.ssl_keyfile)
@@ -399,26 +468,26 @@ def problem_with(name: str, value: object) -> str | None:
     return check(value)
 
 
-def _tls_or_not(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
-    if config.insecure or config.certificates:
+def _driver_secured(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
+    return _secured(config.driver_place) if Apis.DRIVER in apis else None
+
+
+def _fleet_secured(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
+    place = config.fleet_place
+    return _secured(place) if place and Apis.FLEET in apis else None
+
+
+def _secured(place: Place) -> ConfigError | None:
+    if not place.exposed:
         return None
-    if config._serves_grpc(apis):
-        return ConfigError(
-            "say how to serve: --certificates CA_CERT SERVER_CERT PRIVATE_KEY for TLS, "
-            "or --insecure for no encryption at all",
-            "insecure",
-            "certificates",
-        )
-    if config.fleet_api_type == "rest" and not (config.ssl_certfile or config.ssl_keyfile):
-        return ConfigError(
-            "say how to serve: --ssl-certfile FILE and --ssl-keyfile FILE for HTTPS, "
-            "or --insecure for plain HTTP",
-            "insecure",
-            "certificates",
-            "ssl_certfile",
-            "ssl_keyfile",
-        )
-    return None
+    return ConfigError(
+        f"{place.address} can be reached from other machines: say how to serve them, by "
+        f"{place.how}; or leave the address out, to serve this machine only",
+        place.field,
+        "insecure",
+        "certificates",
+        *(("ssl_certfile", "ssl_keyfile") if place.field.startswith("rest") else ()),
+    )
 
 
 def _certificate_and_key(config: SuperLinkConfig, _: Apis) -> ConfigError | None:
@@ -465,17 +534,17 @@ def _authentication_over_grpc(config: SuperLinkConfig, apis: Apis) -> ConfigErro
 
 
 def _addresses_apart(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
-    driver, fleet = config.driver_api_address, config.fleet_api_address
-    if apis != Apis.BOTH or fleet is None or driver.port != fleet.port or driver.port == 0:
+    if apis != Apis.BOTH or config.fleet_place is None:
+        return None
+    driver, fleet = config.driver_place.address, config.fleet_place.address
+    if driver.port != fleet.port or driver.port == 0:
         return None
     if driver.host != fleet.host and _WILDCARD_HOSTS.isdisjoint({driver.host, fleet.host}):
         return None
     return ConfigError(
         f"{driver} and the Fleet API's {fleet} are the same port: choose another for one of them",
         "driver_api_address",
-        "rest_fleet_api_address"
-        if config.fleet_api_type == "rest"
-        else "grpc_rere_fleet_api_address",
+        config.fleet_place.field,
         "fleet_api_type",
     )
 
@@ -488,24 +557,6 @@ def _shared_database(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
         "their own need a database that both can open. Without one, run both in one process",
         "database",
     )
-
-
-def _rest_installed(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
-    if Apis.FLEET not in apis or config.fleet_api_type != "rest":
-        return None
-    from importlib.metadata import PackageNotFoundError, version
-
-    to_do = "pip install 'superlink-trio[rest]'"
-    try:
-        version("starlette")
-        hypercorn = version("hypercorn")
-    except PackageNotFoundError as missing:
-        problem = f"REST needs the package {missing.name}: {to_do}"
-    else:
-        if hypercorn.startswith(_HYPERCORN):
-            return None
-        problem = f"REST needs hypercorn {_HYPERCORN}x, not {hypercorn}: {to_do}"
-    return ConfigError(problem, "fleet_api_type")
 
 
 def _simulates(config: SuperLinkConfig, apis: Apis) -> bool:
@@ -555,7 +606,7 @@ def _ray_installed(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
         version("ray")
     except PackageNotFoundError:
         return ConfigError(
-            "the ray backend needs the package ray: pip install 'superlink-trio[vce]'; "
+            f"the ray backend needs the package ray: {sys.executable} -m pip install 'ray>=2.52'; "
             "--backend process works without",
             "backend",
             "fleet_api_type",
@@ -564,14 +615,14 @@ def _ray_installed(config: SuperLinkConfig, apis: Apis) -> ConfigError | None:
 
 
 _RULES: tuple[Callable[[SuperLinkConfig, Apis], ConfigError | None], ...] = (
-    _tls_or_not,
+    _driver_secured,
+    _fleet_secured,
     _certificate_and_key,
     _client_ca_over_tls,
     _authentication_over_tls,
     _authentication_over_grpc,
     _addresses_apart,
     _shared_database,
-    _rest_installed,
     _app_to_simulate,
     _app_named,
     _app_directory,

@@ -50,22 +50,28 @@ class Credentials:
 
 
 async def _reload_certificates(name: str, certificates: Certificates) -> None:
-    faults = Faults()
-    with faults.collect():
+    with _logged(f"The certificates for {name} stay as they were"):
         await trio.to_thread.run_sync(certificates.reload)
-    for fault in faults:
-        _log.error("The certificates for %s stay as they were: %s", name, fault)
-    if not faults:
         _log.info("New connections get the certificates for %s that were read just now", name)
         certificates.tell_expiry()
 
 
 async def _reload_nodes(nodes: NodeKeys) -> None:
-    faults = Faults()
-    with faults.collect():
+    with _logged("The list of nodes' keys stays as it was"):
         nodes.replace(await trio.to_thread.run_sync(read_node_keys, nodes.source))
+
+
+@contextmanager
+def _logged(outcome: str) -> Iterator[None]:
+    """Log what ends the block, whatever it is: files that are bad are no reason to end a server."""
+    faults = Faults()
+    try:
+        with faults.collect():
+            yield
+    except Exception:
+        _log.exception("%s: reading the files failed", outcome)
     for fault in faults:
-        _log.error("The list of nodes' keys stays as it was: %s", fault)
+        _log.error("%s: %s", outcome, fault)
 
 
 def load(config: SuperLinkConfig, apis: Apis) -> Credentials:

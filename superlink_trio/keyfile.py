@@ -5,9 +5,14 @@ Whoever reads several of them goes on after a fault, so that all faults are told
 
 from __future__ import annotations
 
+import logging
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_log = logging.getLogger(__name__)
 
 _LARGEST = 16 * 1024 * 1024
 """Bytes: a file that is larger was named by mistake."""
@@ -53,16 +58,22 @@ def _leaves(group: ExceptionGroup[FileFault]) -> Iterator[FileFault]:
             yield part
 
 
-def read(path: Path) -> bytes:
-    """Read a whole file. Raises FileFault when that cannot be done."""
+def read(path: Path, *, private: bool = False) -> bytes:
+    """Read a whole file. Raises FileFault when that cannot be done.
+
+    A `private` one that others than its owner may read or change is warned of.
+    """
     try:
         # A pipe would be waited for, for ever; a device has no end.
         if path.exists() and not path.is_file():
             raise FileFault(path, "is no file")
         with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
             content = file.read(_LARGEST + 1)
     except OSError as error:
         raise FileFault(path, error.strerror or str(error)) from error
     if len(content) > _LARGEST:
         raise FileFault(path, "is too large for a file of certificates or keys")
+    if private and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        _log.warning("Others may use the private key in %s: chmod 600 %s", path, path)
     return content

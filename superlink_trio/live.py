@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from superlink_trio.fleet.simulation.progress import Progress
+from superlink_trio.wording import counted
 
 _REDRAW_AFTER = 0.1
 """Seconds between two pictures: people cannot read faster, and drawing costs time."""
@@ -92,7 +93,7 @@ def picture(progress: Progress, rate: float) -> Table:
             finished_style="bar.complete",
         ),
         f"{progress.running}/{progress.capacity} running",
-        f"{progress.waiting}/{progress.nodes} nodes waiting",
+        f"{progress.waiting}/{counted(progress.nodes, 'node')} waiting",
         f"{progress.done} done",
         f"{rate:.1f}/s",
         Text(f"{progress.failed} failed", style="red" if progress.failed else "dim"),

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ from typing import Any, Literal, Protocol
 import structlog
 from structlog.dev import Column, ConsoleRenderer, plain_traceback
 from structlog.stdlib import ProcessorFormatter
+
+from superlink_trio.throttle import Throttle, shorten
 
 _Event = MutableMapping[str, Any]
 
@@ -47,9 +50,10 @@ def configure(
 ) -> None:
     """Send the log to a stream (standard error by default), for the whole process.
 
-    `level` counts for this package; of others only warnings and worse are shown. Text is coloured
-    on a terminal unless NO_COLOR is set (https://no-color.org). What a record has as
-    `exception` in its `extra=` follows its line as it is, like a traceback.
+    `level` counts for this package; of others only warnings and worse are shown, and of grpc's only
+    a few a minute: strangers can cause them. Text is coloured on a terminal unless NO_COLOR is set
+    (https://no-color.org). What a record has as `exception` in its `extra=` follows its line as it
+    is, like a traceback.
 
     To be called before grpc is imported: its C++ part writes to standard error past any log,
     about what is reported as a proper error anyway. GRPC_VERBOSITY brings that back.
@@ -57,8 +61,26 @@ def configure(
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     handler: logging.StreamHandler[Stream] = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_as_json() if format == "json" else _as_text(_coloured(handler.stream)))
+    handler.addFilter(_Sparing("grpc"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("superlink_trio").setLevel(level.upper())
+
+
+class _Sparing(logging.Filter):
+    """Lets only so much through of what a library logs, and cuts it."""
+
+    def __init__(self, library: str) -> None:
+        super().__init__(library)
+        self._throttle = Throttle(logging.getLogger(library), clock=time.monotonic)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not super().filter(record):
+            return True  # of another library
+        left_out = self._throttle.admit(self.name)
+        if left_out is None:
+            return False
+        record.msg, record.args = shorten(record.getMessage()) + left_out, ()
+        return True
 
 
 @contextmanager

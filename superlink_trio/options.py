@@ -20,7 +20,10 @@ import attrs
 from superlink_trio.address import Address
 from superlink_trio.config import (
     BACKENDS,
+    DRIVER_PORT,
     FLEET_API_TYPES,
+    GRPC_FLEET_PORT,
+    REST_FLEET_PORT,
     Apis,
     SuperLinkConfig,
     problem_with,
@@ -153,6 +156,8 @@ def _size_from_toml(value: Any) -> int:
     raise ValueError(f"{value!r} is no size: write bytes, or text like '512MiB'")
 
 
+# A line of TOML whose value is no string, list, table, or nothing.
+_BARE_WORD = re.compile(r"\s*([\w-]+)\s*=\s*([^\s\"'\[{#][^\"'#]*?)\s*(?:#.*)?")
 # More digits than any size has are not worth reading.
 _SIZE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?)\s*([A-Za-z]+)?", re.ASCII)
 _UNITS = {"b": 1} | {
@@ -214,10 +219,17 @@ class Option:
         return str(field.default)
 
 
+def _everywhere_or_here(port: int) -> str:
+    return f"0.0.0.0:{port}; localhost:{port} without TLS and --insecure"
+
+
 _PREFIX = "SUPERLINK_"
 # Kubernetes and Docker describe a service called superlink-something to its neighbours so.
 _SERVICE_LINK = re.compile(r"SUPERLINK_(\w+_)?(SERVICE_(HOST|PORT)|PORT)(_\w+)?", re.ASCII)
 _DEFAULTS = {
+    "driver_api_address": _everywhere_or_here(DRIVER_PORT),
+    "grpc_rere_fleet_api_address": _everywhere_or_here(GRPC_FLEET_PORT),
+    "rest_fleet_api_address": _everywhere_or_here(REST_FLEET_PORT),
     "backend_config": json.dumps(SuperLinkConfig().backend_config),
     "app_dir": "the working directory",
     "fleet_api_num_workers": "1",
@@ -462,16 +474,26 @@ def read_file(settings: Settings, path: Path) -> None:
     """Take what a TOML file says. Its keys are the options' names, with - or _."""
     import tomllib
 
+    text = ""
     try:
-        with path.open("rb") as file:
-            table = tomllib.load(file)
+        text = path.read_text("utf-8")
+        table = tomllib.loads(text)
     except OSError as error:
         settings.fault(f"{path}: {error.strerror}", *OPTIONS)
         return
     except ValueError as error:
-        settings.fault(f"{path} is no TOML: {error}", *OPTIONS)
+        settings.fault(f"{path} is no TOML: {error}{_unquoted(text, str(error))}", *OPTIONS)
         return
     read_table(settings, path, table)
+
+
+def _unquoted(text: str, error: str) -> str:
+    """Answer the end of a sentence on a fault in TOML, if the line has a word without quotes."""
+    lines = text.splitlines()
+    place = re.search(r"at line (\d+)", error)
+    number = int(place[1]) if place else len(lines)
+    found = _BARE_WORD.fullmatch(lines[number - 1]) if 0 < number <= len(lines) else None
+    return f'; put it in quotes: {found[1].strip()} = "{found[2]}"' if found else ""
 
 
 def read_table(settings: Settings, path: Path, table: Mapping[str, object]) -> None:

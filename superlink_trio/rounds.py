@@ -16,10 +16,10 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 import trio
@@ -27,13 +27,15 @@ import trio
 from superlink_trio import log
 from superlink_trio.address import Address
 from superlink_trio.federation import (
-    ClientManager,
+    ClientManagerLike,
+    ConfigLike,
     History,
     Observer,
     Server,
     ServerConfig,
+    ServerLike,
     SimpleClientManager,
-    Strategy,
+    StrategyLike,
     join_api,
 )
 from superlink_trio.supervision import (
@@ -53,6 +55,7 @@ from superlink_trio.transport.grpc import (
     open_loop,
     serve_grpc,
 )
+from superlink_trio.wording import counted
 
 _log = logging.getLogger(__name__)
 
@@ -64,32 +67,47 @@ _DRAIN = 0.2
 
 _MESSAGE_LIMIT = 536_870_912
 
+# What ends a script, and what stands there while the script has no mind of its own about it.
+_ENDING = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+
+
+AnyHistory: TypeAlias = History | Any
+"""A History, or what a server of `flwr` has instead."""
+
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C has ended a run in order; `history` holds what it had come to."""
+    """Ctrl-C or SIGTERM has ended a run in order; `history` holds what it had come to."""
 
-    def __init__(self, history: Any) -> None:
+    def __init__(self, history: AnyHistory) -> None:
         super().__init__("the rounds were interrupted")
         self.history = history
+
+
+class Terminated(Interrupted, SystemExit):
+    """It was SIGTERM: where nobody catches this, the script ends with 143, as shells have it."""
+
+    def __init__(self, history: AnyHistory) -> None:
+        super().__init__(history)
+        self.code = 128 + signal.SIGTERM
 
 
 @attrs.define(eq=False)
 class Federation:
     """A run of federated rounds: where clients find it, what it has come to, how to stop it."""
 
-    server: Any
+    server: ServerLike
     """The `Server`, or the one of `flwr` that was given."""
-    config: Any
+    config: ConfigLike
     _limit: int
     _certificates: tuple[bytes, bytes, bytes] | None = attrs.field(repr=False)
     _given_address: Address
     address: Address | None = attrs.field(default=None, init=False)
     """Where it listens, by the port really bound; None before it does."""
-    _result: Any = attrs.field(default=None, init=False)
+    _result: AnyHistory | None = attrs.field(default=None, init=False)
     _control: Control | None = attrs.field(default=None, init=False)
 
     @property
-    def history(self) -> Any:
+    def history(self) -> AnyHistory:
         """What the run has come to so far."""
         if self._result is not None:
             return self._result
@@ -119,7 +137,7 @@ class Federation:
 
     async def _serve(
         self,
-        manager: Any,
+        manager: ClientManagerLike,
         loop: TrioEventLoop,
         *,
         stopping: trio.Event,
@@ -141,7 +159,7 @@ class Federation:
 
     async def _rounds(
         self,
-        manager: Any,
+        manager: ClientManagerLike,
         handle_status: trio.TaskStatus[Federation],
         *,
         stopping: trio.Event,
@@ -150,9 +168,9 @@ class Federation:
         task_status.started()
         handle_status.started(self)
         _log.info(
-            "Listening on %s, TLS is %s; %d rounds with %s",
+            "Listening on %s, TLS is %s; %s with %s",
             *(self.address, "off" if self._certificates is None else "on"),
-            *(self.config.num_rounds, type(self.server.strategy).__name__),
+            *(counted(self.config.num_rounds, "round"), type(self.server.strategy).__name__),
             extra={"address": str(self.address)},
         )
         try:
@@ -174,13 +192,14 @@ class Federation:
         _log.log(level, "%s %s", event.path, event.kind.name.lower(), extra={"part": event.path})
 
     async def _fit(self) -> None:
-        fit = partial(self.server.fit, self.config.num_rounds, self.config.round_timeout)
-        if inspect.iscoroutinefunction(self.server.fit):
-            result = await fit()
+        fit: Callable[..., Any] = self.server.fit
+        arguments = self.config.num_rounds, self.config.round_timeout
+        if inspect.iscoroutinefunction(fit):
+            result = await fit(*arguments)
         else:
-            result = await trio.to_thread.run_sync(fit, abandon_on_cancel=True)
+            result = await trio.to_thread.run_sync(fit, *arguments, abandon_on_cancel=True)
         self._result, seconds = result
-        _log.info("Finished %d rounds in %.2f s", self.config.num_rounds, seconds)
+        _log.info("Finished %s in %.2f s", counted(self.config.num_rounds, "round"), seconds)
         for line in str(self._result).splitlines():
             _log.info("%s", line)
 
@@ -188,15 +207,15 @@ class Federation:
 async def serve_rounds(
     *,
     server_address: str = "[::]:8080",
-    server: Any = None,
-    config: Any = None,
-    strategy: Any = None,
-    client_manager: Any = None,
+    server: ServerLike | None = None,
+    config: ConfigLike | None = None,
+    strategy: StrategyLike | None = None,
+    client_manager: ClientManagerLike | None = None,
     grpc_max_message_length: int = _MESSAGE_LIMIT,
     certificates: tuple[bytes, bytes, bytes] | None = None,
     observer: Observer | None = None,
     task_status: trio.TaskStatus[Federation] = trio.TASK_STATUS_IGNORED,
-) -> Any:
+) -> AnyHistory:
     """Run federated rounds with the clients that join, and give their History.
 
     Arguments:
@@ -229,19 +248,21 @@ async def serve_rounds(
 def start_server(
     *,
     server_address: str = "[::]:8080",
-    server: Any = None,
-    config: Any = None,
-    strategy: Any = None,
-    client_manager: Any = None,
+    server: ServerLike | None = None,
+    config: ConfigLike | None = None,
+    strategy: StrategyLike | None = None,
+    client_manager: ClientManagerLike | None = None,
     grpc_max_message_length: int = _MESSAGE_LIMIT,
     certificates: tuple[bytes, bytes, bytes] | None = None,
-) -> Any:
+) -> AnyHistory:
     """Run federated rounds in a script, and return their History when they are over.
 
     The arguments and errors are those of `serve_rounds`. Where logging is not configured, the log
     and, on a terminal, a line with the progress appear on standard error.
 
-    Ctrl-C stops in order, and raises Interrupted (a KeyboardInterrupt) with the History so far.
+    Ctrl-C and SIGTERM stop in order, and raise Interrupted with the History so far; after SIGTERM
+    it is a SystemExit, too. A signal that the script handles or ignores stays as it is; outside of
+    the main thread both do.
 
     Raises RuntimeError where an event loop runs in this thread already, as it does in a notebook.
     """
@@ -251,7 +272,11 @@ def start_server(
             *(server_address, server, config, strategy, client_manager),
             *(grpc_max_message_length, certificates, observer),
         )
-        if trio.run(_run_script, federation, restrict_keyboard_interrupt_to_checkpoints=True):
+        run = partial(_run_script, federation, _unhandled_signals())
+        by = trio.run(run, restrict_keyboard_interrupt_to_checkpoints=True)
+        if by is signal.SIGTERM:
+            raise Terminated(federation.history)
+        if by is signal.SIGINT:
             raise Interrupted(federation.history)
         return federation.history
 
@@ -277,33 +302,48 @@ def _runs_in_trio() -> bool:
     return True
 
 
-async def _run_script(federation: Federation) -> bool:
-    """Run until the end or a SIGINT; whether it was that."""
-    with _unwrapped(), trio.CancelScope() as scope:
+def _unhandled_signals() -> list[signal.Signals]:
+    """Find the signals that would end the script, because it has not said what they shall do."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    return [number for number, default in _ENDING.items() if signal.getsignal(number) == default]
+
+
+async def _run_script(
+    federation: Federation, signals: Sequence[signal.Signals]
+) -> signal.Signals | None:
+    """Run until the end, or until one of the signals comes, which is given then."""
+    ended_by: signal.Signals | None = None
+
+    async def stop_on_signal(
+        scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]
+    ) -> None:
+        nonlocal ended_by
+        with trio.open_signal_receiver(*signals) as arriving:
+            task_status.started()
+            async for number in arriving:
+                # Another one changes nothing: this is over in a second.
+                if ended_by is None:
+                    ended_by = signal.Signals(number)
+                    _log.info("Ended by %s: clients are told to disconnect", ended_by.name)
+                    scope.cancel()
+
+    with _unwrapped():
         async with trio.open_nursery() as nursery:
-            if threading.current_thread() is threading.main_thread():
-                await nursery.start(_cancel_on_interrupt, scope)
-            await federation._run(trio.TASK_STATUS_IGNORED)
+            with trio.CancelScope() as scope:
+                if signals:
+                    await nursery.start(stop_on_signal, scope)
+                await federation._run(trio.TASK_STATUS_IGNORED)
             nursery.cancel_scope.cancel()
-    return scope.cancel_called
-
-
-async def _cancel_on_interrupt(
-    scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]
-) -> None:
-    with trio.open_signal_receiver(signal.SIGINT) as signals:
-        task_status.started()
-        async for _ in signals:
-            _log.info("Interrupted: clients are told to disconnect")
-            scope.cancel()
+    return ended_by
 
 
 def _prepare(
     server_address: str,
-    server: Any,
-    config: Any,
-    strategy: Strategy | None,
-    client_manager: ClientManager | None,
+    server: ServerLike | None,
+    config: ConfigLike | None,
+    strategy: StrategyLike | None,
+    client_manager: ClientManagerLike | None,
     limit: int,
     certificates: tuple[bytes, bytes, bytes] | None,
     observer: Observer | None,

@@ -63,7 +63,7 @@ class Refused(Exception):
 class Caller:
     """Who is on the other end of a call.
 
-    `connection` names the connection the call came over (gRPC: `ipv4:127.0.0.1:41234`): equal
+    `connection` names the connection the call came over (`127.0.0.1:41234`, `[::1]:41234`): equal
     for two calls means that the same process made both. Empty where a transport cannot tell.
     `metadata` holds the call's headers by lower-case name.
 

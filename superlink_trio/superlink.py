@@ -25,9 +25,11 @@ import trio
 from superlink_trio.address import Address
 from superlink_trio.config import Apis, Backend, CannotStart, ConfigError, SuperLinkConfig
 from superlink_trio.driver import Progress, driver_api
+from superlink_trio.event_log import EventLog
 from superlink_trio.fleet import adapter_api, fleet_api, refusing_adapter_api
 from superlink_trio.rpc import Api
 from superlink_trio.state import State, StateLimits, open_state, usual_room
+from superlink_trio.state.room import room_in_memory
 from superlink_trio.supervision import (
     Child,
     Control,
@@ -47,6 +49,7 @@ from superlink_trio.transport.grpc import (
     serve_grpc,
     server_credentials,
 )
+from superlink_trio.transport.listening import fitting
 
 if TYPE_CHECKING:
     from superlink_trio.credentials import Credentials
@@ -58,12 +61,17 @@ Observer = Callable[[Event], None]
 _log = logging.getLogger(__name__)
 
 _DRIVER, _FLEET = "superlink/apis/driver", "superlink/apis/fleet"
+_GROUPS = frozenset({"superlink", "superlink/apis"})
 
 # What was acknowledged is kept already when the state is asked to stop: it only has to close.
 _STATE_GRACE = 0.25
 
 # What a server needs beyond the grace of its calls: to cancel what is left and see it end.
 _DRAIN = 0.2
+
+# The Driver API's share of the files that the process may open, where nodes connect to it too.
+# Drivers are few.
+_DRIVERS_SHARE = 1 / 8
 
 # Where the backends of a simulation are: a module, and what opens one.
 _BACKENDS: Mapping[Backend, tuple[str, str]] = {
@@ -131,6 +139,7 @@ class SuperLink:
 async def run_superlink(
     config: SuperLinkConfig,
     *,
+    control: Control | None = None,
     observer: Observer | None = None,
     display: Display | None = None,
     task_status: trio.TaskStatus[SuperLink] = trio.TASK_STATUS_IGNORED,
@@ -138,7 +147,8 @@ async def run_superlink(
     """Run the Driver API and the Fleet API, or simulated nodes, until stopped.
 
     `task_status.started` gets a `SuperLink` when both listen; cancelling the scope around this
-    call is the same graceful stop as its `stop()`. `observer` is called with every event of the
+    call is the same graceful stop as its `stop()`. `control` stops it as well, before there is a
+    `SuperLink` too. `observer` is called with every event of the
     supervision tree. `display` shows how a simulation gets on; by default the log does. No signal
     is touched.
 
@@ -146,52 +156,58 @@ async def run_superlink(
     ExceptionGroup of everything that failed for good; an address that cannot be listened on
     is an OSError in it.
     """
-    await _run(Apis.BOTH, config, observer, task_status, display)
+    await _run(Apis.BOTH, config, control, observer, task_status, display)
 
 
 async def run_driver_api(
     config: SuperLinkConfig,
     *,
+    control: Control | None = None,
     observer: Observer | None = None,
     task_status: trio.TaskStatus[SuperLink] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the Driver API alone, over a database it shares; otherwise like `run_superlink`."""
-    await _run(Apis.DRIVER, config, observer, task_status)
+    await _run(Apis.DRIVER, config, control, observer, task_status)
 
 
 async def run_fleet_api(
     config: SuperLinkConfig,
     *,
+    control: Control | None = None,
     observer: Observer | None = None,
     display: Display | None = None,
     task_status: trio.TaskStatus[SuperLink] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the Fleet API alone, over a database it shares; otherwise like `run_superlink`."""
-    await _run(Apis.FLEET, config, observer, task_status, display)
+    await _run(Apis.FLEET, config, control, observer, task_status, display)
 
 
 async def _run(
     apis: Apis,
     config: SuperLinkConfig,
+    control: Control | None,
     observer: Observer | None,
     task_status: trio.TaskStatus[SuperLink],
     display: Display | None = None,
 ) -> None:
     config.check(apis)
+    for notice in config.notices(apis):
+        _log.info(notice)
     credentials = await _credentials(config, apis)
-    async with shielded_stop() as control, open_loop() as loop:
+    async with shielded_stop(control) as control, open_loop() as loop:
         link = SuperLink(control, credentials)
+        log_event = EventLog(_GROUPS)
 
         def observe(event: Event) -> None:
             link._observe(event)
-            _log_event(event)
+            log_event(event)
             if observer is not None:
                 observer(event)
 
         state = _state(config)
         try:
             await supervise(
-                _tree(apis, _Services(config, credentials, state, loop, link, display)),
+                _tree(_Services(apis, config, credentials, state, loop, link, display)),
                 control=control,
                 observer=observe,
                 task_status=_Ready(link, task_status),
@@ -201,7 +217,7 @@ async def _run(
 
 
 async def _credentials(config: SuperLinkConfig, apis: Apis) -> Credentials | None:
-    if config.insecure and config.fleet_api_type != "rest":
+    if not config.tls and (config.fleet_api_type != "rest" or config.rest_files is None):
         return None
     # What reads keys takes a tenth of a second to import.
     from superlink_trio.credentials import load
@@ -238,8 +254,7 @@ class _Ready:
         self.task_status.started(self.link)
 
 
-def _tree(apis: Apis, services: _Services) -> Group:
-    grace = services.config.grace + _DRAIN
+def _tree(services: _Services) -> Group:
     return Group(
         name="superlink",
         strategy=Strategy.REST_FOR_ONE,
@@ -252,7 +267,7 @@ def _tree(apis: Apis, services: _Services) -> Group:
                 strategy=Strategy.ONE_FOR_ONE,
                 children=[
                     Child(name=name, serve=serve, restart=Restart.ON_FAILURE, grace=grace)
-                    for name, serve in services.apis(apis)
+                    for name, serve, grace in services.apis()
                 ],
             ),
         ],
@@ -263,6 +278,7 @@ def _tree(apis: Apis, services: _Services) -> Group:
 class _Services:
     """The leaves of the tree. Each life of a service makes its API anew."""
 
+    served: Apis
     config: SuperLinkConfig
     credentials: Credentials | None
     state: State
@@ -284,7 +300,7 @@ class _Services:
             progress=progress,
         )
         # After a failure the port is the one that clients know by now, even if any would have done.
-        address = self.link.driver_address or self.config.driver_api_address
+        address = self.link.driver_address or self.config.driver_place.address
         async with trio.open_nursery() as nursery:
             nursery.start_soon(progress.tell)
             with _named("the Driver API"):
@@ -293,16 +309,30 @@ class _Services:
                     address,
                     stopping,
                     task_status,
+                    connections=self._connections(_DRIVERS_SHARE),
                     clients_need_certificates=self.config.driver_client_ca is not None,
                 )
             nursery.cancel_scope.cancel()
 
-    def apis(self, apis: Apis) -> Iterator[tuple[str, Service]]:
-        if Apis.DRIVER in apis:
-            yield "driver", self.driver
-        if Apis.FLEET in apis:
-            simulated = self.config.fleet_api_type == "vce"
-            yield "fleet", self._simulation() if simulated else self.fleet
+    def apis(self) -> Iterator[tuple[str, Service, float]]:
+        """Give the name of each, what serves it, and the seconds that it has to stop."""
+        grace = self.config.grace
+        if Apis.DRIVER in self.served:
+            yield "driver", self.driver, grace + _DRAIN
+        if Apis.FLEET in self.served and self._simulates:
+            # Apps do not know of the grace: the supervisor ends them.
+            yield "fleet", self._simulation(), grace
+        elif Apis.FLEET in self.served:
+            yield "fleet", self.fleet, grace + _DRAIN
+
+    @property
+    def _simulates(self) -> bool:
+        return self.config.fleet_api_type == "vce"
+
+    def _connections(self, share: float) -> int:
+        """How many connections an API may have, where another one has those that are left."""
+        alone = self.served is not Apis.BOTH or self._simulates
+        return fitting(self.config.max_connections, 1.0 if alone else share)
 
     def _simulation(self) -> Service:
         # What a SuperLink of real nodes need not have.
@@ -321,6 +351,8 @@ class _Services:
             backend_name=config.backend,
             backend_config=config.backend_config,
             message_limit=config.max_message_size,
+            # Half of what `--max-stored-size` is where it is not given, and the state in memory.
+            context_limit=room_in_memory().size // 2,
             display=self.display or log_progress,
         )
 
@@ -340,11 +372,13 @@ class _Services:
 
     async def fleet(self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]) -> None:
         apis = self._fleet_apis()
-        address = self.link.fleet_address or self.config.fleet_api_address
-        assert address is not None, "a simulation has no Fleet API"
-        serve = self._serve_rest if self.config.fleet_api_type == "rest" else self._serve
+        place = self.config.fleet_place
+        assert place is not None, "a simulation has no Fleet API"
+        address = self.link.fleet_address or place.address
+        serve = self._serve_http if self.config.fleet_api_type == "rest" else self._serve
+        connections = self._connections(1 - _DRIVERS_SHARE)
         with _named("the Fleet API"):
-            await serve(apis, address, stopping, task_status)
+            await serve(apis, address, stopping, task_status, connections=connections)
 
     def _fleet_apis(self) -> Sequence[Api]:
         readmit = self.config.readmit
@@ -369,30 +403,32 @@ class _Services:
             refusing_adapter_api(reason),
         ]
 
-    async def _serve_rest(
+    async def _serve_http(
         self,
         apis: Sequence[Api],
         address: Address,
         stopping: trio.Event,
         task_status: trio.TaskStatus[Address],
+        *,
+        connections: int,
     ) -> None:
-        # An extra: who serves gRPC need not have it.
-        from superlink_trio.transport.rest import RestOptions, serve_rest
+        # Who serves gRPC need not load it.
+        from superlink_trio.transport.http import HttpOptions, serve_http
 
         certificates = None if self.credentials is None else self.credentials.rest
         [api] = apis
-        await serve_rest(
+        await serve_http(
             api,
             address,
             tls=None if certificates is None else certificates.context,
-            options=RestOptions(
+            options=HttpOptions(
                 grace=self.config.grace,
                 max_body=self.config.max_message_size,
                 max_head=self.config.max_header_size,
                 head_timeout=self.config.request_timeout,
                 body_timeout=self.config.request_timeout,
-                max_connections=self.config.max_connections,
-                max_connections_per_address=self.config.max_connections,
+                max_connections=connections,
+                max_connections_per_address=connections,
                 max_calls=self.config.max_calls,
             ),
             stopping=stopping,
@@ -406,6 +442,7 @@ class _Services:
         stopping: trio.Event,
         task_status: trio.TaskStatus[Address],
         *,
+        connections: int,
         clients_need_certificates: bool = False,
     ) -> None:
         credentials = None
@@ -424,7 +461,7 @@ class _Services:
                 max_header=self.config.max_header_size,
                 handshake_timeout=self.config.request_timeout,
                 patience=self.config.request_timeout,
-                max_connections=self.config.max_connections,
+                max_connections=connections,
                 max_calls=self.config.max_calls,
             ),
             stopping=stopping,
@@ -453,13 +490,3 @@ def _named(part: str) -> Iterator[None]:
     except OSError as error:
         error.add_note(f"needed by {part}")
         raise
-
-
-def _log_event(event: Event) -> None:
-    fields = {"part": event.path, "transition": event.kind.name.lower()}
-    if event.kind is EventKind.RESTARTING:
-        _log.warning("%s restarts in %.1f s", event.path, event.delay, extra=fields)
-    elif event.kind is EventKind.FAILED:
-        _log.error("%s failed: %s", event.path, event.cause, extra=fields)
-    else:
-        _log.debug("%s %s", event.path, event.kind.name.lower(), extra=fields)

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 
 import attrs
-import trio
 
 # Enough to see what is wrong, and that it goes on.
 BURST = 5
@@ -24,6 +23,13 @@ _MAX_SOURCES = 1024
 
 MAX_LENGTH = 1000
 """Characters of a line that holds what a client sent."""
+
+
+def _trio_time() -> float:
+    # The command line sets its log up before it loads trio, and what takes long.
+    import trio
+
+    return trio.current_time()
 
 
 @attrs.define
@@ -38,12 +44,13 @@ class Throttle:
     """Writes at most `burst` lines for each source within `period` seconds.
 
     One throttle serves one logger; its sources are whatever a line is to be blamed on. Time is
-    Trio's, so it works only inside a Trio run.
+    Trio's unless there is another `clock` (of seconds), so it works only inside a Trio run.
     """
 
     logger: logging.Logger
     burst: int = BURST
     period: float = PERIOD
+    clock: Callable[[], float] = _trio_time
     _windows: OrderedDict[Hashable, _Window] = attrs.field(factory=OrderedDict, init=False)
 
     def log(
@@ -61,20 +68,28 @@ class Throttle:
         """
         if not self.logger.isEnabledFor(level):
             return False
+        left_out = self.admit(source)
+        if left_out is None:
+            return False
+        text = shorten(message % args if args else message)
+        self.logger.log(level, "%s", text + left_out, extra=dict(extra or {}))
+        return True
+
+    def admit(self, source: Hashable) -> str | None:
+        """Count a line: None if its source has had its share, else what it has to end with."""
         window = self._window(source)
         if window.lines >= self.burst:
             window.left_out += 1
-            return False
+            return None
         window.lines += 1
-        text = shorten(message % args if args else message)
-        if window.left_out:
-            text += f" (and {window.left_out} more lines like this one were left out)"
-            window.left_out = 0
-        self.logger.log(level, "%s", text, extra=dict(extra or {}))
-        return True
+        left_out, window.left_out = window.left_out, 0
+        if not left_out:
+            return ""
+        lines = "line like this one was" if left_out == 1 else "lines like this one were"
+        return f" (and {left_out} more {lines} left out)"
 
     def _window(self, source: Hashable) -> _Window:
-        now = trio.current_time()
+        now = self.clock()
         window = self._windows.get(source)
         if window is None:
             if len(self._windows) >= _MAX_SOURCES:

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import datetime
 import logging
+import os
 import ssl
-from collections.abc import Callable, Sequence
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import attrs
 import trio
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.asymmetric.types import (
-    CertificatePublicKeyTypes,
-    PrivateKeyTypes,
-)
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -37,6 +39,7 @@ WARN_BEFORE = datetime.timedelta(days=30)
 # Seconds. Often enough to be seen by whoever reads a day's log.
 _LOOK_EVERY = 24 * 3600
 
+_OTHER_KIND = "its key is of a kind that gRPC does not take: use RSA, ECDSA or Ed25519"
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 
 Clock = Callable[[], datetime.datetime]
@@ -84,7 +87,7 @@ def load(sources: Sources, now: Clock = _utc_now) -> Identity:
         texts[sources.certificate] = read(sources.certificate)
         leaves.append(_leaf(sources.certificate, texts[sources.certificate], now()))
     with faults.collect():
-        texts[sources.key] = read(sources.key)
+        texts[sources.key] = read(sources.key, private=True)
         keys.append(_private_key(sources.key, texts[sources.key]))
     if leaves and keys and not _belong_together(leaves[0], keys[0]):
         faults.append(
@@ -100,7 +103,7 @@ def load(sources: Sources, now: Clock = _utc_now) -> Identity:
         key=texts[sources.key],
         client_ca=texts[sources.client_ca] if sources.client_ca else None,
         expires=leaves[0].not_valid_after_utc,
-        context=_context(sources),
+        context=_context(sources, texts),
     )
 
 
@@ -126,43 +129,60 @@ def check(ca: bytes, certificate: bytes, key: bytes, now: Clock = _utc_now) -> N
 
 def _leaf(path: Path, text: bytes, now: datetime.datetime) -> x509.Certificate:
     leaf = _certificates(path, text)[0]
-    if problem := _out_of_time(leaf, now):
+    if problem := _out_of_time(leaf, now) or _unusable(leaf):
         raise FileFault(path, problem)
-    if not _usable(leaf.public_key()):
-        raise FileFault(
-            path, "its key is of a kind that gRPC does not take: use RSA, ECDSA or Ed25519"
-        )
     return leaf
 
 
 def _certificates(path: Path, text: bytes) -> Sequence[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(text)
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         if b"PRIVATE KEY-----" in text and b"BEGIN CERTIFICATE" not in text:
             problem = "holds a private key where a certificate belongs: are two files swapped?"
         elif b"-----BEGIN CERTIFICATE-----" in text:
-            problem = f"holds a certificate that cannot be read: {error}"
+            problem = _unreadable(error)
         else:
             problem = "holds no certificate in PEM format"
         raise FileFault(path, problem) from error
 
 
+def _unreadable(error: Exception) -> str:
+    return f"holds a certificate that cannot be read: {error}"
+
+
+# What is in a certificate is read when it is asked for, and may turn out to be nonsense then.
+
+
 def _out_of_time(certificate: x509.Certificate, now: datetime.datetime) -> str | None:
-    if certificate.not_valid_after_utc <= now:
-        return f"the certificate expired on {_words(certificate.not_valid_after_utc)}"
-    if certificate.not_valid_before_utc > now:
+    try:
+        begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except ValueError as error:
+        return _unreadable(error)
+    if ends <= now:
+        return f"the certificate expired on {_words(ends)}"
+    if begins > now:
         return (
-            f"the certificate is not valid before {_words(certificate.not_valid_before_utc)}; "
+            f"the certificate is not valid before {_words(begins)}; "
             f"the clock of this machine says {_words(now)}"
         )
     return None
 
 
-def _usable(key: CertificatePublicKeyTypes) -> bool:
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        return isinstance(key.curve, _CURVES)
-    return isinstance(key, rsa.RSAPublicKey | ed25519.Ed25519PublicKey)
+def _unusable(certificate: x509.Certificate) -> str | None:
+    try:
+        key = certificate.public_key()
+    except ValueError as error:
+        return _unreadable(error)
+    except UnsupportedAlgorithm:
+        usable = False
+    else:
+        usable = (
+            isinstance(key.curve, _CURVES)
+            if isinstance(key, ec.EllipticCurvePublicKey)
+            else isinstance(key, rsa.RSAPublicKey | ed25519.Ed25519PublicKey)
+        )
+    return None if usable else _OTHER_KIND
 
 
 def _private_key(path: Path, text: bytes) -> PrivateKeyTypes:
@@ -194,15 +214,37 @@ def _check_authority(path: Path, text: bytes, now: datetime.datetime) -> None:
         raise FileFault(path, problems[0] or "")
 
 
-def _context(sources: Sources) -> ssl.SSLContext:
+def _context(sources: Sources, texts: Mapping[Path, bytes]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(sources.certificate, sources.key)
+        with (
+            _in_memory(texts[sources.certificate]) as certificate,
+            _in_memory(texts[sources.key]) as key,
+        ):
+            context.load_cert_chain(certificate, key)
     except (ssl.SSLError, OSError) as error:
         fault = FileFault(sources.certificate, f"OpenSSL does not take it: {error}")
         raise ExceptionGroup("certificates that cannot be used", [fault]) from error
     return context
+
+
+@contextmanager
+def _in_memory(text: bytes) -> Iterator[str]:
+    """Give OpenSSL, which reads nothing but files, one that holds what was checked.
+
+    What is at the path of the original may be another file by now.
+    """
+    with _unnamed_file() as file:
+        file.write(text)
+        file.seek(0)
+        yield f"/dev/fd/{file.fileno()}"
+
+
+def _unnamed_file() -> BinaryIO:
+    if sys.platform == "linux":
+        return os.fdopen(os.memfd_create("superlink-trio"), "w+b")
+    return cast("BinaryIO", tempfile.TemporaryFile())
 
 
 class Certificates:

@@ -13,6 +13,7 @@ import attrs
 from superlink_trio.state.interface import CannotOpen
 from superlink_trio.state.sqlite.backup import back_up
 from superlink_trio.state.sqlite.report import STATES, Report, report
+from superlink_trio.wording import counted
 
 
 def backup(words: Sequence[str]) -> int:
@@ -68,7 +69,7 @@ def _lines(found: Report) -> Iterator[str]:
         f"size       {_size(found.size)}, {_size(found.free)} of it free; "
         f"log {_size(found.log_size)}"
     )
-    yield f"served by  {found.processes} processes"
+    yield f"served by  {counted(found.processes, 'process', 'processes')}"
     yield f"nodes      {found.nodes}, {found.nodes_online} of them online"
     for name, stored in (
         ("payloads", found.payloads),

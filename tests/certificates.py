@@ -48,6 +48,7 @@ class Authority:
         )
         (self.folder / "ca.pem").write_bytes(self.pem)
         (self.folder / "server.key").write_bytes(leaf.private_key_pem.bytes())
+        (self.folder / "server.key").chmod(0o600)
         (self.folder / "server.pem").write_bytes(chain(leaf))
         return leaf
 

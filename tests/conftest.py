@@ -1,17 +1,45 @@
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Generator
+from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+from exclusive import Turns
 from hypothesis import HealthCheck, settings
 
+_TURNS = pytest.StashKey[Turns]()
+
 # Machines are shared and noisy: how long an example takes says nothing about the code.
-settings.register_profile(
-    "shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("shared machine")
+_quiet = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("shared machine", _quiet)
+# For the passes that ask whether other versions do the same, not whether it is right.
+settings.register_profile("short", _quiet, max_examples=20)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "shared machine"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Passes that run side by side share the folder by its name in the environment, and so do the
+    # workers of one pass.
+    folder = os.environ.get("TESTS_TURNS")
+    if folder is None:
+        made = tempfile.TemporaryDirectory(prefix="superlink-tests-")
+        config.add_cleanup(made.cleanup)
+        folder = os.environ["TESTS_TURNS"] = made.name
+        config.add_cleanup(partial(os.environ.__delitem__, "TESTS_TURNS"))
+    config.stash[_TURNS] = Turns(Path(folder))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("ray") and find_spec("ray") is None:
         pytest.skip("Ray is not installed (extra vce)")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    # Outside everything else: what a test waits here counts for no timeout.
+    with item.config.stash[_TURNS].take(alone=item.get_closest_marker("alone") is not None):
+        return (yield)

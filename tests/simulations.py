@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 
 import attrs
+import trio
 from builders import task_ins
 
 from superlink_trio.clientapp import RecordSet, decode, encode
-from superlink_trio.fleet.simulation.backend import App, Job, Node, OpenBackend, Outcome
+from superlink_trio.fleet.simulation.backend import App, Backend, Job, Node, OpenBackend, Outcome
 from superlink_trio.fleet.simulation.process import open_process_backend, usable_cpus
 from superlink_trio.fleet.simulation.ray.backend import open_ray_backend
 
@@ -23,10 +27,17 @@ _APPS = '''
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 from superlink_trio.clientapp import RecordSet
+
+
+def chosen(message, context):
+    """Be the app that the run's config names."""
+    return globals()[context.run_config["app"]](message, context)
 
 
 def echo(message, context):
@@ -58,7 +69,7 @@ def leave(message, context):
 
 
 def steps(message, context):
-    """Do what the content says: tell the pid through one pipe, wait at another, die."""
+    """Do what the content says: tell the pid through one pipe, wait at another, die, say."""
     todo = message.content.configs["todo"]
     if "tell" in todo:
         Path(todo["tell"]).write_text(str(os.getpid()))
@@ -66,7 +77,18 @@ def steps(message, context):
         Path(todo["wait"]).read_text()
     if "die" in todo:
         os.kill(os.getpid(), signal.SIGKILL)
+    if "say" in todo:
+        print(todo["say"], flush=True)
+        os.write(2, b"a cry from below\\n")
     return message.reply(RecordSet(metrics={"process": {"pid": os.getpid()}}))
+
+
+def parent(message, context):
+    """Start a process in a group of its own, tell both pids through a pipe, and never end."""
+    sleep = "import time; time.sleep(600)"
+    child = subprocess.Popen([sys.executable, "-c", sleep], process_group=0)
+    Path(message.content.configs["todo"]["tell"]).write_text(f"{os.getpid()} {child.pid}")
+    time.sleep(600)
 
 
 def load(message, context):
@@ -78,12 +100,6 @@ def load(message, context):
 
 def _pid(_):
     return os.getpid()
-
-
-def talk(message, context):
-    print("a word from the app", flush=True)
-    os.write(2, b"a cry from below\\n")
-    return message.reply(RecordSet())
 '''
 
 
@@ -93,19 +109,88 @@ def apps(folder: Path, name: str) -> App:
     return App(reference=f"simulated_apps:{name}", directory=folder)
 
 
-def job(records: RecordSet | bytes | None = None, *, state: bytes = b"", node: int = 1) -> Job:
-    """Make a job with this content."""
+def job(
+    records: RecordSet | bytes | None = None, *, state: bytes = b"", node: int = 1, app: str = ""
+) -> Job:
+    """Make a job with this content. `app` is for `chosen`."""
     content = records if isinstance(records, bytes) else encode(records or RecordSet())
     return Job(
         task=attrs.evolve(task_ins(1, node), created_at=time.time(), content=content),
         node=Node(node_id=node, partition_id=node - 1, num_partitions=2),
         state=state,
+        run_config={"app": app},
     )
 
 
 def todo(**steps: str | Path) -> Job:
-    """Make a job for the app `steps`."""
-    return job(RecordSet(configs={"todo": {name: str(value) for name, value in steps.items()}}))
+    """Make a job for the app `steps`, or for `parent`."""
+    records = RecordSet(configs={"todo": {name: str(value) for name, value in steps.items()}})
+    return job(records, app="steps")
+
+
+class Elsewhere(Backend):
+    """A backend that runs in a thread of its own, so that several tests can use it."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._token = trio.lowlevel.current_trio_token()
+
+    @property
+    def capacity(self) -> int:
+        return self._backend.capacity
+
+    async def run(self, job: Job) -> Outcome:
+        return await trio.to_thread.run_sync(self.run_here, job)
+
+    def run_here(self, job: Job) -> Outcome:
+        """Run a job while this thread waits."""
+        return trio.from_thread.run(self._backend.run, job, trio_token=self._token)
+
+
+@contextmanager
+def elsewhere(opening: Callable[[], AbstractAsyncContextManager[Backend]]) -> Iterator[Elsewhere]:
+    """Open a backend in a thread of its own."""
+    told: queue.Queue[Elsewhere | BaseException] = queue.Queue()
+    leave = trio.Event()
+
+    async def run() -> None:
+        async with opening() as backend:
+            told.put(Elsewhere(backend))
+            await leave.wait()
+
+    def main() -> None:
+        try:
+            trio.run(run)
+        except BaseException as error:
+            told.put(error)
+            raise
+
+    thread = threading.Thread(target=main)
+    thread.start()
+    opened = told.get()
+    if isinstance(opened, BaseException):
+        raise opened
+    try:
+        yield opened
+    finally:
+        opened._token.run_sync_soon(leave.set)
+        thread.join()
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Wait for what other processes do, which have no clock that a test could drive."""
+    with trio.fail_after(60):
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
+            await trio.sleep(0.02)
+
+
+def runs(pid: int) -> bool:
+    """Say whether a process still runs. One that nobody has waited for does not."""
+    try:
+        _, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return rest.split()[0] not in "ZX"
 
 
 def content(outcome: Outcome) -> RecordSet:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -32,11 +35,26 @@ def problems(config: SuperLinkConfig, apis: Apis = Apis.BOTH) -> dict[str, str]:
     return {fault.fields[0]: fault.problem for fault in config.faults(apis)}
 
 
+def listening(config: SuperLinkConfig, apis: Apis = Apis.BOTH) -> list[str]:
+    return [str(place.address) for place in config.places(apis)]
+
+
+def test_every_field_is_documented() -> None:
+    [tree] = ast.parse(inspect.getsource(SuperLinkConfig)).body
+    assert isinstance(tree, ast.ClassDef)
+    documented = {
+        before.target.id
+        for before, after in itertools.pairwise(tree.body)
+        if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+    }
+    assert documented == {field.name for field in attrs.fields(SuperLinkConfig)}
+
+
 def test_the_defaults_are_those_of_the_reference() -> None:
     config = SuperLinkConfig(insecure=True)
-    assert config.driver_api_address == Address("0.0.0.0", 9091)
-    assert config.fleet_api_address == Address("0.0.0.0", 9092)
-    assert config.rest_fleet_api_address == Address("0.0.0.0", 9093)
+    assert listening(config) == ["0.0.0.0:9091", "0.0.0.0:9092"]
+    assert listening(attrs.evolve(config, fleet_api_type="rest"))[1] == "0.0.0.0:9093"
     assert config.database == ":flwr-in-memory-state:"
     assert (config.hold, config.driver_hold, config.grace) == (20, 5, 10)
     assert config.backend_config == {
@@ -125,6 +143,7 @@ def test_a_part_of_the_errors_is_still_config_errors() -> None:
 
 def test_checking_raises_all_there_is() -> None:
     config = SuperLinkConfig(
+        driver_api_address="0.0.0.0:0",
         ssl_keyfile="key.pem",
         fleet_api_type="vce",
         backend="process",
@@ -134,7 +153,7 @@ def test_checking_raises_all_there_is() -> None:
     with pytest.raises(ConfigErrors) as caught:
         config.check(Apis.BOTH)
     assert {error.fields[0] for error in caught.value.faults} == {
-        "insecure",
+        "driver_api_address",
         "ssl_keyfile",
         "client_app",
         "num_supernodes",
@@ -143,18 +162,70 @@ def test_checking_raises_all_there_is() -> None:
     }
 
 
-def test_how_to_serve_has_to_be_said() -> None:
-    problem = problems(SuperLinkConfig())["insecure"]
-    assert "--certificates CA_CERT SERVER_CERT PRIVATE_KEY" in problem
-    assert "--insecure" in problem
+HERE = ["localhost:9091", "localhost:9092"]
+EVERYWHERE = ["0.0.0.0:9091", "0.0.0.0:9092"]
+OWN: dict[str, Any] = {"ssl_certfile": "c", "ssl_keyfile": "k"}
 
 
-def test_rest_alone_is_served_by_its_own_files() -> None:
-    own = SuperLinkConfig(fleet_api_type="rest", ssl_certfile="c", ssl_keyfile="k")
-    assert "insecure" not in problems(own, Apis.FLEET)
-    assert "insecure" in problems(own, Apis.BOTH), "the Driver API is gRPC all the same"
-    none = SuperLinkConfig(fleet_api_type="rest")
-    assert "--ssl-certfile" in problems(none, Apis.FLEET)["insecure"]
+@pytest.mark.parametrize(
+    ("values", "places"),
+    [
+        ({}, HERE),
+        ({"insecure": True}, EVERYWHERE),
+        ({"certificates": FILES}, EVERYWHERE),
+        ({"driver_api_address": "[::1]:1"}, ["[::1]:1", "localhost:9092"]),
+        ({"grpc_rere_fleet_api_address": "127.0.0.1:0"}, ["localhost:9091", "127.0.0.1:0"]),
+        ({"fleet_api_type": "grpc-adapter"}, HERE),
+        ({"fleet_api_type": "rest"}, ["localhost:9091", "localhost:9093"]),
+        ({"fleet_api_type": "rest", "certificates": FILES}, ["0.0.0.0:9091", "0.0.0.0:9093"]),
+        ({"fleet_api_type": "rest", **OWN}, ["localhost:9091", "0.0.0.0:9093"]),
+        (OWN, HERE),
+        ({"fleet_api_type": "vce"}, HERE[:1]),
+    ],
+)
+def test_other_machines_are_served_once_it_is_said_how(
+    values: dict[str, Any], places: list[str]
+) -> None:
+    config = SuperLinkConfig(**values)
+    assert listening(config) == places
+    assert listening(config, Apis.DRIVER) == places[:1]
+    assert listening(config, Apis.FLEET) == places[1:]
+    assert {"driver_api_address", "insecure"}.isdisjoint(problems(config))
+    here = [place for place in places if place.startswith("localhost")]
+    assert len(config.notices(Apis.BOTH)) == bool(here)
+
+
+def test_who_is_not_served_is_said_in_one_line() -> None:
+    how = "--certificates CA_CERT SERVER_CERT PRIVATE_KEY for TLS, or --insecure for no encryption"
+    config = SuperLinkConfig()
+    assert config.notices(Apis.BOTH) == [
+        "The Driver API and the Fleet API serve this machine only (127.0.0.1 and ::1): to serve "
+        f"others, give {how}"
+    ]
+    assert config.notices(Apis.FLEET) == [
+        f"The Fleet API serves this machine only (127.0.0.1 and ::1): to serve others, give {how}"
+    ]
+    [rest] = SuperLinkConfig(fleet_api_type="rest").notices(Apis.FLEET)
+    assert "give --ssl-certfile FILE and --ssl-keyfile FILE for HTTPS, or --insecure" in rest
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1", "superlink.example.org"])
+@pytest.mark.parametrize("kind", ["grpc-rere", "rest"])
+def test_an_address_that_others_reach_needs_a_word(host: str, kind: Any) -> None:
+    values: dict[str, Any] = {
+        field: f"{host}:{port}"
+        for port, field in enumerate(
+            ("driver_api_address", "grpc_rere_fleet_api_address", "rest_fleet_api_address"), 1
+        )
+    }
+    found = problems(SuperLinkConfig(fleet_api_type=kind, **values))
+    chosen = "rest_fleet_api_address" if kind == "rest" else "grpc_rere_fleet_api_address"
+    assert found.keys() == {"driver_api_address", chosen}
+    for field, problem in found.items():
+        assert problem.startswith(f"{values[field]} can be reached from other machines: say how")
+        assert "--insecure for no encryption; or leave the address out" in problem
+    assert ("--ssl-certfile FILE" in found[chosen]) is (kind == "rest")
+    assert problems(SuperLinkConfig(fleet_api_type=kind, insecure=True, **values)) == {}
 
 
 def test_insecure_wins_with_a_warning() -> None:
@@ -269,7 +340,7 @@ def test_only_the_chosen_fleet_api_takes_a_port() -> None:
     assert "driver_api_address" not in problems(SuperLinkConfig(**values))
     rest = SuperLinkConfig(fleet_api_type="rest", **values)
     assert "driver_api_address" in problems(rest)
-    assert SuperLinkConfig(fleet_api_type="vce").fleet_api_address is None
+    assert SuperLinkConfig(fleet_api_type="vce").fleet_place is None
 
 
 @pytest.mark.parametrize("apis", [Apis.DRIVER, Apis.FLEET])

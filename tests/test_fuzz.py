@@ -20,6 +20,7 @@ from google.protobuf.message import Message
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from examples import at_most
 from superlink_trio import SuperLink, SuperLinkConfig, run_superlink
 from superlink_trio.wire import superlink_pb2 as pb
 
@@ -130,7 +131,9 @@ def expect_honest(server: Server, name: str, body: bytes) -> None:
 
 
 fuzz = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=at_most(150),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 names = st.sampled_from(sorted(CALLS))
 floats = st.sampled_from([math.nan, math.inf, -math.inf, -1.0, 0.0, 1e300, 1.8e9]) | st.floats()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from superlink_trio import live, log
+from superlink_trio.throttle import BURST, MAX_LENGTH
 
 logger = logging.getLogger("superlink_trio.test")
 
@@ -140,6 +141,19 @@ def test_json_is_an_object_a_line_whatever_it_is_told(message: str, extra: dict[
     assert {name: entry[name] for name in extra.keys() - own} == {
         name: extra[name] for name in extra.keys() - own
     }
+
+
+def test_what_strangers_make_grpc_log_is_bounded() -> None:
+    out = io.StringIO()
+    log.configure("info", "text", out)
+    library = logging.getLogger("grpc._cython.cygrpc")
+    for _ in range(1000):
+        library.error("Invalid encoding on %s", "x" * 100_000)
+    logger.info("ours")
+    *lines, last = out.getvalue().splitlines()
+    assert len(lines) == BURST
+    assert max(map(len, lines)) < MAX_LENGTH + 100
+    assert last.endswith("ours")
 
 
 def test_grpc_does_not_write_past_the_log() -> None:

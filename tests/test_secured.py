@@ -130,6 +130,7 @@ class Files:
         key = new_key()
         text = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
         self.keys[1].write_bytes(text)
+        self.keys[1].chmod(0o600)
         self.keys[2].write_text(public_line(key))
         self.admit()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import resource
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,7 +18,7 @@ from builders import pb_node, pb_task_ins, pb_task_res
 from superlink_trio import ConfigErrors, SuperLink, SuperLinkConfig, run_superlink
 from superlink_trio.address import Address
 from superlink_trio.fleet import presence
-from superlink_trio.supervision import Event, EventKind
+from superlink_trio.supervision import Control, Event, EventKind
 from superlink_trio.wire import superlink_pb2 as pb
 
 PATHS = ["superlink", "superlink/state", "superlink/apis"] + [
@@ -99,6 +101,18 @@ async def test_three_lines_embed_it(nursery: trio.Nursery) -> None:
     await link.stop()
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+async def test_peers_are_written_as_addresses(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, host: str
+) -> None:
+    caplog.set_level("INFO", "superlink_trio.fleet.api")
+    link = await nursery.start(run_superlink, config(grpc_rere_fleet_api_address=f"{host}:0"))
+    await one_round(link)
+    await link.stop()
+    [line] = [line for line in caplog.messages if "joined from" in line]
+    assert re.search(rf"joined from {re.escape(host)}:\d+$", line)
+
+
 @pytest.fixture
 def ample_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a stop wait for nodes until they have left, on a machine as busy as it likes."""
@@ -156,6 +170,30 @@ async def test_cancelling_is_a_graceful_stop() -> None:
     assert set(link.status().values()) == {EventKind.STOPPED}
 
 
+async def test_a_control_stops_it_before_there_is_a_handle() -> None:
+    control = Control()
+    seen: dict[str, EventKind] = {}
+
+    def stop_soon(event: Event) -> None:
+        seen[event.path] = event.kind
+        if event.path == "superlink/apis/driver" and event.kind is EventKind.READY:
+            control.stop()
+            control.cancel()
+
+    await run_superlink(config(), control=control, observer=stop_soon)
+    assert "superlink/apis/fleet" not in seen
+    assert seen["superlink"] is EventKind.STOPPED
+
+
+async def test_a_control_that_was_stopped_starts_nothing() -> None:
+    control = Control()
+    control.stop()
+    events: list[Event] = []
+    await run_superlink(config(), control=control, observer=events.append)
+    assert events == []
+
+
+@pytest.mark.alone
 async def test_stopping_answers_held_calls_at_once(nursery: trio.Nursery) -> None:
     link = await nursery.start(run_superlink, config(hold=1000))
     async with peers(link) as (_, node):
@@ -219,9 +257,17 @@ async def test_a_taken_port_is_named_and_nothing_is_left_running() -> None:
 async def test_a_config_that_cannot_run_starts_nothing() -> None:
     events: list[Event] = []
     with pytest.raises(ConfigErrors) as caught:
-        await run_superlink(config(insecure=False), observer=events.append)
+        await run_superlink(
+            config(insecure=False, driver_api_address="0.0.0.0:0"), observer=events.append
+        )
     assert events == []
-    assert "insecure" in str(caught.value.exceptions[0])
+    assert "driver_api_address" in str(caught.value.exceptions[0])
+
+
+async def test_without_a_word_it_serves_this_machine(nursery: trio.Nursery) -> None:
+    link = await nursery.start(run_superlink, config(insecure=False))
+    assert await one_round(link) == b"result"
+    await link.stop()
 
 
 async def test_a_cancelled_start_leaves_nothing_behind() -> None:
@@ -275,3 +321,20 @@ async def test_the_log_says_how_much_may_be_stored(
     [line] = [line for line in caplog.messages if "--max-stored-size" in line]
     assert "half of the memory" in line
     await link.stop()
+
+
+@pytest.mark.parametrize("kind", ["grpc-rere", "rest"])
+async def test_two_apis_share_the_files_that_a_process_may_open(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    caplog.set_level("INFO")
+    given = config(
+        max_connections=2**31 - 1, fleet_api_type=kind, rest_fleet_api_address="127.0.0.1:0"
+    )
+    link = await nursery.start(run_superlink, given)
+    await link.stop()
+    told = [re.search(r"at most (\d+) connections", line) for line in caplog.messages]
+    fitting = [int(found[1]) for found in told if found]
+    assert len(fitting) == 2
+    assert sum(fitting) < files

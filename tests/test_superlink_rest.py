@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from functools import partial
@@ -13,7 +14,7 @@ import pytest
 import trio
 from builders import pb_node, pb_task_ins, pb_task_res
 from certificates import Authority
-from transport.rest.clients import FLEET, Http1, connect, connect_tls
+from transport.http.clients import FLEET, Http1, connect, connect_tls
 
 from superlink_trio import SuperLink, SuperLinkConfig, run_superlink
 from superlink_trio.fleet import presence
@@ -56,6 +57,18 @@ async def push_task(link: SuperLink, node_id: int) -> Any:
     run = await drive(link, "CreateRun", pb.CreateRunRequest(), pb.CreateRunResponse)
     request = pb.PushTaskInsRequest(task_ins_list=[pb_task_ins(run.run_id, node_id)])
     return await drive(link, "PushTaskIns", request, pb.PushTaskInsResponse)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+async def test_peers_are_written_as_addresses(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, host: str
+) -> None:
+    caplog.set_level("INFO", "superlink_trio.fleet.api")
+    link = await nursery.start(run_superlink, config(rest_fleet_api_address=f"{host}:0"))
+    await join(link)
+    await link.stop()
+    [line] = [line for line in caplog.messages if "joined from" in line]
+    assert re.search(rf"joined from {re.escape(host)}:\d+$", line)
 
 
 async def test_a_round(nursery: trio.Nursery) -> None:

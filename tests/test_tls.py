@@ -5,7 +5,9 @@ import logging
 import os
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -23,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from superlink_trio.keyfile import FileFault
+from superlink_trio.keyfile import Faults, FileFault
 from superlink_trio.tls import Certificates, Sources, load
 
 NOW = datetime.datetime(2027, 1, 15, tzinfo=datetime.UTC)
@@ -80,6 +82,14 @@ def _break(sources: Sources) -> None:
     sources.certificate.write_text("\n".join([*text[:3], *text[5:]]))
 
 
+def _unknown_kind(sources: Sources) -> None:
+    der = ssl.PEM_cert_to_DER_cert(_first(sources.certificate.read_bytes()))
+    ec_key = bytes.fromhex("06072a8648ce3d0201")  # 1.2.840.10045.2.1
+    assert ec_key in der
+    unknown = der.replace(ec_key, ec_key[:-1] + b"\x7f")
+    sources.certificate.write_text(ssl.DER_cert_to_PEM_cert(unknown))
+
+
 def _encrypt(sources: Sources) -> None:
     key = load_pem_private_key(sources.key.read_bytes(), None)
     sources.key.write_bytes(
@@ -99,6 +109,7 @@ def _another_key(sources: Sources) -> None:
         (_swap, ["are two files swapped?", "are two files swapped?"]),
         (_break, ["holds a certificate that cannot be read"]),
         (_encrypt, ["is encrypted"]),
+        (_unknown_kind, ["key "]),  # cryptography 42 calls it unreadable, later ones unsupported
         (_another_key, ["is not the key of the certificate in"]),
         (lambda sources: sources.certificate.write_bytes(b""), ["holds no certificate"]),
         (lambda sources: sources.key.unlink(), ["No such file"]),
@@ -145,6 +156,74 @@ def test_any_bytes_are_a_fault(
     file.write_bytes(junk)
     [fault] = faults(attrs.evolve(authority.sources, **{which: file}))
     assert str(file) in fault
+
+
+@pytest.mark.filterwarnings("ignore")
+@given(st.data())
+def test_a_certificate_with_any_byte_changed_is_sound_or_a_fault(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    authority = Authority(tmp_path_factory.mktemp("changed"))
+    authority.issue()
+    sound = authority.sources.certificate.read_bytes()
+    der = bytearray(ssl.PEM_cert_to_DER_cert(_first(sound)))
+    position = data.draw(st.integers(0, 499))
+    der[position] = data.draw(st.integers(0, 255))
+    authority.sources.certificate.write_text(ssl.DER_cert_to_PEM_cert(bytes(der)))
+    found = Faults()
+    with found.collect():
+        load(authority.sources)
+    assert all(fault.path in authority.files for fault in found)
+
+
+def test_what_is_presented_is_what_was_checked(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources, really_open = authority.sources, Path.open
+    sound = sources.certificate.read_bytes()
+
+    def open_and_renew(path: Path, *arguments: Any) -> Any:
+        file = really_open(path, *arguments)
+        if path == sources.key:
+            monkeypatch.undo()
+            for old in (sources.certificate, sources.key):
+                old.unlink()
+            authority.issue()
+        return file
+
+    monkeypatch.setattr(Path, "open", open_and_renew)
+    identity = load(sources)
+    assert sources.certificate.read_bytes() != sound
+    assert identity.certificate == sound
+    assert presented(identity.context) == ssl.PEM_cert_to_DER_cert(_first(sound))
+
+
+def _first(chain: bytes) -> str:
+    end = b"-----END CERTIFICATE-----"
+    return chain[: chain.index(end) + len(end)].decode()
+
+
+def presented(context: ssl.SSLContext) -> bytes:
+    """Shake hands in memory, and give the certificate that the server shows."""
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = context.wrap_bio(there, back, server_side=True)
+    client = trusting.wrap_bio(back, there)
+    for side in (client, server, client):
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    return client.getpeercert(binary_form=True) or b""
+
+
+@pytest.mark.parametrize(("mode", "told"), [(0o600, 0), (0o640, 1), (0o604, 1)], ids=oct)
+def test_a_key_that_others_may_read_is_warned_of(
+    authority: Authority, caplog: pytest.LogCaptureFixture, mode: int, told: int
+) -> None:
+    authority.sources.key.chmod(mode)
+    load(authority.sources)
+    assert len(caplog.messages) == told
+    assert all(f"chmod 600 {authority.sources.key}" in line for line in caplog.messages)
 
 
 def test_new_files_take_the_place_of_the_old_and_bad_ones_do_not(authority: Authority) -> None:

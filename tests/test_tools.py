@@ -82,7 +82,7 @@ async def test_inspect_for_people(
     assert cli.main(["inspect", str(file)]) == 0
     told = capsys.readouterr().out
     lines = [line.split() for line in told.splitlines()]
-    assert ["served", "by", "1", "processes"] in lines
+    assert ["served", "by", "1", "process"] in lines
     assert ["nodes", "1,", "1", "of", "them", "online"] in lines
     assert ["payloads", "1,", "98", "KiB"] in lines
     assert ["queued", "2", "2", "min"] in lines

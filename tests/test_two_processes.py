@@ -65,6 +65,7 @@ class Client:
         return await trio.to_thread.run_sync(lambda: call(request, timeout=20))
 
 
+@pytest.mark.alone
 async def test_held_calls_are_answered_across_processes(addresses: dict[str, str]) -> None:
     driver, fleet = Client(addresses["driver-api"]), Client(addresses["fleet-api"])
     run = await driver("Driver/CreateRun", pb.CreateRunRequest(), pb.CreateRunResponse)

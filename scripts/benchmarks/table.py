@@ -8,7 +8,7 @@ from statistics import median
 
 import attrs
 
-_HEAD = ("what", "reference", "ours", "ratio", "target", "reached")
+_HEAD = ("what", "Flower", "superlink-trio", "times better")
 
 
 @attrs.frozen
@@ -84,8 +84,6 @@ class Row:
             _samples(self.reference, self.unit),
             _samples(self.ours, self.unit),
             "–" if self.ratio is None else f"{_number(self.ratio)}×",
-            self.target.text if self.target else "–",
-            {True: "yes", False: "**no**", None: "–"}[self.reached],
         )
 
 
@@ -98,13 +96,22 @@ class Skipped:
 
     def cells(self) -> Sequence[str]:
         """Give the row's cells in the table's order."""
-        return (self.what, "–", "–", "–", "–", f"not measured: {self.why}")
+        return (self.what, "–", f"not measured: {self.why}", "–")
 
 
 def markdown(rows: Iterable[Row | Skipped]) -> str:
     """Write the table."""
     table = [_HEAD, ("---",) * len(_HEAD), *(row.cells() for row in rows)]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in table)
+
+
+def missed(rows: Iterable[Row | Skipped]) -> list[str]:
+    """Say which rows do not reach what was meant to be reached."""
+    return [
+        f"{row.what}: {_samples(row.ours, row.unit)}, meant to be {row.target.text}"
+        for row in rows
+        if isinstance(row, Row) and row.target and row.reached is False
+    ]
 
 
 def _samples(samples: Sequence[float], unit: Unit) -> str:

@@ -101,7 +101,7 @@ class _Link:
     async def call(self, service: str, name: str, request: bytes) -> bytes:
         self.made += bytes([_INDEX[service, name]]) + len(request).to_bytes(2, "big") + request
         api = self._apis[service]
-        caller = Caller("ipv4:127.0.0.1:1")
+        caller = Caller("127.0.0.1:1")
         if name in api.unary:
             return await api.unary[name](request, caller)
         async with api.leased[name](request, caller) as answer:

@@ -1,17 +1,11 @@
 """RecordSets of plain dicts, and how they look on the wire.
 
-Arrays are copied once on their way in and once on their way out. Views of the message would save
-the first copy, but hardly ever be aligned, and an app could not change them in place.
-
-Source of the array format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+Arrays are copied once on their way in and once on their way out.
 """
 
 from __future__ import annotations
 
-import io
-import math
 from collections.abc import Iterable, Mapping
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
@@ -182,25 +176,16 @@ def _write_array(array: object, where: str) -> list[Buffer]:
         head = pb.Array(dtype=array.dtype, shape=array.shape, stype=array.stype)
         data: list[Buffer] = [array.data]
     else:
-        np = _numpy()
-        # Arithmetic on an array without dimensions gives a scalar.
-        if not isinstance(array, (np.ndarray, np.generic)):
+        # An app that sends no arrays, and a process that only relays, does without NumPy.
+        from superlink_trio import npy
+
+        if not npy.is_array(array):
             raise TypeError(f"{where} is a {_kind(array)}, not a numpy.ndarray or Array")
         if array.dtype.kind in "OV":
             raise TypeError(f"{where} is an array of {array.dtype}: only plain values can be sent")
         head = pb.Array(dtype=str(array.dtype), shape=array.shape, stype=_NUMPY)
-        data = _npy(np, np.asarray(array))
+        data = [*npy.write(array)]
     return [head.SerializeToString(), *wrap(_ARRAY_DATA, data)]
-
-
-def _npy(np: ModuleType, array: npt.NDArray[Any]) -> list[Buffer]:
-    # Not ascontiguousarray(), which makes one dimension of none.
-    plain = np.asarray(array, order="C")
-    head = io.BytesIO()
-    np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(plain))
-    # Times have no buffer of their own, and what is empty cannot be viewed as bytes.
-    body = plain.reshape(-1).view(np.uint8).data if plain.nbytes else b""
-    return [head.getvalue(), body]
 
 
 def _read_parameters(entry: memoryview) -> tuple[str, dict[str, npt.NDArray[Any] | Array]]:
@@ -226,38 +211,10 @@ def _read_array(raw: memoryview, where: str) -> npt.NDArray[Any] | Array:
     head = pb.Array.FromString(rest)
     if head.stype != _NUMPY:
         return Array(dtype=head.dtype, shape=tuple(head.shape), stype=head.stype, data=bytes(data))
+    from superlink_trio import npy
+
     try:
-        return _read_npy(_numpy(), data)
-    except (ValueError, EOFError) as error:
+        # A copy: views of a message are hardly ever aligned, and could not be changed in place.
+        return npy.read(data).copy(order="K")
+    except npy.NotNpy as error:
         raise Malformed(f"{where} is no array: {error}") from error
-
-
-def _read_npy(np: ModuleType, data: memoryview) -> npt.NDArray[Any]:
-    # The header is written in the first few hundred bytes; 2.0 allows for more.
-    file = io.BytesIO(data[:65_536])
-    version = np.lib.format.read_magic(file)
-    read_header = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
-    if read_header is None:
-        raise ValueError(f"version {version} of the npy format is not supported")
-    shape, fortran_order, dtype = read_header(file)
-    if dtype.hasobject:
-        raise ValueError("arrays of Python objects are not read")
-    body = data[file.tell() :]
-    if len(body) != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{len(body)} bytes do not make an array of {dtype} of shape {shape}")
-    order = "F" if fortran_order else "C"
-    view: npt.NDArray[Any] = np.ndarray(shape, dtype, buffer=body, order=order)
-    return view.copy(order="K")
-
-
-def _numpy() -> ModuleType:
-    try:
-        import numpy
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "arrays need NumPy: pip install 'superlink-trio[vce]'", name="numpy"
-        ) from error
-    return numpy

@@ -43,6 +43,7 @@ from superlink_trio.wire.tasks import (
     timestamp,
     write_pull_task_res,
 )
+from superlink_trio.wording import counted
 
 _log = logging.getLogger(__name__)
 
@@ -146,7 +147,7 @@ class _Driver:
                 wrong.append(f"task_ins_list[{index}]: {', '.join(found)}")
         if wrong:
             more = len(wrong) - _MOST_NAMED
-            rest = [f"and {more} more items"] if more > 0 else []
+            rest = [f"and {counted(more, 'more item')}"] if more > 0 else []
             raise Refused(Status.INVALID_ARGUMENT, "; ".join([*wrong[:_MOST_NAMED], *rest]))
         return tasks
 
@@ -158,8 +159,8 @@ class _Driver:
             self.throttle.log(
                 logging.WARNING,
                 caller.host,
-                "Run %d is not known: %d tasks for it refused",
-                *(run_id, count),
+                "Run %d is not known: %s for it refused",
+                *(run_id, counted(count, "task")),
             )
 
     @asynccontextmanager

@@ -11,6 +11,7 @@ import trio
 
 from superlink_trio.throttle import Throttle, shorten
 from superlink_trio.wire.tasks import Task, TaskError
+from superlink_trio.wording import counted
 
 _log = logging.getLogger(__name__)
 
@@ -30,14 +31,16 @@ class _Moved:
         told = []
         if self.sent:
             kinds = " and ".join(f"{count} {kind}" for kind, count in sorted(self.sent.items()))
-            told.append(f"{kinds} tasks sent to {_count(len(self.nodes), 'node')}")
+            tasks = "task" if self.sent.total() == 1 else "tasks"
+            told.append(f"{kinds} {tasks} sent to {counted(len(self.nodes), 'node')}")
         if self.answers:
-            told.append(f"{_count(self.answers, 'answer')} collected")
+            told.append(f"{counted(self.answers, 'answer')} collected")
         if self.errors:
             reasons = "; ".join(
-                f"{count}x {reason}" for reason, count in self.errors.most_common(3)
+                reason if count == 1 else f"{reason} ({count} times)"
+                for reason, count in self.errors.most_common(3)
             )
-            told.append(f"{_count(self.errors.total(), 'error')} among them ({reasons})")
+            told.append(f"{counted(self.errors.total(), 'error')} among them: {reasons}")
         return ", ".join(told)
 
 
@@ -95,7 +98,3 @@ class Progress:
                     "errors": moved.errors.total(),
                 },
             )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-try:
-    import numpy as _numpy  # noqa: F401
-except ModuleNotFoundError as error:
-    hint = "the round loop needs NumPy: pip install 'superlink-trio[federation]'"
-    raise ModuleNotFoundError(hint, name="numpy") from error
-
 from superlink_trio.federation.arrays import (
     UnusableTensor,
     ndarrays_to_parameters,
@@ -24,6 +18,12 @@ from superlink_trio.federation.manager import (
 )
 from superlink_trio.federation.mean import NoExamples, Unfit, WeightedMean
 from superlink_trio.federation.progress import Observer
+from superlink_trio.federation.protocols import (
+    ClientManagerLike,
+    ConfigLike,
+    ServerLike,
+    StrategyLike,
+)
 from superlink_trio.federation.proxy import (
     BadAnswer,
     ClientFailed,
@@ -54,9 +54,11 @@ __all__ = [
     "ClientFailed",
     "ClientLeft",
     "ClientManager",
+    "ClientManagerLike",
     "ClientProxy",
     "ClientTimedOut",
     "Code",
+    "ConfigLike",
     "Criterion",
     "DisconnectRes",
     "EvaluateIns",
@@ -76,10 +78,12 @@ __all__ = [
     "ReconnectIns",
     "Server",
     "ServerConfig",
+    "ServerLike",
     "SimpleClientManager",
     "Status",
     "Stopped",
     "Strategy",
+    "StrategyLike",
     "Unfit",
     "UnusableTensor",
     "WeightedMean",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from superlink_trio.federation.types import Metrics
 from superlink_trio.wire.runs import Scalar
 
 if TYPE_CHECKING:
@@ -41,15 +40,15 @@ class History:
         """Add the loss of a central evaluation."""
         self.losses_centralized.append((server_round, loss))
 
-    def add_metrics_distributed_fit(self, server_round: int, metrics: Metrics) -> None:
+    def add_metrics_distributed_fit(self, server_round: int, metrics: Mapping[str, Scalar]) -> None:
         """Add the metrics of a round's training."""
         _add(self.metrics_distributed_fit, server_round, metrics)
 
-    def add_metrics_distributed(self, server_round: int, metrics: Metrics) -> None:
+    def add_metrics_distributed(self, server_round: int, metrics: Mapping[str, Scalar]) -> None:
         """Add the metrics of a federated evaluation."""
         _add(self.metrics_distributed, server_round, metrics)
 
-    def add_metrics_centralized(self, server_round: int, metrics: Metrics) -> None:
+    def add_metrics_centralized(self, server_round: int, metrics: Mapping[str, Scalar]) -> None:
         """Add the metrics of a central evaluation."""
         _add(self.metrics_centralized, server_round, metrics)
 
@@ -68,7 +67,7 @@ class History:
     def plot(self) -> Figure:
         """Draw every loss and every metric that is a number over the rounds.
 
-        Needs matplotlib (`pip install 'superlink-trio[plot]'`) and opens no window:
+        Needs matplotlib (`pip install matplotlib`) and opens no window:
         `history.plot().savefig("history.png")`.
         """
         from matplotlib.figure import Figure
@@ -111,7 +110,7 @@ class History:
         return "\n".join(lines) if len(lines) > 1 else "History: empty"
 
 
-def _add(series: Series, server_round: int, metrics: Metrics) -> None:
+def _add(series: Series, server_round: int, metrics: Mapping[str, Scalar]) -> None:
     for key, value in metrics.items():
         series.setdefault(key, []).append((server_round, value))
 

@@ -11,14 +11,13 @@ import logging
 import math
 import uuid
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import attrs
 import outcome
 import trio
 
 from superlink_trio.bulk import in_thread_if_large
-from superlink_trio.federation.manager import ClientManager
 from superlink_trio.federation.messages import (
     Answer,
     Kind,
@@ -27,6 +26,7 @@ from superlink_trio.federation.messages import (
     write_instruction,
     write_reconnect,
 )
+from superlink_trio.federation.protocols import ClientManagerLike, InsLike, ParametersLike
 from superlink_trio.federation.proxy import (
     BadAnswer,
     ClientFailed,
@@ -38,8 +38,11 @@ from superlink_trio.federation.types import (
     DisconnectRes,
     EvaluateRes,
     FitRes,
+    GetParametersIns,
     GetParametersRes,
+    GetPropertiesIns,
     GetPropertiesRes,
+    ReconnectIns,
 )
 from superlink_trio.rpc import Api, Caller, Duplex, Holds, Refused, Status
 from superlink_trio.wire.runs import Scalar
@@ -56,7 +59,7 @@ _PARSED_AT_ONCE = 2
 _GOODBYE = 0.5
 
 
-def join_api(manager: ClientManager, *, message_limit: int) -> Api:
+def join_api(manager: ClientManagerLike, *, message_limit: int) -> Api:
     """Serve Join: every client that connects is registered with `manager` until it has gone.
 
     When the transport releases the API's holds, clients are told to disconnect. `message_limit`
@@ -211,27 +214,29 @@ class JoinedClient(ClientProxy):
         return Refused(Status.DEADLINE_EXCEEDED, f"This client is let go: {text}.")
 
     def get_properties(
-        self, ins: Any, timeout: float | None, group_id: int | None = None
+        self, ins: GetPropertiesIns, timeout: float | None, group_id: int | None = None
     ) -> GetPropertiesRes:
         """Ask for its properties."""
         return self._ask(GetPropertiesRes, Kind.GET_PROPERTIES, ins.config, None, timeout)
 
     def get_parameters(
-        self, ins: Any, timeout: float | None, group_id: int | None = None
+        self, ins: GetParametersIns, timeout: float | None, group_id: int | None = None
     ) -> GetParametersRes:
         """Ask for its own model."""
         return self._ask(GetParametersRes, Kind.GET_PARAMETERS, ins.config, None, timeout)
 
-    def fit(self, ins: Any, timeout: float | None, group_id: int | None = None) -> FitRes:
+    def fit(self, ins: InsLike, timeout: float | None, group_id: int | None = None) -> FitRes:
         """Have it train a model on its data."""
         return self._ask(FitRes, Kind.FIT, ins.config, ins.parameters, timeout)
 
-    def evaluate(self, ins: Any, timeout: float | None, group_id: int | None = None) -> EvaluateRes:
+    def evaluate(
+        self, ins: InsLike, timeout: float | None, group_id: int | None = None
+    ) -> EvaluateRes:
         """Have it evaluate a model on its data."""
         return self._ask(EvaluateRes, Kind.EVALUATE, ins.config, ins.parameters, timeout)
 
     def reconnect(
-        self, ins: Any, timeout: float | None, group_id: int | None = None
+        self, ins: ReconnectIns, timeout: float | None, group_id: int | None = None
     ) -> DisconnectRes:
         """Have it disconnect, and come back later if `ins` says so."""
         message = write_reconnect(ins.seconds)
@@ -242,7 +247,7 @@ class JoinedClient(ClientProxy):
         answer: type[_Answer],
         kind: Kind,
         config: Mapping[str, Scalar],
-        parameters: Any,
+        parameters: ParametersLike | None,
         timeout: float | None,
     ) -> _Answer:
         parts = write_instruction(kind, write_config(kind, config), parameters)

@@ -8,6 +8,7 @@ import threading
 from abc import ABC, abstractmethod
 
 from superlink_trio.federation.proxy import ClientProxy
+from superlink_trio.wording import counted
 
 _log = logging.getLogger(__name__)
 
@@ -126,8 +127,8 @@ class SimpleClientManager(ClientManager):
             candidates = [client for client in candidates if criterion.select(client)]
         if num_clients > len(candidates):
             _log.warning(
-                "%d clients were asked for, and %d can be chosen: none is",
-                *(num_clients, len(candidates)),
+                "Asked for %s, and %d can be chosen: none is",
+                *(counted(num_clients, "client"), len(candidates)),
             )
             return []
         return random.sample(candidates, num_clients)

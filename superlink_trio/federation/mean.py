@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from superlink_trio.federation.arrays import NDArray, read_array, write_array
+from superlink_trio.federation.arrays import read_array, write_array
 from superlink_trio.federation.types import Parameters
+from superlink_trio.npy import NDArray
 
 
 class NoExamples(ValueError):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
+from superlink_trio.federation.protocols import ParametersLike
 from superlink_trio.federation.types import (
     Code,
     DisconnectRes,
@@ -69,10 +70,12 @@ def write_config(kind: Kind, config: Mapping[str, Scalar]) -> bytes:
     return _INSTRUCTIONS[kind](config=scalars).SerializeToString(deterministic=True)
 
 
-def write_instruction(kind: Kind, config: bytes, parameters: Any = None) -> list[Buffer]:
+def write_instruction(
+    kind: Kind, config: bytes, parameters: ParametersLike | None = None
+) -> list[Buffer]:
     """Serialise an instruction, in parts still to be joined.
 
-    `config` comes from `write_config`. `parameters` has the fields of `Parameters`.
+    `config` comes from `write_config`.
     """
     fields: list[Buffer] = []
     if parameters is not None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import attrs
 import trio
@@ -13,17 +14,34 @@ import trio
 from superlink_trio.bulk import join
 from superlink_trio.federation.join import JoinedClient
 from superlink_trio.federation.messages import Kind, write_config, write_instruction
+from superlink_trio.federation.protocols import InsLike, ParametersLike
 from superlink_trio.federation.proxy import ClientFailed, ClientProxy
 from superlink_trio.federation.types import Code, EvaluateRes, FitRes
 
 _log = logging.getLogger(__name__)
 
 _Res = TypeVar("_Res", FitRes, EvaluateRes)
-Take: TypeAlias = Callable[[ClientProxy, Any], Awaitable[None]]
+Take: TypeAlias = Callable[[ClientProxy, _Res], Awaitable[None]]
+_Asking: TypeAlias = Callable[[], Awaitable[_Res]]
+
+# What came of one instruction; None where the result was taken.
+_Slot: TypeAlias = tuple[ClientProxy, _Res] | Exception | None
 
 _LONGEST_REASON = 500
 
-_METHODS = {Kind.FIT: "fit", Kind.EVALUATE: "evaluate"}
+
+@attrs.frozen
+class Phase(Generic[_Res]):
+    """What clients are asked to do, and what their answers are."""
+
+    name: str
+    """That of the method of a ClientProxy which asks for it."""
+    kind: Kind
+    answer: type[_Res]
+
+
+FIT = Phase("fit", Kind.FIT, FitRes)
+EVALUATE = Phase("evaluate", Kind.EVALUATE, EvaluateRes)
 
 
 @attrs.define
@@ -42,7 +60,7 @@ class _Shared:
 
     kind: Kind
     config: bytes
-    parameters: Any
+    parameters: ParametersLike
     clients: int = 0
     _message: bytes | None = None
     _lock: trio.Lock = attrs.field(factory=trio.Lock)
@@ -58,92 +76,98 @@ class _Shared:
 
 
 async def ask_all(
-    kind: Kind,
-    instructions: Sequence[tuple[ClientProxy, Any]],
+    phase: Phase[_Res],
+    instructions: Sequence[tuple[ClientProxy, InsLike]],
     *,
     server_round: int,
     timeout: float | None,
-    take: Take | None = None,
+    at_once: int | None,
+    take: Take[_Res] | None = None,
     answered: Callable[[], None],
-) -> Outcome[Any]:
-    """Ask every client at once, each for at most `timeout` seconds.
+) -> Outcome[_Res]:
+    """Ask every client, `at_once` at a time or all, each for at most `timeout` seconds.
 
     With `take`, each result goes there when it comes and is not kept; where that raises, the result
     counts as a failure. `answered` is called after each client, whatever came of it.
     """
-    slots: list[Any] = [None] * len(instructions)
+    slots: list[_Slot[_Res]] = [None] * len(instructions)
+    places = trio.CapacityLimiter(math.inf if at_once is None else at_once)
 
-    async def ask(slot: int, client: ClientProxy, asking: Callable[[], Awaitable[Any]]) -> None:
+    async def ask(slot: int, client: ClientProxy, asking: _Asking[_Res]) -> None:
         try:
-            result = await asking()
-            if result.status.code == Code.OK and take is not None:
-                await take(client, result)
-                result = None
+            async with places:
+                result = await asking()
+                if result.status.code == Code.OK and take is not None:
+                    await take(client, result)
+                else:
+                    slots[slot] = (client, result)
         except Exception as error:
-            _report(client, kind, server_round, error)
+            _report(client, phase, server_round, error)
             slots[slot] = error
-        else:
-            slots[slot] = (client, result)
         answered()
 
     async with trio.open_nursery() as nursery:
-        askings = _askings(kind, instructions, server_round, timeout)
+        askings = _askings(phase, instructions, server_round, timeout)
         for slot, (client, asking) in enumerate(askings):
-            nursery.start_soon(ask, slot, client, asking, name=f"{_METHODS[kind]} {client.cid}")
-    return _sort(slots, kind, server_round)
+            nursery.start_soon(ask, slot, client, asking, name=f"{phase.name} {client.cid}")
+    return _sort(slots, phase, server_round)
 
 
 def _askings(
-    kind: Kind,
-    instructions: Sequence[tuple[ClientProxy, Any]],
+    phase: Phase[_Res],
+    instructions: Sequence[tuple[ClientProxy, InsLike]],
     server_round: int,
     timeout: float | None,
-) -> list[tuple[ClientProxy, Callable[[], Awaitable[Any]]]]:
+) -> list[tuple[ClientProxy, _Asking[_Res]]]:
     messages: dict[tuple[int, bytes], _Shared] = {}
-    askings: list[tuple[ClientProxy, Callable[[], Awaitable[Any]]]] = []
+    askings: list[tuple[ClientProxy, _Asking[_Res]]] = []
     for client, ins in instructions:
         if isinstance(client, JoinedClient):
-            config = write_config(kind, ins.config)
+            config = write_config(phase.kind, ins.config)
             key = (id(ins.parameters), config)
-            shared = messages.setdefault(key, _Shared(kind, config, ins.parameters))
+            shared = messages.setdefault(key, _Shared(phase.kind, config, ins.parameters))
             shared.clients += 1
-            askings.append((client, partial(_ask_joined, client, shared, timeout)))
+            askings.append((client, partial(_ask_joined, client, phase, shared, timeout)))
         else:
-            method = getattr(client, _METHODS[kind])
+            method = getattr(client, phase.name)
             call = partial(method, ins, timeout=timeout, group_id=server_round)
             askings.append((client, partial(trio.to_thread.run_sync, call, abandon_on_cancel=True)))
     return askings
 
 
-async def _ask_joined(client: JoinedClient, shared: _Shared, timeout: float | None) -> Any:
-    return await client.ask(shared.kind, await shared.take(), timeout)
+async def _ask_joined(
+    client: JoinedClient, phase: Phase[_Res], shared: _Shared, timeout: float | None
+) -> _Res:
+    answer = await client.ask(phase.kind, await shared.take(), timeout)
+    assert isinstance(answer, phase.answer)
+    return answer
 
 
-def _report(client: ClientProxy, kind: Kind, server_round: int, error: Exception) -> None:
+def _report(client: ClientProxy, phase: Phase[_Res], server_round: int, error: Exception) -> None:
     # What a client may do to us is told in a line; a fault of ours wants its traceback.
     expected = isinstance(error, ClientFailed | ValueError)
     _log.warning(
         "Client %s failed to %s in round %d: %s",
-        *(client.cid, _METHODS[kind], server_round, error),
+        *(client.cid, phase.name, server_round, error),
         exc_info=None if expected else error,
-        extra={"client": client.cid, "round": server_round, "phase": _METHODS[kind]},
+        extra={"client": client.cid, "round": server_round, "phase": phase.name},
     )
 
 
-def _sort(slots: Sequence[Any], kind: Kind, server_round: int) -> Outcome[Any]:
-    outcome: Outcome[Any] = Outcome([], [], 0)
+def _sort(slots: Sequence[_Slot[_Res]], phase: Phase[_Res], server_round: int) -> Outcome[_Res]:
+    outcome: Outcome[_Res] = Outcome([], [], 0)
     for slot in slots:
         if isinstance(slot, Exception):
             outcome.failures.append(slot)
             continue
-        client, result = slot
-        if result is not None and result.status.code != Code.OK:
-            # A client's words, and as many as it likes.
-            text = f"{result.status.code.name} {result.status.message[:_LONGEST_REASON]}"
-            _report(client, kind, server_round, ClientFailed(text))
-            outcome.failures.append(slot)
-            continue
-        outcome.successes += 1
-        if result is not None:
+        if slot is not None:
+            client, result = slot
+            if result.status.code != Code.OK:
+                # A client's words, and as many as it likes.
+                text = f"{result.status.code.name} {result.status.message[:_LONGEST_REASON]}"
+                _report(client, phase, server_round, ClientFailed(text))
+                outcome.failures.append(slot)
+                continue
             outcome.results.append(slot)
+        outcome.successes += 1
     return outcome

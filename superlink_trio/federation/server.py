@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -15,17 +15,33 @@ from superlink_trio.bulk import join
 from superlink_trio.federation.fedavg import FedAvg
 from superlink_trio.federation.history import History
 from superlink_trio.federation.join import JoinedClient
-from superlink_trio.federation.manager import ClientManager, SimpleClientManager
+from superlink_trio.federation.manager import SimpleClientManager
 from superlink_trio.federation.messages import Kind, write_config, write_instruction
-from superlink_trio.federation.phase import Outcome, Take, ask_all
+from superlink_trio.federation.phase import EVALUATE, FIT, Outcome, Phase, Take, ask_all
 from superlink_trio.federation.progress import Observer, Unobserved
-from superlink_trio.federation.proxy import ClientFailed
-from superlink_trio.federation.strategy import Strategy
-from superlink_trio.federation.types import Code, GetParametersIns, Metrics, Parameters
+from superlink_trio.federation.protocols import (
+    ClientManagerLike,
+    InsLike,
+    ParametersLike,
+    StrategyLike,
+)
+from superlink_trio.federation.proxy import ClientFailed, ClientProxy
+from superlink_trio.federation.strategy import FitAggregation
+from superlink_trio.federation.types import (
+    Code,
+    EvaluateRes,
+    FitRes,
+    GetParametersIns,
+    GetParametersRes,
+    Parameters,
+)
+from superlink_trio.wire.runs import Scalar
+from superlink_trio.wording import counted
 
 _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+_Res = TypeVar("_Res", FitRes, EvaluateRes)
 
 
 @attrs.frozen
@@ -49,21 +65,37 @@ class Server:
     """
 
     def __init__(
-        self, *, client_manager: ClientManager | None = None, strategy: Strategy | None = None
+        self,
+        *,
+        client_manager: ClientManagerLike | None = None,
+        strategy: StrategyLike | None = None,
     ) -> None:
-        self._client_manager = SimpleClientManager() if client_manager is None else client_manager
-        self.strategy: Any = FedAvg() if strategy is None else strategy
-        self.parameters: Any = Parameters([])
+        self._client_manager: ClientManagerLike = (
+            SimpleClientManager() if client_manager is None else client_manager
+        )
+        self.strategy: StrategyLike = FedAvg() if strategy is None else strategy
+        self.parameters: ParametersLike = Parameters([])
         self.history = History()
+        self.max_workers: int | None = None
         self.observer: Observer = Unobserved()
         # "Never two at once" is what a strategy is promised.
         self._thread = trio.CapacityLimiter(1)
 
-    def client_manager(self) -> ClientManager:
+    def client_manager(self) -> ClientManagerLike:
         """Give what knows the clients."""
         return self._client_manager
 
-    def set_strategy(self, strategy: Strategy) -> None:
+    def set_max_workers(self, max_workers: int | None) -> None:
+        """Let at most that many clients work at the same time; None: all that were chosen.
+
+        Those are no threads, as they are in Flower's server. A client's timeout begins when it is
+        asked. Raises ValueError for less than one.
+        """
+        if max_workers is not None and max_workers < 1:
+            raise ValueError(f"max_workers is {max_workers}: give at least 1, or None for no limit")
+        self.max_workers = max_workers
+
+    def set_strategy(self, strategy: StrategyLike) -> None:
         """Replace the strategy."""
         self.strategy = strategy
 
@@ -87,7 +119,7 @@ class Server:
 
     async def fit_round(
         self, server_round: int, timeout: float | None
-    ) -> tuple[Any, Metrics, Outcome[Any]] | None:
+    ) -> tuple[ParametersLike | None, Mapping[str, Scalar], Outcome[FitRes]] | None:
         """Have clients train, and replace the model by what the strategy makes of their results.
 
         Gives that model or None, the metrics, and what the clients answered; None when the
@@ -104,12 +136,13 @@ class Server:
             _log.info("Round %d: no clients chosen to fit", server_round)
             return None
         # An optional part of a strategy, which those of flwr do not have.
+        begin_fit: Callable[[int], FitAggregation | None]
         begin_fit = getattr(self.strategy, "begin_fit", lambda _: None)
         aggregation = await self._call(server_round, begin_fit, server_round)
-        take = None if aggregation is None else self._taking(server_round, aggregation.add)
-        outcome = await self._ask(Kind.FIT, instructions, server_round, timeout, take)
+        take = None if aggregation is None else self._taking(aggregation)
+        outcome = await self._ask(FIT, instructions, server_round, timeout, take)
         del instructions
-        aggregated: tuple[Any, Metrics]
+        aggregated: tuple[ParametersLike | None, Mapping[str, Scalar]]
         if aggregation is None:
             aggregated = await self._call(
                 server_round,
@@ -126,7 +159,7 @@ class Server:
 
     async def evaluate_round(
         self, server_round: int, timeout: float | None
-    ) -> tuple[float | None, Metrics, Outcome[Any]] | None:
+    ) -> tuple[float | None, Mapping[str, Scalar], Outcome[EvaluateRes]] | None:
         """Have clients evaluate the model.
 
         Gives the loss or None, the metrics, and what the clients answered; None when the strategy
@@ -142,7 +175,7 @@ class Server:
         if not instructions:
             _log.info("Round %d: no clients chosen to evaluate", server_round)
             return None
-        outcome = await self._ask(Kind.EVALUATE, instructions, server_round, timeout, None)
+        outcome = await self._ask(EVALUATE, instructions, server_round, timeout, None)
         loss, metrics = await self._call(
             server_round,
             self.strategy.aggregate_evaluate,
@@ -156,32 +189,33 @@ class Server:
 
     async def _ask(
         self,
-        kind: Kind,
-        instructions: Any,
+        phase: Phase[_Res],
+        instructions: Sequence[tuple[ClientProxy, InsLike]],
         server_round: int,
         timeout: float | None,
-        take: Take | None,
-    ) -> Outcome[Any]:
-        name = kind.name.lower()
-        self.observer.phase_begins(name, len(instructions))
+        take: Take[_Res] | None,
+    ) -> Outcome[_Res]:
+        self.observer.phase_begins(phase.name, len(instructions))
         began = trio.current_time()
         outcome = await ask_all(
-            kind,
+            phase,
             instructions,
             server_round=server_round,
             timeout=timeout,
+            at_once=self.max_workers,
             take=take,
             answered=self.observer.answered,
         )
         seconds, failures = trio.current_time() - began, len(outcome.failures)
         _log.info(
-            "Round %d: %s: %d results, %d failures, %.2f s",
-            *(server_round, name, outcome.successes, failures, seconds),
-            extra={"round": server_round, "phase": name, "failures": failures},
+            "Round %d: %s: %s, %s, %.2f s",
+            *(server_round, phase.name, counted(outcome.successes, "result")),
+            *(counted(failures, "failure"), seconds),
+            extra={"round": server_round, "phase": phase.name, "failures": failures},
         )
         return outcome
 
-    async def _initial_parameters(self, timeout: float | None) -> Any:
+    async def _initial_parameters(self, timeout: float | None) -> ParametersLike:
         parameters = await self._call(
             0, self.strategy.initialize_parameters, client_manager=self._client_manager
         )
@@ -196,12 +230,13 @@ class Server:
                 except ClientFailed as error:
                     _log.warning("Client %s gave no initial parameters: %s", client.cid, error)
 
-    async def _parameters_of(self, client: Any, timeout: float | None) -> Any:
+    async def _parameters_of(self, client: ClientProxy, timeout: float | None) -> ParametersLike:
         ins = GetParametersIns({})
         if isinstance(client, JoinedClient):
             config = write_config(Kind.GET_PARAMETERS, ins.config)
             message = await join(write_instruction(Kind.GET_PARAMETERS, config))
-            answer: Any = await client.ask(Kind.GET_PARAMETERS, message, timeout)
+            answer = await client.ask(Kind.GET_PARAMETERS, message, timeout)
+            assert isinstance(answer, GetParametersRes)
         else:
             answer = await self._call(0, client.get_parameters, ins, timeout=timeout, group_id=0)
         if answer.status.code == Code.OK:
@@ -226,9 +261,9 @@ class Server:
         self.history.add_loss_centralized(server_round, loss)
         self.history.add_metrics_centralized(server_round, metrics)
 
-    def _taking(self, server_round: int, add: Callable[..., None]) -> Take:
-        async def take(client: Any, result: Any) -> None:
-            await self._in_thread(add, client, result)
+    def _taking(self, aggregation: FitAggregation) -> Take[FitRes]:
+        async def take(client: ClientProxy, result: FitRes) -> None:
+            await self._in_thread(aggregation.add, client, result)
 
         return take
 

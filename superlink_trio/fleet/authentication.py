@@ -16,12 +16,13 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import NoReturn
+from weakref import WeakValueDictionary
 
 import attrs
 import trio
 from google.protobuf.message import DecodeError, Message
 
-from superlink_trio.bulk import in_thread_if_large
+from superlink_trio.bulk import LARGE, in_thread_if_large
 from superlink_trio.fleet.keys import NodeKey, ServerKey, warn_of_unusable
 from superlink_trio.rpc import (
     Api,
@@ -205,8 +206,10 @@ class _Gate:
     keys: NodeKeys
     readmit: bool
     throttle: Throttle = attrs.field(factory=lambda: Throttle(_log))
-    # Taking a large request apart takes twice its size once more: one at a time.
-    rewriting: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(1))
+    # Taking a large request apart takes twice its size once more: one at a time. Of each key only
+    # one waits for that, so that nobody waits for all the junk that another key sends.
+    rewriting: trio.Lock = attrs.field(factory=trio.Lock)
+    turns: WeakValueDictionary[bytes, trio.Lock] = attrs.field(factory=WeakValueDictionary)
 
     def unary(self, name: str, handler: Unary) -> Unary:
         async def answer(raw: bytes, caller: Caller) -> bytes:
@@ -259,11 +262,19 @@ class _Gate:
         secret = self.keys.secret(node)
         if hmac.compare_digest(await _sign(secret, raw), token):
             return
-        async with self.rewriting:
+        async with self._turn(node, len(raw)):
             rewritten = await in_thread_if_large(len(raw), _rewrite, rule.request, raw)
             if rewritten != raw and hmac.compare_digest(await _sign(secret, rewritten), token):
                 return
         raise Denied("the token is not that of this request and this key")
+
+    @asynccontextmanager
+    async def _turn(self, node: NodeKey, size: int) -> AsyncIterator[None]:
+        if size < LARGE:
+            yield
+        else:
+            async with self.turns.setdefault(node.pem, trio.Lock()), self.rewriting:
+                yield
 
     async def _check_nodes(self, name: str, raw: bytes, node: NodeKey) -> bool:
         """Check that the nodes a call speaks for are the key's; say whether that node is known."""

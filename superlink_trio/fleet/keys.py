@@ -190,7 +190,7 @@ def _read_public_key(path: Path) -> ec.EllipticCurvePublicKey:
 
 
 def _read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    text = read(path)
+    text = read(path, private=True)
     try:
         key = load_ssh_private_key(text, password=None)
     except (TypeError, ValueError, UnsupportedAlgorithm) as error:

@@ -48,6 +48,9 @@ Clock: TypeAlias = Callable[[], float]
 SIGN_OF_LIFE = 30.0
 """Seconds for which a node counts as online after a pull; the clients' own ping interval."""
 
+MAX_PING_INTERVAL = 3600.0
+"""Seconds for which a ping keeps a node online at most, whatever interval it names."""
+
 COME_BACK = 5.0
 """Seconds for which a node counts as online after its held connection broke. Clients try again
 within the first of them."""
@@ -183,8 +186,17 @@ class State(ABC):
     async def create_node(self, ping_interval: float, public_key: bytes = b"") -> int:
         """Register a node, online for `ping_interval` seconds from now; give its id.
 
+        The interval counts as `bounded_interval` says, here and in `ping`.
         With `public_key` the node is bound to that key. A key has one node: where it has it
         already, that one is online anew, and its id is given. Raises LimitReached.
+        """
+
+    @abstractmethod
+    async def create_simulated_node(self) -> int:
+        """Register a node that this process simulates, online for `SIGN_OF_LIFE` seconds.
+
+        It goes with the process: once that has ended, however it did, the node is not known any
+        more. Raises LimitReached.
         """
 
     @abstractmethod
@@ -232,6 +244,7 @@ class State(ABC):
 
         Where the block is cancelled from outside the node has lost its connection: it is online
         for `COME_BACK` seconds then, whatever its last ping said, unless it shows a sign of life.
+        So at any moment inside the block it will be online for that long at least.
         """
 
     @abstractmethod
@@ -276,7 +289,7 @@ class State(ABC):
 
     @abstractmethod
     async def take_task_ins(self, node_id: int, connection: str = "") -> Task | None:
-        """Take the node's oldest queued TaskIns.
+        """Take the node's oldest queued TaskIns; None when there is none, or the node is not known.
 
         `connection` is where it will be sent. A node that asks again over another connection (or
         an unknown one, "") without having answered what it was handed never received it: that
@@ -357,6 +370,15 @@ class State(ABC):
             raise
         with last_words():
             await self.confirm_task_res(answers)
+
+
+def bounded_interval(ping_interval: float) -> float:
+    """Give the seconds for which a ping keeps a node online: 0 to `MAX_PING_INTERVAL`, NaN is 0.
+
+    A node that named any interval it liked would be online for ever after it is gone: drivers
+    would choose it, and it would never give way to another.
+    """
+    return min(max(0.0, ping_interval), MAX_PING_INTERVAL)
 
 
 def last_words() -> trio.CancelScope:

@@ -34,9 +34,10 @@ from superlink_trio.state.interface import (
     NotTaken,
     State,
     StateLimits,
+    bounded_interval,
 )
 from superlink_trio.state.parked import Parked
-from superlink_trio.state.payloads import Payload, PayloadPool, digest_of
+from superlink_trio.state.payloads import Payload, PayloadPool, digests_of
 from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError, error_answer
 
@@ -58,8 +59,12 @@ class _Node:
     public_key: bytes = b""
     attended: int = 0
 
+    def until(self, now: float) -> float:
+        """Say when the node goes offline, if nothing else happens before."""
+        return now + COME_BACK if self.attended else self.online_until
+
     def online(self, now: float) -> bool:
-        return self.attended > 0 or self.online_until > now
+        return self.until(now) > now
 
     def greet(self, now: float) -> None:
         self.online_until = max(self.online_until, now + SIGN_OF_LIFE)
@@ -174,7 +179,7 @@ class MemoryState(State):
 
     async def create_node(self, ping_interval: float, public_key: bytes = b"") -> int:
         """See `State`."""
-        online_until = self.now() + ping_interval
+        online_until = self.now() + bounded_interval(ping_interval)
         if public_key in self._by_key:
             node_id = self._by_key[public_key]
             self._nodes[node_id].online_until = online_until
@@ -185,6 +190,10 @@ class MemoryState(State):
         if public_key:
             self._bind(node_id, public_key)
         return node_id
+
+    async def create_simulated_node(self) -> int:
+        """See `State`."""
+        return await self.create_node(SIGN_OF_LIFE)
 
     async def node_of_key(self, public_key: bytes) -> int | None:
         """See `State`."""
@@ -229,7 +238,7 @@ class MemoryState(State):
         """See `State`."""
         admission = self._admit(node_id, readmit=readmit)
         if admission is not Admission.UNKNOWN:
-            self._nodes[node_id].online_until = self.now() + ping_interval
+            self._nodes[node_id].online_until = self.now() + bounded_interval(ping_interval)
         return admission
 
     async def greet(self, node_id: int, *, readmit: bool) -> Admission:
@@ -292,7 +301,7 @@ class MemoryState(State):
 
     async def store_task_ins(self, tasks: Sequence[Task]) -> Sequence[str]:
         """See `State`."""
-        digests = [await _digest(task) for task in tasks]
+        digests = await digests_of(tasks)
         known = [
             (task, digest, _own_size(task))
             for task, digest in zip(tasks, digests, strict=True)
@@ -368,6 +377,8 @@ class MemoryState(State):
     async def take_task_ins(self, node_id: int, connection: str = "") -> Task | None:
         """See `State`."""
         if node_id != ANONYMOUS:
+            if node_id not in self._nodes:
+                return None
             self._requeue_lost(node_id, connection)
         entry = self._first(node_id)
         if entry is None:
@@ -404,7 +415,7 @@ class MemoryState(State):
 
     async def store_task_res(self, task: Task) -> str:
         """See `State`."""
-        digest = await _digest(task)
+        [digest] = await digests_of([task])
         asked_id = task.ancestry[0]
         if task.run_id not in self._runs:
             raise NotTaken(f"run {task.run_id} is not known")
@@ -465,12 +476,10 @@ class MemoryState(State):
         node = self._nodes.get(node_id)
         return None if node is not None and node.online(now) else NODE_UNAVAILABLE
 
-    def _changes_at(self, entry: _Entry) -> float:
-        """Say when an error will stand in, if nothing else happens before."""
+    def _changes_at(self, entry: _Entry, now: float) -> float:
+        """Say when an error may stand in, if nothing else happens before."""
         node = self._nodes.get(entry.asked.consumer)
-        if node is None or node.attended:
-            return entry.expires_at
-        return min(entry.expires_at, node.online_until)
+        return entry.expires_at if node is None else min(entry.expires_at, node.until(now))
 
     async def await_task_res(
         self,
@@ -489,8 +498,9 @@ class MemoryState(State):
             for entry in pending.values():
                 entry.gatherings.add(gathering)
             try:
-                earliest = min(map(self._changes_at, pending.values()))
-                with trio.move_on_after(max(0.001, earliest - self.now())):
+                now = self.now()
+                earliest = min(self._changes_at(entry, now) for entry in pending.values())
+                with trio.move_on_after(max(0.001, earliest - now)):
                     await gathering.over.wait()
             finally:
                 for entry in pending.values():
@@ -616,10 +626,6 @@ class MemoryState(State):
             for node_id, node in self._nodes.items()
             if node.public_key or node.online(since)
         }
-
-
-async def _digest(task: Task) -> bytes | None:
-    return await digest_of(task.content) if isinstance(task.content, bytes) else None
 
 
 def _own_size(task: Task) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import weakref
+from collections.abc import Sequence
 
 import attrs
 
 from superlink_trio.bulk import in_thread_if_large
+from superlink_trio.wire.tasks import Task
 
 
 @attrs.frozen(eq=False, weakref_slot=True)
@@ -55,6 +57,17 @@ class PayloadPool:
         self.size -= reference.size
 
 
-async def digest_of(data: bytes) -> bytes:
-    """Give the SHA-256 of a content."""
-    return (await in_thread_if_large(len(data), hashlib.sha256, data)).digest()
+async def digests_of(tasks: Sequence[Task], *, above: int = -1) -> list[bytes | None]:
+    """Give the SHA-256 of each task's payload; None for an error, and up to `above` bytes."""
+    contents = [_payload(task, above) for task in tasks]
+    size = sum(len(content) for content in contents if content is not None)
+    return await in_thread_if_large(size, _digests, contents)
+
+
+def _payload(task: Task, above: int) -> bytes | None:
+    content = task.content
+    return content if isinstance(content, bytes) and len(content) > above else None
+
+
+def _digests(contents: Sequence[bytes | None]) -> list[bytes | None]:
+    return [None if content is None else hashlib.sha256(content).digest() for content in contents]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,12 +27,11 @@ def room_in_memory() -> Room:
 
 def room_on_disk(file: str) -> Room:
     """Give half of the disk that a file lies on, or will lie on."""
-    try:
-        total = shutil.disk_usage(Path(file).absolute().parent).total
-    except OSError:
-        # Opening the file will say what is wrong there.
-        total = sys.maxsize
-    return Room(total // 2, "half of the disk")
+    for folder in Path(file).absolute().parents:
+        # Where it is missing, opening the file will say so.
+        if os.path.isdir(folder):
+            break
+    return Room(shutil.disk_usage(folder).total // 2, "half of the disk")
 
 
 def _physical_memory() -> int:

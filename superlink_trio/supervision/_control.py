@@ -29,15 +29,15 @@ class Control:
 
 
 @asynccontextmanager
-async def shielded_stop() -> AsyncIterator[Control]:
+async def shielded_stop(control: Control | None = None) -> AsyncIterator[Control]:
     """Run the body shielded: cancelling it from outside means `stop()` and waiting for its end.
 
-    Gives the Control to hand to `supervise`. When the body has ended, a cancellation that came
-    meanwhile goes on as usual. Entering is a checkpoint. As from a nursery, what the body raises
-    comes out in an ExceptionGroup.
+    Gives the Control to hand to `supervise`: the one that was given, or a new one. When the body
+    has ended, a cancellation that came meanwhile goes on as usual. Entering is a checkpoint. As
+    from a nursery, what the body raises comes out in an ExceptionGroup.
     """
     await trio.lowlevel.checkpoint()
-    control = Control()
+    control = control or Control()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_when_cancelled, control)
         with trio.CancelScope(shield=True):

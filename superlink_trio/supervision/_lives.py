@@ -19,6 +19,8 @@ from ._control import Control
 from ._events import TRANSITIONS, Event, EventKind
 from ._spec import Child, Group, Intensity, Restart
 
+_UP = frozenset({EventKind.READY, EventKind.STOPPED})
+
 
 class TooManyRestarts(Exception):
     """A group gave up: its children failed more often than its intensity allows.
@@ -107,6 +109,8 @@ class Life:
             self.ready_at = trio.current_time()
             self.member.was_ready = True
             self.member.emit(EventKind.READY, value=value)
+            if self.member.team is not None:
+                self.member.team.ready_if_all_are()
 
     def fail(self, error: BaseException) -> None:
         member = self.member
@@ -128,11 +132,24 @@ class Team:
 
     life: Life
     intensity: Intensity
+    members: Sequence[Member] = ()
     restarts: deque[tuple[float, Exception]] = attrs.field(factory=deque)
     giving_up: bool = False
+    complete: bool = False
+    """Whether every member was started."""
 
-    def ready(self) -> None:
-        if not self.life.settled.is_set():
+    def all_started(self) -> None:
+        self.complete = True
+        self.ready_if_all_are()
+
+    def ready_if_all_are(self) -> None:
+        """Make the group ready, unless it is.
+
+        Who has returned by itself counts as ready; who is being restarted is waited for.
+        """
+        if not self.complete or self.giving_up or self.life.settled.is_set():
+            return
+        if all(member.state in _UP for member in self.members):
             self.life.started()
 
     def may_restart(self, life: Life) -> bool:

@@ -85,6 +85,7 @@ async def _serve_group(life: Life, group: Group) -> None:
     tree, path = life.member.tree, life.member.path
     team = Team(life, group.intensity)
     members = [Member(tree, child, f"{path}/{child.name}", team) for child in group.children]
+    team.members = members
     if group.strategy is Strategy.REST_FOR_ONE:
         for before, member in itertools.pairwise(members):
             member.before = before
@@ -100,7 +101,7 @@ async def _rest_for_one(team: Team, members: Sequence[Member], stopping: trio.Ev
     if await _asked_to_stop(team, stopping, *members[:1]):
         return
     if not members:
-        team.ready()
+        team.all_started()
         return
     await _keep(team, Life(members[0]), partial(_rest_for_one, team, members[1:]), stopping)
 
@@ -114,7 +115,8 @@ async def _one_for_one(team: Team, members: Sequence[Member], stopping: trio.Eve
             life = Life(member)
             nursery.start_soon(_keep, team, life, _nothing, stopping)
             await life.settled.wait()
-        team.ready()
+        if not await _asked_to_stop(team, stopping):
+            team.all_started()
 
 
 _STRATEGIES: Mapping[Strategy, Callable[[Team, Sequence[Member], trio.Event], Awaitable[None]]] = {

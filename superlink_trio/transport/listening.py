@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 # Files that a process needs besides its connections.
 _OTHER_FILES = 64
 
+_LOOPBACK = ("127.0.0.1", "::1")
+
 _HINTS = {
     errno.EADDRINUSE: "another program listens there: stop it, or choose another port",
     errno.EACCES: "ports below 1024 need privileges: choose a higher one",
@@ -48,22 +50,33 @@ class AddressError(OSError):
 async def look_up(address: Address) -> Sequence[Found]:
     """Find the socket addresses that an address stands for.
 
+    `localhost` is loopback, whatever a name server or a file says, and both of its addresses
+    (RFC 6761, 6.3).
+
     Raises ValueError if it is not well formed, AddressError if its host is unknown.
     """
     Address.parse(str(address))
+    found: list[Found] = []
     try:
-        return await trio.socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
+        for host in _LOOPBACK if address.host.lower() == "localhost" else (address.host,):
+            found += await trio.socket.getaddrinfo(
+                host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
     except socket.gaierror as error:
         raise AddressError(address, f"{error.strerror}: {address.host!r}", error.errno) from error
+    return found
 
 
-def fitting(connections: int) -> int:
-    """Keep a number of connections below that of the files that the process may open."""
+def fitting(connections: int, share: float = 1.0) -> int:
+    """Keep a number of connections within a share of the files that the process may open."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if files == resource.RLIM_INFINITY or connections + _OTHER_FILES <= files:
+    if files == resource.RLIM_INFINITY:
         return connections
-    fits = max(1, files - _OTHER_FILES)
-    logger.info("at most %d connections fit into the limit of %d open files", fits, files)
+    fits = max(1, int((files - _OTHER_FILES) * share))
+    if connections <= fits:
+        return connections
+    logger.info(
+        "at most %d connections fit into %sthe limit of %d open files (ulimit -n)",
+        *(fits, "this API's share of " if share < 1 else "", files),
+    )
     return fits

@@ -5,6 +5,7 @@ import logging
 import math
 import uuid
 
+import attrs
 import pytest
 import trio
 import trio.lowlevel
@@ -321,10 +322,34 @@ async def test_the_log_tells_what_moved_once_a_second(
     await trio.lowlevel.checkpoint()
     assert [record.getMessage() for record in caplog.records] == [
         f"Run {run_id} created",
-        f"Run {run_id + 1} is not known: 1 tasks for it refused",
+        f"Run {run_id + 1} is not known: 1 task for it refused",
         f"Run {run_id}: 3 train tasks sent to 1 node",
-        f"Run {run_id}: 3 answers collected, 1 error among them (1x broken)",
+        f"Run {run_id}: 3 answers collected, 1 error among them: broken",
     ]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "errors", "line"),
+    [
+        (["get_parameters"], 0, "1 get_parameters task sent to 1 node"),
+        (["train", "evaluate", "train"], 0, "1 evaluate and 2 train tasks sent to 1 node"),
+        (["train"] * 2, 2, "2 errors among them: broken (2 times)"),
+    ],
+)
+async def test_one_is_no_plural(
+    kinds: list[str], errors: int, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "superlink_trio.driver.progress")
+    progress = Progress()
+    tasks = [task_ins(1, task_type=kind) for kind in kinds]
+    progress.sent(tasks)
+    failed = [attrs.evolve(task, content=TaskError(0, "broken")) for task in tasks[:errors]]
+    progress.collected(failed)
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await progress.tell()
+    [told] = caplog.messages
+    assert told.endswith(line)
 
 
 async def test_the_builders_agree_with_the_api(state: MemoryState) -> None:

@@ -78,7 +78,7 @@ def test_a_criterion_is_asked(manager: SimpleClientManager) -> None:
 def test_too_few_are_none(manager: SimpleClientManager, caplog: pytest.LogCaptureFixture) -> None:
     registered(manager, "a")
     assert manager.sample(2, min_num_clients=1) == []
-    assert "2 clients were asked for, and 1 can be chosen" in caplog.text
+    assert "Asked for 2 clients, and 1 can be chosen" in caplog.text
 
 
 async def test_a_sample_waits_for_enough_clients(

@@ -120,6 +120,36 @@ async def test_clients_work_at_the_same_time(
     assert model(server) == [1, 1, 1]
 
 
+@pytest.mark.parametrize(("max_workers", "most"), [(None, 7), (3, 3), (1, 1)])
+async def test_at_most_max_workers_clients_work_at_the_same_time(
+    max_workers: int | None, most: int, joining: Joining, manager: SimpleClientManager
+) -> None:
+    at_work, seen = 0, []
+
+    async def count(stream: Stream, message: pb.ServerMessage) -> None:
+        nonlocal at_work
+        at_work += 1
+        await trio.testing.wait_all_tasks_blocked()
+        seen.append(at_work)
+        at_work -= 1
+        await stream.say(answer_adding(message, 1))
+
+    for _ in range(7):
+        await joining.join_as(count)
+    server = server_of(manager, initial_parameters=START)
+    server.set_max_workers(max_workers)
+    assert server.max_workers == max_workers
+    await server.fit(1, None)
+    assert model(server) == [1, 1, 1]
+    assert len(seen) == 14
+    assert max(seen) == most
+
+
+def test_max_workers_are_one_at_least(manager: SimpleClientManager) -> None:
+    with pytest.raises(ValueError, match="max_workers is 0"):
+        server_of(manager).set_max_workers(0)
+
+
 @pytest.mark.parametrize("behaviour", [fail, refuse])
 async def test_a_client_that_fails_is_a_failure_of_the_round_and_nothing_else(
     joining: Joining,
@@ -136,7 +166,7 @@ async def test_a_client_that_fails_is_a_failure_of_the_round_and_nothing_else(
     fitted = await server.fit_round(1, None)
     assert fitted is not None
     assert (fitted[2].successes, len(fitted[2].failures)) == (1, 1)
-    assert "Round 1: fit: 1 results, 1 failures" in caplog.text
+    assert "Round 1: fit: 1 result, 1 failure" in caplog.text
     assert f"Client {failing} failed to fit in round 1: " in caplog.text
 
 

@@ -17,7 +17,7 @@ from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError
 
 LIMIT = 1024 * 1024
-CALLER = Caller("ipv4:127.0.0.1:1")
+CALLER = Caller("127.0.0.1:1")
 
 
 @pytest.fixture
@@ -144,6 +144,17 @@ async def test_a_ping_interval_that_is_none_is_refused(api: Api, interval: float
         await create_node(api, interval)
     with pytest.raises(Refused, match="ping_interval"):
         await ping(api, pb_node(1), interval)
+
+
+async def test_no_node_is_online_for_ever(
+    api: Api, state: MemoryState, mock_clock: MockClock
+) -> None:
+    node_id, run_id = await create_node(api, 1e300), await state.create_run(Run())
+    assert await ping(api, pb_node(node_id), 1e300)
+    mock_clock.jump(3599)
+    assert list(await state.online_nodes(run_id)) == [node_id]
+    mock_clock.jump(2)
+    assert list(await state.online_nodes(run_id)) == []
 
 
 async def test_a_pull_is_held_until_a_task_arrives(
@@ -346,7 +357,7 @@ async def test_another_connection_is_given_what_the_first_one_lost(
     task = await store(state, node_id)
     assert len(await pull(api, pb_node(node_id))) == 1
     assert await pull(api, pb_node(node_id)) == []
-    (item,) = await pull(api, pb_node(node_id), Caller("ipv4:127.0.0.1:2"))
+    (item,) = await pull(api, pb_node(node_id), Caller("127.0.0.1:2"))
     assert item.task_id == task.task_id
 
 

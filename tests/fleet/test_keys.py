@@ -115,6 +115,20 @@ def test_a_private_key_of_another_kind_is_refused(
     assert all(word in text for word, text in zip(words, told, strict=True))
 
 
+def test_a_private_key_that_others_may_read_is_warned_of(
+    make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make("server")
+    table = tmp_path / "keys.csv"
+    table.write_text("")
+    read_keys(KeySources(table, server, public(server)))
+    assert not caplog.messages
+    server.chmod(0o644)
+    read_keys(KeySources(table, server, public(server)))
+    [line] = caplog.messages
+    assert f"chmod 600 {server}" in line
+
+
 def test_what_is_listed_in_vain_is_told(
     make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

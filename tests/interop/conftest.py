@@ -7,15 +7,13 @@ SuperLink, all but those marked `beyond`.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Generator, Mapping
 from pathlib import Path
 
 import pytest
+from _peers import NoPython, interpreter
 from interop.peers import REFERENCE, VERSIONS, Peers, SuperLink, open_peers
 
-_SCRIPT = Path(__file__).parents[2] / "scripts" / "peers"
 _PEERS = pytest.StashKey[Peers]()
 
 
@@ -43,9 +41,10 @@ def pytest_runtest_makereport(
 @pytest.fixture(scope="session")
 def interpreters() -> Mapping[str, Path]:
     """The Python of each Flower release's environment."""
-    command = [sys.executable, str(_SCRIPT), *VERSIONS]
-    made = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE)
-    return dict(zip(VERSIONS, map(Path, made.stdout.splitlines()), strict=True))
+    try:
+        return {version: interpreter(version) for version in VERSIONS}
+    except NoPython as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

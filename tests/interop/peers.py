@@ -174,7 +174,10 @@ class Peers:
         step: float = 1,
         stall: float = 0,
     ) -> Program:
-        """Start the adding client: it adds `step`, and its first fit takes `stall` seconds."""
+        """Start the adding client: it adds `step`, and its first fit takes `stall` seconds.
+
+        With `math.inf` it takes until a line is written to it.
+        """
         client = await self._launch(
             f"client of {version} over {transport}",
             *(self._interpreters[version], _PROGRAMS / "adder.py"),
@@ -270,16 +273,15 @@ class Peers:
         certificates: Sequence[Path] = (),
     ) -> SuperLink:
         """Start our `start_server` in a script; clients of `grpc-bidi` join where `fleet` says."""
-        address = _with_port(_ANY_PORT)
         program = await self._launch(
             "start_server",
             *(sys.executable, _PROGRAMS / "round_loop.py"),
-            *(address, *map(str, certificates)),
+            *(_ANY_PORT, *map(str, certificates)),
             CLIENTS=str(clients),
             ROUNDS=str(rounds),
             ROUND_TIMEOUT="" if round_timeout is None else str(round_timeout),
         )
-        await program.line("Listening on")
+        address = (await program.line("Listening on")).partition("Listening on ")[2].split(",")[0]
         return SuperLink(program, "", address, certificates[0] if certificates else None)
 
     async def simulation(

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 import trio
-from interop.peers import REFERENCE, Peers, SuperLink
+from interop.peers import REFERENCE, Peers, Program, SuperLink
 
 pytestmark = [
     pytest.mark.interop,
     pytest.mark.skipif(REFERENCE is not None, reason="they are ours"),
 ]
 
-_EXAMPLES = Path(__file__).parents[2] / "examples"
+_ROOT = Path(__file__).parents[2]
+_EXAMPLES = _ROOT / "examples"
 
 
 async def test_digits(peers: Peers) -> None:
@@ -39,3 +40,26 @@ async def test_digits(peers: Peers) -> None:
     told = "".join(driver.lines)
     accuracies = dict(re.findall(r"\((\d+), ([\d.]+)\)", told.partition("'accuracy'")[2]))
     assert (f"{float(accuracies['1']):.3f}", f"{float(accuracies['10']):.3f}") == (first, last)
+
+
+async def test_adder(superlink: SuperLink, peers: Peers) -> None:
+    folder = _EXAMPLES / "adder"
+    readme = (_ROOT / "README.md").read_text()
+    assert (folder / "app.py").read_text() in readme
+    clients = re.findall(r"^\.venv/bin/flower-client-app (app:client .*)$", readme, re.MULTILINE)
+    [driver] = re.findall(r"^\.venv/bin/flower-server-app (app:server .*)$", readme, re.MULTILINE)
+    [losses] = re.findall(r"prints its losses ([\d.]+), ([\d.]+) and ([\d.]+)", readme)
+
+    async def start(name: str, words: str, address: str) -> Program:
+        return await peers.launcher(
+            *("1.9.0", name, *shlex.split(words)), *("--dir", folder, "--superlink", address)
+        )
+
+    with trio.fail_after(90):
+        for words in clients:
+            node = await start("flower-client-app", words, superlink.fleet)
+            await node.line("starting|Starting")
+        program = await start("flower-server-app", driver, superlink.driver)
+        assert await program.end() == 0
+    told = "".join(program.lines)
+    assert re.findall(r"round \d: ([\d.]+)", told) == list(losses)

@@ -19,7 +19,7 @@ import h2.events
 import pytest
 import trio
 from interop.peers import Peers, Round, SuperLink
-from transport.rest.clients import FLEET, Http1, head
+from transport.http.clients import FLEET, Http1, head
 
 from superlink_trio.wire import superlink_pb2 as pb
 
@@ -117,12 +117,15 @@ class Hostile:
         """Make calls, each on a connection of its own; `size` is what a body pretends."""
 
         async def call() -> None:
-            with suppress(trio.BrokenResourceError, OSError, EOFError), trio.move_on_after(3):
+            with suppress(OSError), trio.move_on_after(3):
                 async with self.connection() as stream:
                     client = Http1(stream)
                     length = len(body) if size is None else size
-                    await client.send(head("POST", FLEET + path, length) + body)
-                    self.answers[path, str((await client.answer()).status)] += 1
+                    try:
+                        await client.send(head("POST", FLEET + path, length) + body)
+                        self.answers[path, str((await client.answer()).status)] += 1
+                    except (trio.BrokenResourceError, EOFError):
+                        self.answers[path, "closed"] += 1
 
         async with trio.open_nursery() as nursery:
             for _ in range(calls):
@@ -198,6 +201,6 @@ async def test_a_training_over_rest_beside_a_hostile_client(peers: Peers) -> Non
     assert answers["create-node", "507"] > 0
     assert answers["create-node", "200"] == 0, "it got no node"
     assert answers["push-task-res", "413"] > 0
-    assert answers["get-run", "408"] > 0, "requests that never came were given up"
+    assert answers["get-run", "closed"] > 0, "requests that never came were given up"
     assert answers["pull-task-ins", "200"] > 0, "held pulls gave way"
     assert answers["silence", "closed"] > 0

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.interop
 THREE_ROUNDS = [Round(1, 2, failures=0), Round(2, 4, failures=0), Round(3, 6, failures=0)]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("version", ["1.8.0", "1.9.0"])
 async def test_clients_and_server_app_of_one_release(
     version: str, superlink: SuperLink, peers: Peers
@@ -40,6 +41,7 @@ async def test_client_apps_under_their_own_launcher(
     assert rounds == [Round(1, 1, failures=0)]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_clients_over_rest_under_a_server_app_of_1_9(version: str, peers: Peers) -> None:
     with trio.fail_after(60):
@@ -50,6 +52,7 @@ async def test_clients_over_rest_under_a_server_app_of_1_9(version: str, peers: 
     assert rounds == THREE_ROUNDS
 
 
+@pytest.mark.smoke
 @pytest.mark.beyond("is started without TLS by these tests")
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_clients_over_https(version: str, peers: Peers, tmp_path: Path) -> None:
@@ -65,6 +68,7 @@ async def test_clients_over_https(version: str, peers: Peers, tmp_path: Path) ->
     assert rounds == THREE_ROUNDS
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("transport", ["grpc-rere", "grpc-adapter"])
 @pytest.mark.parametrize("version", ["1.10.0", "1.11.1"])
 async def test_later_clients_under_a_server_app_of_1_9(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import subprocess
@@ -18,6 +19,7 @@ from interop.peers import VERSIONS
 
 from superlink_trio.clientapp import RecordSet, decode, encode
 from superlink_trio.fleet.simulation.backend import Job, Node, Outcome
+from superlink_trio.fleet.simulation.project import config_in_bundle, config_in_directory
 from superlink_trio.wire.tasks import TaskError
 
 pytestmark = pytest.mark.interop
@@ -110,6 +112,44 @@ def test_an_app_learns_all_about_its_message_and_its_node(work: Work, version: s
     if version not in ("1.8.0", "1.9.0"):
         expected |= {"num_partitions": 5, "node_id": 7, "lr": 0.5}
     assert _content(outcome).configs == {"told": expected}
+
+
+_PROJECT = """
+[project]
+name = "app"
+version = "1.0.0"
+[tool.flwr.app]
+publisher = "us"
+[tool.flwr.app.components]
+serverapp = "app:server"
+clientapp = "app:client"
+[tool.flwr.app.config]
+local-epochs = 3
+lr = 0.5
+verbose = true
+name = "an app"
+optimizer.momentum.nesterov = 0.9
+"""
+
+
+def test_the_config_of_a_bundle_is_read_as_a_node_reads_it(
+    interpreters: Mapping[str, Path], tmp_path: Path
+) -> None:
+    project = tmp_path / "app"
+    project.mkdir()
+    (project / "pyproject.toml").write_text(_PROJECT)
+    (project / "app.py").write_text("server = None\nclient = None\n")
+    ran = subprocess.run(
+        [interpreters["1.11.1"], _WORK.with_name("bundle.py"), project],
+        stdout=subprocess.PIPE,
+        check=True,
+        cwd=tmp_path,
+    )
+    told = json.loads(ran.stdout.splitlines()[-1])
+    assert told["config"]["optimizer.momentum.nesterov"] == 0.9
+    bundle = (tmp_path / told["bundle"]).read_bytes()
+    assert {**config_in_bundle(bundle), "lr": 0.1} == told["config"]
+    assert {**config_in_directory(project), "lr": 0.1} == told["config"]
 
 
 def test_records_of_ours_are_theirs_and_the_other_way_round(work: Work) -> None:

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.interop
 GRACE = 2.0
 
 
+@pytest.mark.alone
 @pytest.mark.beyond("makes no promise of when it ends")
 @pytest.mark.parametrize("transport", ["grpc-rere", "rest"])
 async def test_stopping_in_the_middle_of_a_round_takes_no_longer_than_grace(

@@ -17,6 +17,7 @@ from benchmarks.table import (
     at_least,
     at_most,
     markdown,
+    missed,
     times_better,
 )
 
@@ -70,12 +71,13 @@ def test_table() -> None:
         Skipped("REST", "no client"),
     ]
     assert markdown(rows) == (
-        "| what | reference | ours | ratio | target | reached |\n"
-        "| --- | --- | --- | --- | --- | --- |\n"
-        "| it | 2,370 calls/s (2,200–2,400) | 4,740 calls/s | 2.00× | ≥ 1.6× | yes |\n"
-        "| it | – | 0.500 s | – | ≤ 0.4 s | **no** |\n"
-        "| REST | – | – | – | – | not measured: no client |\n"
+        "| what | Flower | superlink-trio | times better |\n"
+        "| --- | --- | --- | --- |\n"
+        "| it | 2,370 calls/s (2,200–2,400) | 4,740 calls/s | 2.00× |\n"
+        "| it | – | 0.500 s | – |\n"
+        "| REST | – | not measured: no client | – |\n"
     )
+    assert missed(rows) == ["it: 0.500 s, meant to be ≤ 0.4 s"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the benchmark reads /proc")

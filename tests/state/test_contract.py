@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Awaitable, Callable
 
@@ -94,9 +95,51 @@ async def test_a_node_is_online_for_its_ping_interval(state: State, mock_clock: 
     assert list(await state.online_nodes(run_id)) == []
 
 
+@pytest.mark.parametrize("interval", [7200.0, 1e300, math.inf])
+async def test_a_ping_keeps_a_node_online_for_an_hour_at_most(
+    state: State, mock_clock: MockClock, interval: float
+) -> None:
+    run_id = await state.create_run(Run())
+    created, pinged = await state.create_node(interval), await state.create_node(30.0)
+    keyed = await state.create_node(30.0, b"key")
+    assert await state.create_node(interval, b"key") == keyed
+    assert await state.ping(pinged, interval, readmit=False) is Admission.KNOWN
+    assert await state.ping(7, interval, readmit=True) is Admission.READMITTED
+    mock_clock.jump(3599)
+    assert sorted(await state.online_nodes(run_id)) == sorted([created, pinged, keyed, 7])
+    mock_clock.jump(2)
+    assert list(await state.online_nodes(run_id)) == []
+
+
+@pytest.mark.parametrize("interval", [-1.0, -math.inf, math.nan])
+async def test_a_ping_interval_that_is_none_counts_as_nothing(
+    state: State, interval: float
+) -> None:
+    run_id = await state.create_run(Run())
+    node_id = await state.create_node(interval)
+    assert list(await state.online_nodes(run_id)) == []
+    await state.ping(node_id, 30.0, readmit=False)
+    assert list(await state.online_nodes(run_id)) == [node_id]
+    await state.ping(node_id, interval, readmit=False)
+    assert list(await state.online_nodes(run_id)) == []
+
+
 async def test_nodes_are_listed_for_known_runs_only(state: State) -> None:
     await state.create_node(30.0)
     assert list(await state.online_nodes(1)) == []
+
+
+async def test_a_simulated_node_is_like_any_other(state: State, mock_clock: MockClock) -> None:
+    run_id = await state.create_run(Run())
+    node_id, other = [await state.create_simulated_node() for _ in range(2)]
+    with state.attend(node_id):
+        mock_clock.jump(31)
+        assert list(await state.online_nodes(run_id)) == [node_id]
+    task = task_ins(run_id, node_id, now=state.now())
+    await state.store_task_ins([task])
+    assert await state.take_task_ins(node_id) == task
+    assert await state.delete_node(other)
+    assert await state.ping(other, 30.0, readmit=True) is Admission.UNKNOWN
 
 
 async def test_a_pull_is_a_sign_of_life_and_never_shortens_a_ping(
@@ -432,6 +475,16 @@ async def test_the_newest_of_anonymous_pulls_comes_first(state: State, beside: B
     await state.store_task_ins([task_ins(run_id, ANONYMOUS)])
     await settle(state)
     assert [each.done.is_set() for each in waiting] == [False, False, True]
+
+
+async def test_only_a_registered_node_is_given_tasks(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    await state.store_task_ins([task_ins(run_id, node) for node in (123, node_id)])
+    assert await state.take_task_ins(123) is None, "it may be known later"
+    await state.delete_node(node_id)
+    assert await state.take_task_ins(node_id, "c1") is None
+    await state.greet(123, readmit=True)
+    assert await state.take_task_ins(123) is not None
 
 
 async def test_one_task_wakes_one_of_many(state: State, beside: Beside) -> None:
@@ -817,6 +870,28 @@ async def test_the_wait_ends_when_the_last_node_goes(
     assert not waiting.done.is_set()
     await state.delete_node(second)
     await waiting.done.wait()
+
+
+async def test_the_wait_ends_when_a_node_is_attended_no_more(
+    state: State, beside: Beside, mock_clock: MockClock
+) -> None:
+    run_id, node_id = await run_with_node(state)
+    task = task_ins(run_id, node_id)
+    await state.store_task_ins([task])
+    with state.attend(node_id):
+        driver = await beside.start(state.await_task_res, [task.task_id], MiB)
+        for _ in range(4):
+            mock_clock.jump(25)
+            await settle(state)
+        assert not driver.done.is_set()
+    mock_clock.jump(29)
+    await settle(state)
+    assert not driver.done.is_set()
+    mock_clock.jump(2)
+    await settle(state)
+    assert driver.done.is_set()
+    [answer] = await collect(state, task.task_id)
+    assert is_error(answer, 3)
 
 
 async def test_a_heartbeat_prolongs_the_wait(

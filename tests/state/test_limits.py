@@ -105,6 +105,27 @@ async def test_nodes_that_are_offline_give_way(state: State, mock_clock: MockClo
     assert await state.ping(offline, 30.0, readmit=True) is Admission.READMITTED
 
 
+async def test_an_attended_node_never_gives_way(state: State, mock_clock: MockClock) -> None:
+    state.limits = StateLimits(nodes=1)
+    run_id = await state.create_run(Run())
+    node_id = await state.create_node(1.0)
+    mock_clock.jump(2)
+    with state.attend(node_id):
+        with pytest.raises(LimitReached):
+            await state.create_node(30.0)
+        assert list(await state.online_nodes(run_id)) == [node_id]
+
+
+async def test_no_node_keeps_its_place_for_ever(state: State, mock_clock: MockClock) -> None:
+    state.limits = StateLimits(nodes=1)
+    await state.create_node(1e300)
+    with pytest.raises(LimitReached):
+        await state.create_node(30.0)
+    mock_clock.jump(3601)
+    await settle(state)
+    await state.create_node(30.0)
+
+
 # Tasks for one node
 
 

@@ -6,116 +6,28 @@ clock that only the history moves.
 
 from __future__ import annotations
 
-import queue
-import tempfile
-import threading
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from collections import Counter
+from typing import Any
 
 import attrs
 import pytest
-import trio
 from builders import EPOCH, answer_to, task_ins
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
-    RuleBasedStateMachine,
     consumes,
-    initialize,
-    invariant,
     multiple,
     rule,
     run_state_machine_as_test,
 )
-from stores import STORES, settle
-from trio.testing import MockClock
+from node_model import BIG, Nodes
+from stores import STORES
 
-from superlink_trio.state import Admission, NotTaken, State
-from superlink_trio.state.interface import (
-    LINGER,
-    MAX_DELIVERIES,
-    NODE_UNAVAILABLE,
-    OUT_OF_TIME,
-    Clock,
-)
-from superlink_trio.wire.runs import Run
+from examples import at_most
+from superlink_trio.state import LimitReached, NotTaken
+from superlink_trio.state.interface import LINGER, MAX_DELIVERIES, NODE_UNAVAILABLE, OUT_OF_TIME
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError
-
-Result = TypeVar("Result")
-BIG = 10**9
-
-
-class Host:
-    """A Trio program in a thread, in which a store lives for one history."""
-
-    def __init__(self, make: Callable[[Clock, Path], State]) -> None:
-        self.clock = MockClock()
-        self._folder = tempfile.TemporaryDirectory()
-        self._make = make
-        self._ready: queue.Queue[State | BaseException] = queue.Queue()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        ready = self._ready.get(timeout=30)
-        if isinstance(ready, BaseException):
-            raise ready
-        self.state = ready
-
-    def _run(self) -> None:
-        try:
-            trio.run(self._main, clock=self.clock)
-        except BaseException as error:
-            self._ready.put(error)
-            raise
-
-    async def _main(self) -> None:
-        self._token = trio.lowlevel.current_trio_token()
-        self._stopping = trio.Event()
-        state = self._make(lambda: EPOCH + trio.current_time(), Path(self._folder.name))
-        async with trio.open_nursery() as nursery:
-            await nursery.start(
-                lambda task_status: state.serve(stopping=self._stopping, task_status=task_status)
-            )
-            self._ready.put(state)
-
-    def call(self, function: Callable[..., Awaitable[Result]], *args: Any, **kwargs: Any) -> Result:
-        async def bounded() -> Result:
-            return await function(*args, **kwargs)
-
-        return trio.from_thread.run(bounded, trio_token=self._token)
-
-    def jump(self, seconds: float) -> None:
-        async def jump() -> None:
-            self.clock.jump(seconds)
-            await settle(self.state)
-
-        self.call(jump)
-
-    def outcome(
-        self, function: Callable[..., Awaitable[Result]], *args: Any, **kwargs: Any
-    ) -> list[Result]:
-        """Give what a call returns without waiting for anybody; nothing if it would wait."""
-
-        async def run() -> list[Result]:
-            results: list[Result] = []
-
-            async def collect() -> None:
-                results.append(await function(*args, **kwargs))
-
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(collect)
-                await settle(self.state)
-                nursery.cancel_scope.cancel()
-            return results
-
-        return self.call(run)
-
-    def close(self) -> None:
-        trio.from_thread.run_sync(self._stopping.set, trio_token=self._token)
-        self._thread.join(timeout=30)
-        assert not self._thread.is_alive()
-        self._folder.cleanup()
 
 
 @attrs.define(eq=False)
@@ -126,41 +38,27 @@ class Asked:
     where: str = "queued"  # queued, taken, handed over
     connection: str = ""
     deliveries: int = 0
-    answer: Task | None = None
+    answer: Task | TaskError | None = None
     answer_taken: bool = False
     gone: bool = False
 
 
-class Contract(RuleBasedStateMachine):
-    """Rules are the calls; each compares what the store says with what the model expects."""
+class Contract(Nodes):
+    """And all of the rest: runs, tasks, answers, and who waits for them."""
 
-    store = "memory"
-
-    nodes = Bundle("nodes")
+    nodes = Nodes.nodes
     asked = Bundle("asked")
     leases = Bundle("leases")
     answer_leases = Bundle("answer_leases")
 
     def __init__(self) -> None:
         super().__init__()
-        self.host = Host(STORES[self.store])
-        self.state = self.host.state
-        self.now = EPOCH
-        self.online_until: dict[int, float] = {}
-        self.deleted: set[int] = set()
         self.tasks: list[Asked] = []
-
-    def teardown(self) -> None:
-        self.host.close()
-
-    @initialize()
-    def begin(self) -> None:
-        self.run_id = self.host.call(self.state.create_run, Run())
+        self.listened_to: set[int] = set()
+        self.listening = self.state.arrivals(())
+        self.arrivals = self.host.enter(self.listening)
 
     # What the model expects
-
-    def online(self, node_id: int) -> bool:
-        return self.online_until.get(node_id, 0.0) > self.now
 
     def expired(self, asked: Asked) -> bool:
         return asked.task.pushed_at + asked.task.ttl <= self.now
@@ -173,68 +71,39 @@ class Contract(RuleBasedStateMachine):
         return None
 
     def may_be_handed_out(self, asked: Asked, node_id: int) -> bool:
+        return asked.task.consumer == node_id and self.queued(asked)
+
+    def queued(self, asked: Asked) -> bool:
         return (
-            asked.task.consumer == node_id
-            and asked.where == "queued"
+            asked.where == "queued"
             and asked.answer is None
             and not asked.answer_taken
             and not asked.gone
             and not self.expired(asked)
         )
 
-    def admission(self, node_id: int, readmit: bool) -> Admission:
-        if node_id in self.online_until:
-            return Admission.KNOWN
-        if readmit and node_id not in self.deleted:
-            return Admission.READMITTED
-        return Admission.UNKNOWN
+    def unanswered(self, node_id: int, *, within_time: bool) -> int:
+        """Count what has no answer. When those out of time stop to count is open."""
+        return sum(
+            each.task.consumer == node_id
+            and not each.gone
+            and each.answer is None
+            and not (within_time and self.expired(each))
+            for each in self.tasks
+        )
 
     # Rules
 
-    @rule(target=nodes, interval=st.sampled_from([0.0, 30.0, 90.0]))
-    def create_node(self, interval: float) -> int:
-        node_id = self.host.call(self.state.create_node, interval)
-        assert node_id not in self.online_until
-        assert node_id not in self.deleted
-        self.online_until[node_id] = self.now + interval
-        return node_id
-
-    @rule(target=nodes, node_id=st.sampled_from([7, -7]))
-    def a_node_of_before(self, node_id: int) -> int:
-        return node_id
-
     @rule(target=asked, count=st.integers(1, 3))
     def push_to_a_new_node(self, count: int) -> Any:
-        return self.push([self.create_node(90.0)] * count, 3600.0, True)
+        node_id = self.create_node(90.0)
+        return self.push([node_id] * count, 3600.0, True) if node_id in self.known else multiple()
 
     @rule(asked=asked, connection=st.sampled_from(["c1", "c2"]), arrives=st.booleans())
     def deliver(self, asked: Asked, connection: str, arrives: bool) -> None:
         lease = self.take(asked.task.consumer, connection)
         if isinstance(lease, Asked):
             (self.confirm if arrives else self.put_back)(lease)
-
-    @rule(node_id=nodes, interval=st.sampled_from([1.0, 30.0]), readmit=st.booleans())
-    def ping(self, node_id: int, interval: float, readmit: bool) -> None:
-        expected = self.admission(node_id, readmit)
-        assert self.host.call(self.state.ping, node_id, interval, readmit=readmit) is expected
-        if expected is not Admission.UNKNOWN:
-            self.online_until[node_id] = self.now + interval
-
-    @rule(node_id=nodes, readmit=st.booleans())
-    def greet(self, node_id: int, readmit: bool) -> None:
-        expected = self.admission(node_id, readmit)
-        assert self.host.call(self.state.greet, node_id, readmit=readmit) is expected
-        if expected is not Admission.UNKNOWN:
-            until = self.online_until.get(node_id, 0.0)
-            self.online_until[node_id] = max(until, self.now + 30.0)
-
-    @rule(node_id=nodes)
-    def delete_node(self, node_id: int) -> None:
-        known = node_id in self.online_until
-        assert self.host.call(self.state.delete_node, node_id) is known
-        if known:
-            del self.online_until[node_id]
-            self.deleted.add(node_id)
 
     @rule(
         target=asked,
@@ -246,7 +115,17 @@ class Contract(RuleBasedStateMachine):
         run_id = self.run_id if known else self.run_id + 1
         tasks = [task_ins(run_id, node_id, now=self.now, ttl=ttl) for node_id in node_ids]
         expected = [task.task_id if known else "" for task in tasks]
-        assert list(self.host.call(self.state.store_task_ins, tasks)) == expected
+        limit = self.state.limits.tasks_per_node if known else BIG
+        try:
+            assert list(self.host.call(self.state.store_task_ins, tasks)) == expected
+        except LimitReached:
+            assert any(
+                self.unanswered(node_id, within_time=False) + more > limit
+                for node_id, more in Counter(node_ids).items()
+            )
+            return multiple()
+        for node_id, more in Counter(node_ids).items():
+            assert self.unanswered(node_id, within_time=True) + more <= limit
         pushed = [Asked(task, gone=not known) for task in tasks]
         self.tasks += pushed
         return multiple(*pushed)
@@ -298,11 +177,21 @@ class Contract(RuleBasedStateMachine):
             return
         assert honest
         assert not asked.gone
-        if asked.answer is not None:
+        if isinstance(asked.answer, Task):
             assert task_id == asked.answer.task_id
-        else:
+        elif asked.answer is None:
             assert not self.expired(asked)
             asked.answer = answer
+
+    @rule(asked=asked, producer=st.sampled_from(["none", "its own", "another"]))
+    def fail(self, asked: Asked, producer: str) -> None:
+        error = TaskError(2, "ValueError:<'x'>")
+        node_id = {"none": None, "its own": asked.task.consumer, "another": 4711}[producer]
+        expected = not asked.gone and asked.answer is None and producer != "another"
+        stored = self.host.call(self.state.store_error, asked.task.task_id, error, producer=node_id)
+        assert stored is expected
+        if expected:
+            asked.answer = error
 
     @rule(
         target=answer_leases,
@@ -327,10 +216,10 @@ class Contract(RuleBasedStateMachine):
         taken = expected[: len(answers)]
         for each, answer in zip(taken, answers, strict=True):
             assert answer.ancestry == (each.task.task_id,)
-            if each.answer is not None:
+            if isinstance(each.answer, Task):
                 assert answer == each.answer
             else:
-                assert answer.content == self.error(each)
+                assert answer.content == (each.answer or self.error(each))
             each.answer_taken = True
         return taken, answers
 
@@ -352,10 +241,31 @@ class Contract(RuleBasedStateMachine):
             self.now += seconds
             self.host.jump(seconds)
 
+    @rule(node_ids=st.sets(nodes | st.just(ANONYMOUS), max_size=4))
+    def listen(self, node_ids: set[int]) -> None:
+        self.host.exit(self.listening)
+        self.listening, self.listened_to = self.state.arrivals(node_ids), node_ids
+        self.arrivals = self.host.enter(self.listening)
+
+    @rule(arrives=st.booleans())
+    def serve_an_arrival(self, arrives: bool) -> None:
+        """A node may be given in vain, but none is left out that has a task."""
+        arrived = self.host.outcome(self.arrivals.next)
+        if not arrived:
+            waiting = {each.task.consumer for each in self.tasks if self.queued(each)}
+            assert not waiting & self.listened_to
+            return
+        [node_id] = arrived
+        assert node_id in self.listened_to
+        lease = self.take(node_id, "simulated")
+        if isinstance(lease, Asked):
+            (self.confirm if arrives else self.put_back)(lease)
+        self.host.call_sync(self.arrivals.done, node_id)
+
     @rule(node_id=nodes | st.just(ANONYMOUS))
     def a_pull_would_wait(self, node_id: int) -> None:
         expected: list[bool] = []
-        if node_id != ANONYMOUS and node_id not in self.online_until:
+        if node_id != ANONYMOUS and node_id not in self.known:
             expected = [False]
         elif any(self.may_be_handed_out(each, node_id) for each in self.tasks):
             expected = [True]
@@ -372,15 +282,10 @@ class Contract(RuleBasedStateMachine):
         returned = bool(self.host.outcome(self.state.await_task_res, ids, enough))
         assert returned is (settled or (answered and enough == 1))
 
-    @invariant()
-    def who_is_online(self) -> None:
-        online = self.host.call(self.state.online_nodes, self.run_id)
-        assert sorted(online) == sorted(filter(self.online, self.online_until))
-
 
 @pytest.mark.parametrize("store", STORES)
 def test_every_history_is_as_the_model_says(store: str) -> None:
     machine = type("Contract", (Contract,), {"store": store})
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=120, stateful_step_count=60, deadline=None)
+        machine, settings=settings(max_examples=at_most(120), stateful_step_count=60, deadline=None)
     )

@@ -11,6 +11,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples import at_most
 from superlink_trio.supervision import (
     Backoff,
     Child,
@@ -212,6 +213,21 @@ def check_order(outcome: Outcome) -> None:
             states[event.path] = event.kind
 
 
+def check_ready_means_all(outcome: Outcome) -> None:
+    """A group is ready when each of its children is, or has ended by itself after it was."""
+    for path, group in outcome.groups:
+        names = {f"{path}/{child.name}" for child in group.children}
+        states: dict[str, EventKind] = {}
+        for event in outcome.events:
+            if event.path == path and event.kind is EventKind.STARTING:
+                states = {}
+            if event.path in names:
+                states[event.path] = event.kind
+            if event.path == path and event.kind is EventKind.READY:
+                assert states.keys() == names
+                assert set(states.values()) <= {EventKind.READY, EventKind.STOPPED}
+
+
 def check_no_start_after_the_stop(outcome: Outcome) -> None:
     if outcome.plan.how == "control":
         late = [e for e in outcome.events if e.time > outcome.plan.stop]
@@ -231,7 +247,7 @@ def check_stop_is_bounded(outcome: Outcome) -> None:
 
 
 def test_what_always_holds(act: Any, script: Any, new_recorder: Callable[[], Any]) -> None:
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=at_most(300), deadline=None)
     @given(plans(act, script))
     def check(plan: Plan) -> None:
         recorder = new_recorder()
@@ -242,6 +258,7 @@ def test_what_always_holds(act: Any, script: Any, new_recorder: Callable[[], Any
         check_every_failure_told_once(outcome)
         check_what_comes_out(outcome)
         check_order(outcome)
+        check_ready_means_all(outcome)
         check_no_start_after_the_stop(outcome)
         check_stop_is_bounded(outcome)
 

@@ -197,6 +197,58 @@ class TestStartAndStop:
             "1 failed app",
         ]
 
+    async def test_beside_others_the_last_one_has_to_be_ready_too(
+        self, autojump_clock: Any, script: Any, act: Any, recorder: Any
+    ) -> None:
+        tree = beside(
+            "app", child("a", script(act(stops=1))), child("b", script(act(start_fails=True)))
+        )
+        told = []
+
+        async def started(task_status: trio.TaskStatus[None]) -> None:
+            with pytest.raises(ExceptionGroup):
+                await supervise(tree, control=Control(), observer=recorder, task_status=task_status)
+
+        async with trio.open_nursery() as nursery:
+            with pytest.raises(RuntimeError, match="without calling"):
+                told.append(await nursery.start(started))
+        assert told == []
+        assert recorder.story == [
+            "0 starting app",
+            "0 starting app/a",
+            "0 ready app/a",
+            "0 starting app/b",
+            "0 failed app/b",
+            "0 stopping app/a",
+            "1 stopped app/a",
+            "1 failed app",
+        ]
+
+    async def test_who_is_restarted_while_another_starts_is_waited_for(
+        self, autojump_clock: Any, script: Any, act: Any, recorder: Any
+    ) -> None:
+        tree = beside(
+            "app",
+            restarted("a", script(act(serves=1, serve_fails=True), act(starts=3))),
+            child("b", script(act(starts=1.5))),
+            child("c", script()),
+        )
+        await run(tree, recorder, stop=10)
+        assert [line for line in recorder.story if float(line.split()[0]) < 10] == [
+            "0 starting app",
+            "0 starting app/a",
+            "0 ready app/a",
+            "0 starting app/b",
+            "1 failed app/a",
+            "1 restarting app/a",
+            "1.5 ready app/b",
+            "1.5 starting app/c",
+            "1.5 ready app/c",
+            "2 starting app/a",
+            "5 ready app/a",
+            "5 ready app",
+        ]
+
     async def test_a_return_without_being_ready_is_a_failure(
         self, autojump_clock: Any, recorder: Any
     ) -> None:

@@ -46,6 +46,7 @@ async def main(backend: str, seconds: float) -> None:
         backend_name=backend,
         backend_config=two_workers(backend),
         message_limit=_LIMIT,
+        context_limit=_LIMIT,
     )
     stopping = trio.Event()
     async with trio.open_nursery() as nursery:

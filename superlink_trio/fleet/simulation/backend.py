@@ -68,12 +68,13 @@ class Outcome:
 
     `content` is the reply's serialised RecordSet or its error: code 1 where the app could not be
     loaded, 2 where it raised. `ttl` is the reply's, in seconds. `state` is the node's new one; it
-    is the old one where the app failed.
+    is the old one where the app failed. `report` is then what to tell of it, a traceback.
     """
 
     content: bytes | TaskError = attrs.field(repr=False)
     ttl: float
     state: bytes = attrs.field(repr=False)
+    report: str = attrs.field(default="", repr=False)
 
 
 class WorkerDied(Exception):

@@ -19,10 +19,9 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from functools import partial
-from typing import TypeVar
 
 import attrs
 import trio
@@ -38,14 +37,15 @@ from superlink_trio.fleet.simulation.backend import (
     Outcome,
     WorkerDied,
 )
+from superlink_trio.fleet.simulation.patience import for_each, patiently
 from superlink_trio.fleet.simulation.progress import Display, Progress, log_progress
+from superlink_trio.fleet.simulation.project import config_in_bundle, config_in_directory
+from superlink_trio.fleet.simulation.runs import RunMemory, Runs
 from superlink_trio.state import Arrivals, NotTaken, State, StateUnavailable
-from superlink_trio.state.interface import FORGET, SIGN_OF_LIFE
-from superlink_trio.wire.runs import Scalar
+from superlink_trio.throttle import Throttle, shorten
+from superlink_trio.wire.runs import Run, Scalar
 from superlink_trio.wire.tasks import Task, TaskError, answer_to
-
-Result = TypeVar("Result")
-Item = TypeVar("Item")
+from superlink_trio.wording import counted
 
 _log = logging.getLogger(__name__)
 
@@ -56,27 +56,18 @@ _CONNECTION = "simulation"
 _MAX_TRIES = 2
 """How often a task may be under way when the backend dies, before it is given up."""
 
-_TRY_AGAIN_AFTER = 1.0
-"""Seconds after which the state is asked again for what it could not do."""
-
 _FAREWELL = 0.2
 """Seconds that deleting the nodes may take once there is no grace left."""
 
-_AT_ONCE = 256
-"""Nodes that are registered or deleted at the same time: as many as fit into one commit."""
+_NOT_LOADED = 1
+"""Flower's code of an error: the app cannot be loaded."""
+
+_LONGEST_REPORT = 20_000
+"""Characters of a traceback in the log; what a driver sent may be in it."""
 
 _GIVEN_UP = TaskError(0, "The simulation's workers died twice while the app worked on this task.")
 _TOO_LARGE = "the answer is too large to be handed to a driver in one message"
 _NO_TTL = "ttl must be a number of seconds above 0"
-
-
-@attrs.define(eq=False)
-class _Run:
-    """What is remembered of a run: its config, and the Contexts of its nodes."""
-
-    config: Mapping[str, Scalar]
-    contexts: dict[int, bytes] = attrs.field(factory=dict)
-    used_at: float = 0.0
 
 
 @attrs.frozen(eq=False)
@@ -105,6 +96,7 @@ class Simulation:
         backend_name: What runs the app, for the log.
         backend_config: The backend's own settings.
         message_limit: Bytes of the largest answer that a driver can be sent.
+        context_limit: Bytes that the Contexts of all nodes may take.
         display: Shows how it gets on; in the log by default.
     """
 
@@ -118,10 +110,12 @@ class Simulation:
         backend_name: str,
         backend_config: Mapping[str, object],
         message_limit: int,
+        context_limit: int,
         display: Display = log_progress,
     ) -> None:
         self._state = state
         self._open_backend = partial(open_backend, app, backend_config)
+        self._app_directory = app.directory
         self._num_nodes = num_nodes
         self._backend_name = backend_name
         self._message_limit = message_limit
@@ -129,7 +123,10 @@ class Simulation:
         self.was_ready = False
         self._progress = Progress()
         self._nodes: dict[int, Node] = {}
-        self._runs: dict[int, _Run] = {}
+        # What the app's own pyproject.toml says, for runs without a bundle.
+        self._app_config: Mapping[str, Scalar] = {}
+        self._runs = Runs(context_limit)
+        self._throttle = Throttle(_log)
         self._under_way: set[str] = set()
         # How often a task that has no answer yet was under way when a life failed.
         self._failures: Counter[str] = Counter()
@@ -163,6 +160,12 @@ class Simulation:
 
     async def _open(self, opened: AsyncExitStack) -> Backend:
         try:
+            self._app_config = await trio.to_thread.run_sync(
+                config_in_directory, self._app_directory
+            )
+        except (OSError, ValueError) as fault:
+            raise AppNotLoaded(str(fault)) from fault
+        try:
             with _ungrouped(AppNotLoaded, BackendDied, ValueError):
                 return await opened.enter_async_context(self._open_backend())
         except ValueError as unusable:
@@ -174,7 +177,7 @@ class Simulation:
         """Register the nodes that are not registered yet, and keep them online."""
 
         async def register(_: int) -> None:
-            node_id = await self._state.create_node(SIGN_OF_LIFE)
+            node_id = await self._state.create_simulated_node()
             self._nodes[node_id] = Node(
                 node_id=node_id,
                 partition_id=len(self._nodes),
@@ -182,7 +185,7 @@ class Simulation:
             )
             online.enter_context(self._state.attend(node_id))
 
-        await _for_each(register, range(len(self._nodes), self._num_nodes))
+        await for_each(register, range(len(self._nodes), self._num_nodes))
 
     async def _leave(self) -> None:
         """Delete the nodes, within the grace if there is some left."""
@@ -200,7 +203,7 @@ class Simulation:
                 await self._state.delete_node(node_id)
             del self._nodes[node_id]
 
-        await _for_each(delete, tuple(self._nodes))
+        await for_each(delete, tuple(self._nodes))
 
     # One life
 
@@ -227,12 +230,8 @@ class Simulation:
 
     def _tell_ready(self, capacity: int) -> None:
         _log.info(
-            "Simulating %d %s: backend %s, %d %s at a time",
-            self._num_nodes,
-            "node" if self._num_nodes == 1 else "nodes",
-            self._backend_name,
-            capacity,
-            "task" if capacity == 1 else "tasks",
+            "Simulating %s: backend %s, %s at a time",
+            *(counted(self._num_nodes, "node"), self._backend_name, counted(capacity, "task")),
             extra={
                 "nodes": self._num_nodes,
                 "backend": self._backend_name,
@@ -247,14 +246,14 @@ class Simulation:
             while True:
                 await life.unanswered.acquire()
                 await life.workers.acquire()
-                node_id = await _patiently(life.arrivals.next)
+                node_id = await patiently(life.arrivals.next)
                 nursery.start_soon(self._handle, life, self._nodes[node_id])
 
     async def _handle(self, life: _Life, node: Node) -> None:
         """Handle the node's oldest task. It comes with a worker, which is free again early."""
         with ExitStack() as worker:
             worker.callback(life.workers.release)
-            task = await _patiently(lambda: self._state.take_task_ins(node.node_id, _CONNECTION))
+            task = await patiently(lambda: self._state.take_task_ins(node.node_id, _CONNECTION))
             if task is not None:
                 async with self._state.handing_over_task_ins(task):
                     await self._answer(life, worker, node, task)
@@ -265,7 +264,12 @@ class Simulation:
         if self._failures[task.task_id] >= _MAX_TRIES:
             await self._store_error(node, task, _GIVEN_UP)
             return
-        run = await self._remember(task.run_id)
+        try:
+            run = await self._remember(task.run_id)
+        except ValueError as fault:
+            error = TaskError(_NOT_LOADED, f"The app's config cannot be used: {fault}")
+            await self._store_error(node, task, error)
+            return
         job = Job(
             task=task,
             node=node,
@@ -280,10 +284,12 @@ class Simulation:
             await self._store_error(node, task, TaskError(0, reason))
             return
         worker.close()
-        await self._store(node, task, outcome)
+        if outcome.report:
+            self._tell_failure(node, task, outcome)
+        stored = await self._store(run, node, task, outcome)
         # The last thing: a task that is run again finds the Context that it found before.
-        if isinstance(outcome.content, bytes):
-            run.contexts[node.node_id] = outcome.state
+        if stored and isinstance(outcome.content, bytes):
+            self._runs.keep(run, node.node_id, outcome.state, self._state.now())
 
     async def _perform(self, backend: Backend, job: Job) -> Outcome:
         """Let the backend run the app. What is under way when a life ends stays noted."""
@@ -310,37 +316,47 @@ class Simulation:
             self._failures.update(self._under_way)
             raise
 
-    async def _remember(self, run_id: int) -> _Run:
-        if run_id not in self._runs:
-            self._forget_old_runs()
-            found = await _patiently(lambda: self._state.get_run(run_id))
-            self._runs.setdefault(run_id, _Run({} if found is None else found.override_config))
-        run = self._runs[run_id]
-        run.used_at = self._state.now()
-        return run
+    async def _remember(self, run_id: int) -> RunMemory:
+        """Give what is remembered of a run. Raises ValueError where its config cannot be used."""
+        known = self._runs.use(run_id, self._state.now())
+        if known is not None:
+            return known
+        run = await patiently(lambda: self._state.get_run(run_id)) or Run()
+        fab = await patiently(lambda: self._state.get_fab(run.fab_hash)) if run.fab_hash else None
+        config = self._app_config
+        if fab is not None:
+            config = await trio.to_thread.run_sync(config_in_bundle, fab.content)
+        return self._runs.meet(run_id, {**config, **run.override_config}, self._state.now())
 
-    def _forget_old_runs(self) -> None:
-        """Drop the Contexts of runs that have been silent for a day; no driver says goodbye."""
-        old = self._state.now() - FORGET
-        self._runs = {run_id: run for run_id, run in self._runs.items() if run.used_at > old}
+    def _tell_failure(self, node: Node, task: Task, outcome: Outcome) -> None:
+        assert isinstance(outcome.content, TaskError)
+        self._throttle.log(
+            logging.ERROR,
+            task.run_id,
+            "The app failed on node %d (partition %d): %s",
+            *(node.node_id, node.partition_id, outcome.content.reason),
+            extra={"exception": shorten(outcome.report, _LONGEST_REPORT)},
+        )
 
     # Answers
 
-    async def _store(self, node: Node, task: Task, outcome: Outcome) -> None:
+    async def _store(self, run: RunMemory, node: Node, task: Task, outcome: Outcome) -> bool:
+        """Store what came of a task; say whether it is its answer."""
         now = self._state.now()
         answer = answer_to(task, outcome.content, ttl=outcome.ttl, now=now)
-        fault = self._fault(answer)
+        fault = self._fault(answer) or self._runs.fault(run, node.node_id, outcome.state)
         if fault is not None:
             _log.warning("Answer of node %d not taken, it is not valid: %s", node.node_id, fault)
             error = TaskError(0, f"The node's answer was not valid: {fault}")
             await self._store_error(node, task, error)
-            return
-        failed = isinstance(outcome.content, TaskError)
+            return False
+        answer_id = ""
         try:
-            await _patiently(lambda: self._state.store_task_res(answer), shield=True)
+            answer_id = await patiently(lambda: self._state.store_task_res(answer), shield=True)
         except NotTaken as reason:
             _log.info("Answer of node %d not taken: %s", node.node_id, reason)
-        self._settled(task, failed=failed)
+        self._settled(task, failed=isinstance(outcome.content, TaskError))
+        return answer_id == answer.task_id
 
     def _fault(self, answer: Task) -> str | None:
         if not 0 < answer.ttl < math.inf:
@@ -348,7 +364,7 @@ class Simulation:
         return _TOO_LARGE if answer.size > self._message_limit else None
 
     async def _store_error(self, node: Node, task: Task, error: TaskError) -> None:
-        await _patiently(
+        await patiently(
             lambda: self._state.store_error(task.task_id, error, producer=node.node_id),
             shield=True,
         )
@@ -357,27 +373,6 @@ class Simulation:
     def _settled(self, task: Task, *, failed: bool) -> None:
         self._failures.pop(task.task_id, None)
         self._progress.answered(failed=failed)
-
-
-async def _patiently(call: Callable[[], Awaitable[Result]], *, shield: bool = False) -> Result:
-    """Ask the state until it is available; its log says what is wrong with it.
-
-    With `shield` only the pauses in between can be cancelled.
-    """
-    while True:
-        try:
-            with trio.CancelScope(shield=shield):
-                return await call()
-        except StateUnavailable:
-            await trio.sleep(_TRY_AGAIN_AFTER)
-
-
-async def _for_each(call: Callable[[Item], Awaitable[object]], items: Sequence[Item]) -> None:
-    """Call for many, so that a store can put what they ask for into few commits."""
-    for start in range(0, len(items), _AT_ONCE):
-        async with trio.open_nursery() as nursery:
-            for item in items[start : start + _AT_ONCE]:
-                nursery.start_soon(call, item)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ import attrs
 
 from superlink_trio.fleet.simulation import worker
 from superlink_trio.fleet.simulation.backend import App, Job, Outcome
-from superlink_trio.fleet.simulation.worker import Manners
 from superlink_trio.wire.splice import Buffer
 
 LARGE = 256 * 1024
@@ -54,9 +53,8 @@ class Answer:
     state: Shared | None = None
 
 
-def run(app: App, manners: Manners, parcel: Parcel) -> Answer:
+def run(app: App, parcel: Parcel) -> Answer:
     """Run the app for the job in a parcel; a worker process calls this."""
-    worker.behave(manners)
     job = parcel.job
     outcome = worker.run_with(
         app,

@@ -1,26 +1,23 @@
 """The `process` backend: worker processes on this machine, and nothing else to install.
 
-Workers are trio-parallel's. A worker that dies fails the one job it ran, and the next job that
-finds none free starts another. A job that is cancelled takes its worker with it: there is no other
-way to end code that is not asked.
+A worker that dies fails the one job it ran, and the next job that finds none free starts another. A
+job that is cancelled takes its worker with it, and what the app has started: there is no other way
+to end code that is not asked.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import signal
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from multiprocessing.process import BaseProcess
+from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
 import trio
-import trio_parallel
 
-from superlink_trio.fleet.simulation import parcels, worker
+from superlink_trio.fleet.simulation import children, frames, workplace
 from superlink_trio.fleet.simulation.backend import (
     App,
     AppNotLoaded,
@@ -30,13 +27,10 @@ from superlink_trio.fleet.simulation.backend import (
     Outcome,
     WorkerDied,
 )
+from superlink_trio.fleet.simulation.parcels import Answer
 from superlink_trio.fleet.simulation.shares import Shares, open_shares
 from superlink_trio.fleet.simulation.worker import Manners
-
-# What an idle worker gets to end by itself; an app may have something to put away.
-_GRACE = 2.0
-
-_log = logging.getLogger(__name__)
+from superlink_trio.fleet.simulation.workplace import GRACE, Request, Start
 
 
 @attrs.frozen(kw_only=True)
@@ -116,8 +110,8 @@ async def open_process_backend(app: App, config: Mapping[str, object]) -> AsyncI
     Raises AppNotLoaded, and ValueError for settings that cannot be used.
     """
     settings = ProcessSettings.read(config)
-    async with open_shares() as shares, _open_workers() as workers:
-        backend = _ProcessBackend(app, settings, workers, shares)
+    async with open_shares() as shares:
+        backend = _ProcessBackend(Start(app, settings.manners), settings.workers, shares)
         try:
             await backend.start()
             yield backend
@@ -125,61 +119,71 @@ async def open_process_backend(app: App, config: Mapping[str, object]) -> AsyncI
             await backend.close()
 
 
-@asynccontextmanager
-async def _open_workers() -> AsyncIterator[trio_parallel.WorkerContext]:
-    closing = AsyncExitStack()
-    workers = await closing.enter_async_context(
-        trio_parallel.open_worker_context(idle_timeout=math.inf, grace_period=_GRACE)
-    )
-    try:
-        yield workers
-    finally:
-        # Closed by hand: how a worker ended is no reason to hide an error of the block, or to fail.
+class _Worker:
+    """A process that does one request at a time."""
+
+    def __init__(self, process: trio.Process, stream: trio.SocketStream) -> None:
+        self._process = process
+        self._stream = stream
+        self._receiver = frames.Receiver(stream)
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    async def ask(self, request: Request) -> Any:
+        """Have a request done. Whatever keeps it from being done, the worker has ended then.
+
+        Raises WorkerDied.
+        """
         try:
-            await closing.aclose()
-        except trio_parallel.BrokenWorkerError as error:
-            _log.info("Not every worker of the simulation ended well: %s", error.args[0])
+            await self._stream.send_all(frames.pack(request))
+            return await self._receiver.receive()
+        except BaseException as error:
+            await self.end(0.0)
+            if isinstance(error, EOFError | trio.BrokenResourceError):
+                raise WorkerDied(_obituary(self._process.returncode)) from None
+            raise
+
+    async def end(self, grace: float) -> None:
+        """End it, and what its app has started; by itself it may within `grace` seconds."""
+        await children.end(self._process, self._stream, grace)
 
 
 class _ProcessBackend(Backend):
-    def __init__(
-        self,
-        app: App,
-        settings: ProcessSettings,
-        workers: trio_parallel.WorkerContext,
-        shares: Shares,
-    ) -> None:
-        self._app = app
-        self._settings = settings
-        self._workers = workers
+    def __init__(self, first: Start, workers: int, shares: Shares) -> None:
+        self._first = first
+        self._capacity = workers
         self._shares = shares
-        self._free = trio.CapacityLimiter(settings.workers)
+        self._free = trio.CapacityLimiter(workers)
+        self._idle: list[_Worker] = []
         self._running: set[trio.CancelScope] = set()
         self._closed = False
-        self._idle = trio.Event()
+        self._quiet = trio.Event()
 
     @property
     def capacity(self) -> int:
-        return self._settings.workers
+        return self._capacity
 
     async def start(self) -> None:
         """Start every worker. Raises AppNotLoaded."""
-        faults: list[AppNotLoaded] = []
+        faults: list[str] = []
 
         async def start_one() -> None:
             try:
-                await self._call(worker.start, self._app, self._settings.manners)
-            except AppNotLoaded as error:
-                faults.append(error)
+                worker, fault = await self._start_worker()
             except WorkerDied as error:
-                faults.append(AppNotLoaded(f"the process that loads it is gone: {error}"))
+                faults.append(f"the process that loads it is gone: {error}")
+            else:
+                self._idle.append(worker)
+                if fault is not None:
+                    faults.append(fault)
 
-        # All at once, so that none of them is free for the next one's call.
         async with trio.open_nursery() as nursery:
             for _ in range(self.capacity):
                 nursery.start_soon(start_one)
         if faults:
-            raise faults[0]
+            raise AppNotLoaded(faults[0])
 
     async def run(self, job: Job) -> Outcome:
         if self._closed:
@@ -191,46 +195,54 @@ class _ProcessBackend(Backend):
             finally:
                 self._running.discard(scope)
                 if self._closed and not self._running:
-                    self._idle.set()
+                    self._quiet.set()
         raise BackendDied("the process backend was closed")
 
     async def _run(self, job: Job) -> Outcome:
         async with self._free, self._shares.parcel(job) as parcel:
-            answer = await self._call(parcels.run, self._app, self._settings.manners, parcel)
-            return await self._shares.outcome(answer)
+            worker = await self._idle_worker()
+            answer: Answer = await worker.ask(parcel)
+            self._idle.append(worker)
+            try:
+                return await self._shares.outcome(answer)
+            except (OSError, MemoryError) as error:
+                raise WorkerDied(f"what the worker answered cannot be read: {error}") from error
 
-    async def _call(self, function: Any, *arguments: Any) -> Any:
+    async def _idle_worker(self) -> _Worker:
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.alive:
+                return worker
+            await worker.end(0.0)
+        # An app that can no longer be loaded is told as the outcome of each job.
+        worker, _ = await self._start_worker()
+        return worker
+
+    async def _start_worker(self) -> tuple[_Worker, str | None]:
+        """Give a new worker, and why it cannot load the app. Raises WorkerDied."""
         try:
-            return await self._workers.run_sync(
-                function,
-                *arguments,
-                # 1.3's kill_on_cancel by the name that 1.2 knows as well.
-                cancellable=True,
-                # A job waits for its turn before it takes up memory, not only here.
-                limiter=nullcontext(),
-            )
-        except trio_parallel.BrokenWorkerError as error:
-            raise WorkerDied(_obituary(error)) from error
+            worker = _Worker(*await children.start(workplace.command))
         except (OSError, MemoryError) as error:
-            # No process can be started, or one of the job's files is gone.
-            raise WorkerDied(f"no worker could do the job: {error}") from error
+            raise WorkerDied(f"no worker can be started: {error}") from error
+        fault: str | None = await worker.ask(self._first)
+        return worker, fault
 
     async def close(self) -> None:
-        """Take no job any more, and end those that are under way."""
+        """Take no job any more, and end the workers; those at work without ado."""
         self._closed = True
         for scope in self._running:
             scope.cancel()
         if self._running:
-            # trio-parallel 1.2 fails if it is closed before. Workers are killed: this is soon over.
             with trio.CancelScope(shield=True):
-                await self._idle.wait()
+                await self._quiet.wait()
+        async with trio.open_nursery() as nursery:
+            for worker in self._idle:
+                nursery.start_soon(worker.end, GRACE)
 
 
-def _obituary(error: trio_parallel.BrokenWorkerError) -> str:
-    process = error.args[-1]
-    status = process.exitcode if isinstance(process, BaseProcess) else None
+def _obituary(status: int | None) -> str:
     if status is None:
-        return "the worker process ended"
+        return "the worker process does not end"
     if status < 0:
         return f"the worker process was ended by {signal.Signals(-status).name}"
     return f"the worker process ended with status {status}"

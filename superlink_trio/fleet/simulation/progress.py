@@ -9,6 +9,8 @@ from typing import TypeAlias
 import attrs
 import trio
 
+from superlink_trio.wording import counted
+
 _log = logging.getLogger(__name__)
 
 _INTERVAL = 5.0
@@ -77,13 +79,9 @@ def _tell(progress: Progress, done: int, failed: int, since: float) -> None:
         return
     rate = tasks / max(trio.current_time() - since, 0.001)
     _log.info(
-        "Simulation: %d %s done (%.1f/s), %d failed; %d running, %d nodes waiting",
-        tasks,
-        "task" if tasks == 1 else "tasks",
-        rate,
-        failures,
-        progress.running,
-        progress.waiting,
+        "Simulation: %s done (%.1f/s), %d failed; %d running, %s waiting",
+        *(counted(tasks, "task"), rate, failures),
+        *(progress.running, counted(progress.waiting, "node")),
         extra={
             "tasks": tasks,
             "rate": round(rate, 1),

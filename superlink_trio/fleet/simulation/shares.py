@@ -5,21 +5,18 @@ much memory again; a worker that maps a file needs 2 ms. So each distinct conten
 and freed when no job needs it any more; the latest ones are kept a little longer, since the next
 nodes often get the same. Outcomes come back the same way, each in files of its own.
 
-The files are in a directory of this process alone. It is removed at the end, and where the process
-was killed by the next one that is started: a lock that the kernel lets go of says which are in use.
+The files are in a folder of this process alone.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import itertools
 import logging
 import os
-import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +24,7 @@ import attrs
 import trio
 
 from superlink_trio.fleet.simulation.backend import Job, Outcome
+from superlink_trio.fleet.simulation.folders import private_folder
 from superlink_trio.fleet.simulation.parcels import (
     LARGE,
     Answer,
@@ -40,7 +38,7 @@ _KEPT: Final = 256 * 1024 * 1024
 """Bytes of contents that no job uses and that are kept all the same."""
 
 _SHARED_MEMORY = Path("/dev/shm")
-_PREFIX = f"superlink-trio-{os.getuid()}-"
+_FAMILY = f"superlink-trio-{os.getuid()}-"
 
 _log = logging.getLogger(__name__)
 
@@ -182,52 +180,8 @@ async def open_shares(root: Path | None = None) -> AsyncIterator[Shares]:
     if root is None:
         usable = os.access(_SHARED_MEMORY, os.W_OK | os.X_OK)
         root = _SHARED_MEMORY if usable else Path(tempfile.gettempdir())
-    await trio.to_thread.run_sync(_sweep, root)
-    with _private_directory(root) as directory:
+    async with private_folder(root, _FAMILY, f"{os.getpid()}-") as directory:
         yield Shares(directory)
-
-
-@contextmanager
-def _private_directory(root: Path) -> Iterator[Path]:
-    while True:
-        directory = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=root))
-        with _locked(directory) as locked:
-            # Another process may have swept it before it was locked.
-            if locked and directory.exists():
-                try:
-                    yield directory
-                finally:
-                    shutil.rmtree(directory, ignore_errors=True)
-                return
-
-
-def _sweep(root: Path) -> None:
-    for directory in root.glob(f"{_PREFIX}*"):
-        with _locked(directory) as locked:
-            if locked:
-                shutil.rmtree(directory, ignore_errors=True)
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[bool]:
-    """Lock a directory of ours, if it is one and in nobody's use."""
-    try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        yield False
-        return
-    try:
-        yield os.fstat(descriptor).st_uid == os.getuid() and _try_lock(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _state_file(parcel: Parcel) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import logging
-import multiprocessing
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import attrs
@@ -68,16 +69,12 @@ class Manners:
 
 
 def start(app: App, manners: Manners) -> None:
-    """Get a worker process ready for an app. Raises AppNotLoaded."""
-    behave(manners)
+    """Get a worker process ready for an app, once. Raises AppNotLoaded."""
+    _behave(manners)
     load(app)
 
 
-@functools.cache
-def behave(manners: Manners) -> None:
-    """Make this process behave; once is enough."""
-    # A daemon, as which some backends start it, may start no processes; loaders of data do.
-    multiprocessing.current_process().daemon = False
+def _behave(manners: Manners) -> None:
     if manners.muted:
         # The descriptors, not sys.stdout: libraries in C print as well.
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -115,9 +112,8 @@ def run_with(app: App, job: Job, content: Buffer | TaskError, state: Buffer) -> 
     try:
         run_app = load(app)
     except AppNotLoaded as error:
-        _log.error("The app cannot be loaded:\n%s", error)
         reason = f"An exception was raised when attempting to load the app: {error}"
-        return _failure(job, state, _NOT_LOADED, reason)
+        return _failure(job, state, _NOT_LOADED, reason, str(error))
     return run_app(job, content, state)
 
 
@@ -154,7 +150,7 @@ def _import(app: App) -> Any:
             found = getattr(found, name)
     except _ANYTHING_AN_APP_RAISES as error:
         if _frames(error):
-            raise AppNotLoaded(_traceback(error)) from error
+            raise AppNotLoaded(_traceback(error) + _remedy(error)) from error
         # It was not the app that failed: there is none of this name.
         raise AppNotLoaded(f"{app.reference}: {error} (the app's folder is {directory})") from error
     return found
@@ -171,21 +167,34 @@ def _run(
         message = adapter.message(job, content)
         context = adapter.context(job, state)
     except Exception as error:
-        _log.exception("A task's content, or the state of a node, cannot be read")
-        return _failure(job, state, _UNKNOWN, _reason(error))
+        return _failure(job, state, _UNKNOWN, _reason(error), traceback.format_exc().rstrip())
     try:
         answer, ttl = adapter.reply(app(message, context))
         return Outcome(content=answer, ttl=ttl, state=adapter.state(context))
     except _ANYTHING_AN_APP_RAISES as error:
-        _log.error("The app raised:\n%s", _traceback(error))
-        return _failure(job, state, _RAISED, _reason(error))
+        return _failure(job, state, _RAISED, _reason(error), _traceback(error))
 
 
-def _failure(job: Job, state: Buffer, code: int, reason: str) -> Outcome:
+def _failure(job: Job, state: Buffer, code: int, reason: str, report: str) -> Outcome:
     task = job.task
     # As Flower's clients count it: what is left of the task's own.
     ttl = task.ttl - (time.time() - task.created_at)
-    return Outcome(content=TaskError(code, reason), ttl=ttl, state=bytes(state))
+    content = TaskError(code, reason)
+    return Outcome(content=content, ttl=ttl, state=bytes(state), report=report)
+
+
+def _remedy(error: BaseException) -> str:
+    """Say what to do about a module that is missing as a whole."""
+    if not isinstance(error, ModuleNotFoundError) or error.name is None:
+        return ""
+    package = error.name.partition(".")[0]
+    if package != error.name and importlib.util.find_spec(package) is not None:
+        return ""
+    pip = Path(sys.executable).with_name("pip")
+    install = f"{pip if pip.exists() else f'{sys.executable} -m pip'} install"
+    if package == "flwr":
+        return f" (the app runs beside superlink-trio: {install} 'flwr>=1.8,<1.12')"
+    return f" (unless it is the app's own, install what it belongs to: {install} …)"
 
 
 def _reason(error: BaseException) -> str:

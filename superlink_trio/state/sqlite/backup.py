@@ -10,6 +10,7 @@ from pathlib import Path
 from superlink_trio.state.interface import CannotOpen
 from superlink_trio.state.sqlite import schema, sweeping
 from superlink_trio.state.sqlite.faults import in_words
+from superlink_trio.state.sqlite.opening import check_sqlite, create_private
 from superlink_trio.state.sqlite.transaction import Transaction
 
 
@@ -27,6 +28,7 @@ def back_up(database: str, target: str) -> None:
     unfinished = f"{target}.unfinished"
     try:
         with closing(read_only(database)) as source:
+            create_private(unfinished)
             _copy(source, unfinished)
         os.rename(unfinished, target)
     except sqlite3.Error as error:
@@ -41,6 +43,7 @@ def back_up(database: str, target: str) -> None:
 
 def read_only(database: str) -> sqlite3.Connection:
     """Open a file that this program has served, for reading. Raises CannotOpen."""
+    check_sqlite()
     if not os.path.isfile(database):
         raise CannotOpen(f"There is no database {database}")
     connection = sqlite3.connect(
@@ -65,6 +68,8 @@ def _copy(source: sqlite3.Connection, path: str) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as copy:
         # All pages in one step: a single state of the file, which its writers do not disturb.
         source.backup(copy)
+        if schema.version(copy) < len(schema.MIGRATIONS):
+            return  # whoever opens it does the rest, once it has brought it up to date
         copy.execute("PRAGMA foreign_keys = ON")
         copy.execute("BEGIN IMMEDIATE")
         everybody = [process for process, _ in sweeping.others(copy, 0)]

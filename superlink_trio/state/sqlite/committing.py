@@ -12,10 +12,11 @@ import attrs
 import outcome
 
 from superlink_trio.state.interface import StateUnavailable
-from superlink_trio.state.sqlite import nodes, sweeping, task_res
-from superlink_trio.state.sqlite.faults import in_words, spoils_connection
+from superlink_trio.state.sqlite import nodes, schema, sweeping, task_res
+from superlink_trio.state.sqlite.faults import Locked, in_words, is_lock, spoils_connection
 from superlink_trio.state.sqlite.nodes import Beat
-from superlink_trio.state.sqlite.opening import Database, Opened
+from superlink_trio.state.sqlite.opening import Database, Opened, newer
+from superlink_trio.state.sqlite.presence import Presence
 from superlink_trio.state.sqlite.transaction import Change, Kind, Step, Transaction
 
 _log = logging.getLogger(__name__)
@@ -37,18 +38,22 @@ class Committed:
     news: Sequence[Change]
     """What other processes changed since the last commit, and nodes that turned out to be gone."""
     missed_news: bool
-    """Whether some of it was deleted before it was read."""
-    others: Sequence[tuple[int, str]]
-    """The other processes over the file, and their sockets."""
+    """Whether some of it was deleted before it was read, or was not written for us at all."""
+    others: Sequence[str]
+    """The names of the other processes over the file."""
 
 
 class Committer:
     """The writing connection. Used by one thread at a time."""
 
-    def __init__(self, database: Database, opened: Opened) -> None:
-        self.me = opened.me
+    def __init__(
+        self, database: Database, opened: Opened, presence: Presence | None = None
+    ) -> None:
+        self._me = opened.me
         self._database = database
+        self._presence = presence
         self._identity = opened.identity
+        self._name = opened.name
         self._connection: sqlite3.Connection | None = opened.connection
         self._last_news: int | None = None
 
@@ -58,7 +63,8 @@ class Committer:
         """Perform the steps in one transaction; it is on the disk when this returns.
 
         A step that fails fails alone. Without `durable` the transaction survives the end of this
-        process but not that of the machine. Raises StateUnavailable when nothing was committed.
+        process but not that of the machine. Raises StateUnavailable when nothing was committed,
+        Locked where it may be tried again.
         """
         with self._in_words():
             connection = self._connected()
@@ -66,18 +72,19 @@ class Committer:
             connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             connection.execute("BEGIN IMMEDIATE")
             try:
-                committed, newest = self._perform_all(connection, steps, beats)
+                me = self._registered(connection)
+                committed, newest = self._perform_all(connection, me, steps, beats)
                 connection.execute("COMMIT")
             except BaseException:
                 connection.rollback()
                 raise
-        self._last_news = newest
+        self._me, self._last_news = me, newest
         return committed
 
     def close(self) -> None:
         """Leave nothing under way, and close the file."""
         try:
-            leave: Sequence[Step[Any]] = [task_res.purge, task_res.purge, self._leave]
+            leave: Sequence[Step[Any]] = [task_res.purge_all, self._leave]
             self.commit(leave, {}, durable=True)
         except StateUnavailable as error:
             _log.warning("Not closed well: %s", error)
@@ -85,7 +92,7 @@ class Committer:
             self._connection.close()
 
     def _leave(self, tx: Transaction) -> None:
-        sweeping.lapse(tx, [self.me])
+        sweeping.lapse(tx, [tx.me])
 
     def _connected(self) -> sqlite3.Connection:
         if self._identity is not None:
@@ -94,23 +101,44 @@ class Committer:
             self._connection = self._database.connect()
         return self._connection
 
+    def _registered(self, connection: sqlite3.Connection) -> int:
+        """Give our id; a new one where others took us for dead, and gave out what we held."""
+        if self._presence is not None:
+            self._presence.keep()
+        if sweeping.is_registered(connection, self._me):
+            return self._me
+        found = schema.version(connection)
+        if found != len(schema.MIGRATIONS):
+            raise StateUnavailable(newer(self._database.path, found))
+        _log.warning(
+            "Another process took this one for dead, and may have given out what was under way "
+            "here: leave alone what is called %s.superlink-... while processes run",
+            self._database.path,
+        )
+        return sweeping.register(connection, self._name)
+
     def _perform_all(
-        self, connection: sqlite3.Connection, steps: Sequence[Step[Any]], beats: Mapping[int, Beat]
+        self,
+        connection: sqlite3.Connection,
+        me: int,
+        steps: Sequence[Step[Any]],
+        beats: Mapping[int, Beat],
     ) -> tuple[Committed, int]:
-        others = sweeping.others(connection, self.me)
+        others = [name for _, name in sweeping.others(connection, me)]
         news, missed, newest = self._read_news(connection)
-        beating = Transaction(connection, self.me)
+        beating = Transaction(connection, me)
         for node_id, beat in beats.items():
             nodes.write_beat(beating, node_id, beat)
-        performed = [self._perform(connection, step, publish=bool(others)) for step in steps]
+        performed = [self._perform(connection, me, step, publish=bool(others)) for step in steps]
         if others:
             newest = self._newest(connection)
+        missed = missed or me != self._me
         return Committed(performed, [*news, *beating.changes], missed, others), newest
 
     def _perform(
-        self, connection: sqlite3.Connection, step: Step[Any], *, publish: bool
+        self, connection: sqlite3.Connection, me: int, step: Step[Any], *, publish: bool
     ) -> Performed:
-        tx = Transaction(connection, self.me)
+        tx = Transaction(connection, me)
         connection.execute("SAVEPOINT step")
         try:
             result = step(tx)
@@ -168,7 +196,7 @@ class Committer:
             if spoils_connection(error):
                 self._disconnect()
             words = in_words(error, self._database.path)
-            raise StateUnavailable(
+            raise (Locked if is_lock(error) else StateUnavailable)(
                 words or f"The database {self._database.path} failed: {error}"
             ) from error
 

@@ -59,9 +59,11 @@ class Heartbeats:
         self._fresh[node_id] = beat
         self._stirred.set()
 
-    def attend(self, node_id: int) -> None:
+    def attend(self, node_id: int, now: float) -> None:
         """Keep a node online, if it is registered, until `leave`."""
         self._attended[node_id] = self._attended.get(node_id, 0) + 1
+        if self.knows(node_id):
+            self._renew(node_id, now)
 
     def leave(self, node_id: int) -> bool:
         """End `attend`; say whether nobody else attends the node."""
@@ -83,8 +85,11 @@ class Heartbeats:
     def renew(self, now: float) -> None:
         """Let the file say for a while longer that attended nodes are online."""
         for node_id in self._attended:
-            if self._online_until.get(node_id, 0.0) < now + SIGN_OF_LIFE / 2:
-                self.extend(node_id, now + SIGN_OF_LIFE)
+            self._renew(node_id, now)
+
+    def _renew(self, node_id: int, now: float) -> None:
+        if self._online_until.get(node_id, 0.0) < now + SIGN_OF_LIFE / 2:
+            self.extend(node_id, now + SIGN_OF_LIFE)
 
     def alive(self) -> Alive:
         """Give what the file does not say yet."""

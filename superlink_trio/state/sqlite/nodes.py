@@ -9,7 +9,12 @@ from collections.abc import Collection, Mapping, Sequence
 import attrs
 
 from superlink_trio.state.ids import draw_id
-from superlink_trio.state.interface import Admission, StateLimits
+from superlink_trio.state.interface import (
+    COME_BACK,
+    MAX_PING_INTERVAL,
+    Admission,
+    StateLimits,
+)
 from superlink_trio.state.sqlite import schema
 from superlink_trio.state.sqlite.transaction import Kind, Transaction
 from superlink_trio.wire.tasks import ANONYMOUS
@@ -46,11 +51,11 @@ class Alive:
     beats: Mapping[int, Beat] = attrs.field(factory=dict)
     attended: Collection[int] = frozenset()
 
-    def until(self, node_id: int, stored: float) -> float:
-        """Say until when a registered node is online, for which the file says `stored`."""
-        if node_id in self.attended:
-            return float("inf")
+    def until(self, node_id: int, stored: float, now: float) -> float:
+        """Say when a registered node goes offline, for which the file says `stored`."""
         beat = self.beats.get(node_id)
+        if node_id in self.attended:
+            return now + COME_BACK
         return stored if beat is None else beat.applied(stored)
 
 
@@ -61,13 +66,36 @@ def create(tx: Transaction, beat: Beat, public_key: bytes, now: float, limits: S
         write_beat(tx, own, beat)
         tx.tell(Kind.KNOWN, own, beat.until)
         return own
+    node_id = _create(tx, beat, now, limits)
+    if public_key:
+        _bind(tx, node_id, public_key)
+    return node_id
+
+
+def _create(tx: Transaction, beat: Beat, now: float, limits: StateLimits) -> int:
     _make_room(tx, now, limits)
     # That 64 random bits are taken already is no case to plan for: the INSERT would fail.
     node_id = draw_id()
     _insert(tx, node_id, beat)
-    if public_key:
-        _bind(tx, node_id, public_key)
     return node_id
+
+
+def create_simulated(tx: Transaction, beat: Beat, now: float, limits: StateLimits) -> int:
+    """Register a new node that goes with this process."""
+    node_id = _create(tx, beat, now, limits)
+    tx.execute("INSERT INTO superlink_simulated_node VALUES (?, ?)", node_id, tx.me)
+    return node_id
+
+
+def forget_simulated(tx: Transaction, process: int) -> None:
+    """Forget the nodes that an ended process simulated."""
+    forgotten = tx.execute(
+        "DELETE FROM node WHERE node_id IN (SELECT node_id FROM superlink_simulated_node"
+        " WHERE process_id = ?) RETURNING node_id",
+        process,
+    ).fetchall()
+    for (node_id,) in forgotten:
+        tx.tell(Kind.GONE, node_id)
 
 
 def of_key(connection: sqlite3.Connection, public_key: bytes) -> int | None:
@@ -160,7 +188,7 @@ def admit(
     row = tx.first("SELECT online_until FROM node WHERE node_id = ?", node_id)
     if row is not None:
         write_beat(tx, node_id, beat)
-        tx.tell(Kind.KNOWN, node_id, Alive({node_id: beat}).until(node_id, row[0]))
+        tx.tell(Kind.KNOWN, node_id, Alive({node_id: beat}).until(node_id, row[0], now))
         return Admission.KNOWN
     if not readmit or _was_deleted(tx, node_id):
         return Admission.UNKNOWN
@@ -215,7 +243,7 @@ def online(connection: sqlite3.Connection, run_id: int, alive: Alive, now: float
         ).fetchone()
         if row is not None:
             stored[node_id] = row[0]
-    return [node_id for node_id, until in stored.items() if alive.until(node_id, until) > now]
+    return [node for node, until in stored.items() if alive.until(node, until, now) > now]
 
 
 def give_time(connection: sqlite3.Connection, now: float, at_least: float) -> None:
@@ -223,4 +251,15 @@ def give_time(connection: sqlite3.Connection, now: float, at_least: float) -> No
     connection.execute(
         "UPDATE node SET online_until = max(online_until, ? + max(coalesce(ping_interval, 0), ?))",
         (now, at_least),
+    )
+
+
+def bound(connection: sqlite3.Connection, now: float) -> None:
+    """Let no node be online for longer than after a ping.
+
+    Flower keeps its simulated nodes online for ever, and the clock may have been set back.
+    """
+    connection.execute(
+        "UPDATE node SET online_until = ? WHERE online_until > ?",
+        (now + MAX_PING_INTERVAL, now + MAX_PING_INTERVAL),
     )

@@ -5,21 +5,21 @@ from __future__ import annotations
 import math
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TypeAlias
 
 import attrs
 
 from superlink_trio.state.interface import SIGN_OF_LIFE, CannotOpen
-from superlink_trio.state.sqlite import nodes, schema, sweeping
-from superlink_trio.state.sqlite.faults import Identity, in_words
+from superlink_trio.state.sqlite import nodes, presence, schema, sweeping
+from superlink_trio.state.sqlite.faults import ATTEMPT, Identity, Locked, in_words, is_lock
 from superlink_trio.state.sqlite.transaction import Transaction
 
 IN_MEMORY = ":memory:"
 
-IsAlive: TypeAlias = Callable[[str], bool]
+# The first that gives what an UPDATE or DELETE has changed (RETURNING).
+_OLDEST = (3, 35, 0)
 
 # Bytes to which the write-ahead log shrinks again after it carried a large payload.
 _WAL_LIMIT = 64 * 1024 * 1024
@@ -50,7 +50,7 @@ class Database:
             uri=not self.in_memory,
             isolation_level=None,
             check_same_thread=False,
-            timeout=self.patience,
+            timeout=ATTEMPT,
         )
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
@@ -58,6 +58,13 @@ class Database:
             (page_size,) = connection.execute("PRAGMA page_size").fetchone()
             connection.execute(f"PRAGMA max_page_count = {int(self.max_bytes // page_size)}")
         return connection
+
+    def create(self) -> None:
+        """Make an empty file where there is none, for its owner only: it holds models and keys.
+
+        SQLite gives what it puts beside a file the file's permissions.
+        """
+        create_private(self.path)
 
     def identity(self) -> Identity | None:
         """Say which file this is, None for memory."""
@@ -70,29 +77,56 @@ class Opened:
 
     connection: sqlite3.Connection
     identity: Identity | None
+    name: str
     me: int
 
 
-def open_database(database: Database, socket: str, is_alive: IsAlive, now: float) -> Opened:
+def open_database(database: Database, name: str, now: float) -> Opened:
     """Open the file, make or migrate its tables, and take over what ended processes left.
 
-    `socket`: where other processes can tell this one that something changed. `is_alive` says of
-    another process's socket whether that process still runs.
+    `name`: this process's, by which the others will see whether it lives.
+    Raises CannotOpen, and Locked where it may be tried again.
     """
     with _in_words(database):
         connection = database.connect(create=True)
         try:
             _prepare(connection, database)
             with _all_or_nothing(connection):
-                me = _take_over(connection, socket, is_alive, now)
-            return Opened(connection, database.identity(), me)
+                me = _take_over(connection, database, name, now)
+            return Opened(connection, database.identity(), name, me)
         except BaseException:
             connection.close()
             raise
 
 
+def check_sqlite() -> None:
+    """Raise CannotOpen where Python came with an SQLite that lacks what we use of it."""
+    if sqlite3.sqlite_version_info < _OLDEST:
+        raise CannotOpen(
+            f"A database needs SQLite {'.'.join(map(str, _OLDEST))} or newer, this Python has "
+            f"{sqlite3.sqlite_version}: use another Python, or leave --database out"
+        )
+
+
+def create_private(path: str) -> None:
+    """Make an empty file that only its owner may use, where there is none. Raises CannotOpen."""
+    # One that is there must not be opened: closing it would drop the locks that SQLite has on it.
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise CannotOpen(
+            f"The database {path} cannot be made ({error.strerror}): "
+            "check the permissions of its folder, and that the disk is not full"
+        ) from error
+
+
 def look(database: Database) -> None:
     """Refuse a file that is not ours to open, before anything is touched. Raises CannotOpen."""
+    check_sqlite()
+    if database.in_memory:
+        return
     path = Path(database.path)
     if not path.parent.is_dir():
         raise CannotOpen(
@@ -110,14 +144,29 @@ def look(database: Database) -> None:
     uri = f"{path.absolute().as_uri()}?mode=ro"
     with (
         _in_words(database),
-        closing(sqlite3.connect(uri, uri=True, timeout=database.patience)) as reader,
+        closing(sqlite3.connect(uri, uri=True, timeout=ATTEMPT)) as reader,
     ):
         found = schema.version(reader)
+    _check_version(database, found, alone=True)
+
+
+def _check_version(database: Database, found: int, *, alone: bool) -> None:
     if found > len(schema.MIGRATIONS):
+        raise CannotOpen(newer(database.path, found))
+    if found < len(schema.MIGRATIONS) and not alone:
         raise CannotOpen(
-            f"The database {path} was written by a newer release (its schema has version {found}, "
-            f"this release knows {len(schema.MIGRATIONS)}): use that release, or another file"
+            f"The database {database.path} is in use by a process of an older release (its schema "
+            f"has version {found}, this release would make it {len(schema.MIGRATIONS)}): "
+            "stop that one first"
         )
+
+
+def newer(path: str, found: int) -> str:
+    """Say that a file has a schema which this release does not know."""
+    return (
+        f"The database {path} was written by a newer release (its schema has version {found}, "
+        f"this release knows {len(schema.MIGRATIONS)}): use that release, or another file"
+    )
 
 
 def _writable(path: Path) -> bool:
@@ -150,16 +199,21 @@ def _all_or_nothing(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
-def _take_over(connection: sqlite3.Connection, socket: str, is_alive: IsAlive, now: float) -> int:
+def _take_over(connection: sqlite3.Connection, database: Database, name: str, now: float) -> int:
+    found = schema.version(connection)
+    others = sweeping.others(connection, 0) if found else []
+    alone = not any(presence.is_alive(database.path, other) for _, other in others)
+    _check_version(database, found, alone=alone)
     schema.migrate(connection)
-    inserted = connection.execute("INSERT INTO superlink_process(socket) VALUES (?)", (socket,))
-    me = int(inserted.lastrowid or 0)
-    others = sweeping.others(connection, me)
-    if not any(is_alive(socket) for _, socket in others):
+    me = sweeping.register(connection, name)
+    if alone:
         # Nobody else is at work: the reference may have been, and the nodes had no one to talk to.
-        sweeping.lapse(Transaction(connection, me), [process for process, _ in others])
+        for process, other in others:
+            sweeping.lapse(Transaction(connection, me), [process])
+            presence.forget(database.path, other)
         schema.adopt(connection)
         nodes.give_time(connection, now, SIGN_OF_LIFE)
+    nodes.bound(connection, now)
     return me
 
 
@@ -171,4 +225,4 @@ def _in_words(database: Database) -> Iterator[None]:
         words = in_words(error, database.path)
         if words is None:
             raise
-        raise CannotOpen(words) from error
+        raise (Locked if is_lock(error) else CannotOpen)(words) from error

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import trio
 
 from superlink_trio.state.interface import StateUnavailable
-from superlink_trio.state.sqlite.faults import Identity, in_words
+from superlink_trio.state.sqlite.faults import Identity, Locked, in_words, is_lock, patiently
 from superlink_trio.state.sqlite.opening import Database
 
 Result = TypeVar("Result")
@@ -41,7 +42,9 @@ class Readers:
 
     async def read(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
         """Run a query on one consistent state of the file. Raises StateUnavailable."""
-        return await trio.to_thread.run_sync(self._read, query, limiter=self.limiter)
+        return await patiently(
+            self._database.patience, partial(self._read, query), limiter=self.limiter
+        )
 
     def _read(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
         if not self._open:
@@ -61,7 +64,7 @@ class Readers:
             words = in_words(error, self._database.path)
             if words is None:
                 raise
-            raise StateUnavailable(words) from error
+            raise (Locked if is_lock(error) else StateUnavailable)(words) from error
         if self._open:
             self._idle.append(connection)
         else:

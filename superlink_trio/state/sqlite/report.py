@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 import attrs
 
 from superlink_trio.state.interface import CannotOpen
-from superlink_trio.state.sqlite import neighbours, schema, sweeping
+from superlink_trio.state.sqlite import presence, schema, sweeping
 from superlink_trio.state.sqlite.backup import read_only
 from superlink_trio.state.sqlite.faults import in_words
 
@@ -88,7 +88,9 @@ def _report(connection: sqlite3.Connection, database: str, now: float) -> Report
     log_size = 0
     with suppress(FileNotFoundError):
         log_size = os.path.getsize(f"{database}-wal")
-    processes = [path for _, path in sweeping.others(connection, 0) if neighbours.is_alive(path)]
+    processes = [
+        name for _, name in sweeping.others(connection, 0) if presence.is_alive(database, name)
+    ]
     return Report(
         database=database,
         schema=schema.version(connection),

@@ -138,7 +138,16 @@ _SECOND: Sequence[str] = (
         DELETE FROM superlink_unanswered WHERE node_id = old.node_id AND tasks = 0; END""",
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = (_FIRST, _SECOND)
+# From here on `superlink_process.socket` is the name of a process and no path any more: who knows
+# processes by the paths of their sockets must not open the file.
+_THIRD: Sequence[str] = (
+    """CREATE TABLE superlink_simulated_node(
+        node_id INTEGER PRIMARY KEY REFERENCES node(node_id) ON DELETE CASCADE,
+        process_id INTEGER NOT NULL)""",
+    "CREATE INDEX superlink_simulating ON superlink_simulated_node(process_id)",
+)
+
+MIGRATIONS: Sequence[Sequence[str]] = (_FIRST, _SECOND, _THIRD)
 """Forward only: entry n leads from version n to n + 1. What was released never changes."""
 
 # What the reference did to the file since we last had it, told to our tables.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import socket
 import sqlite3
 import time
 from collections import deque
@@ -15,32 +13,29 @@ from typing import TypeVar
 
 import trio
 
-from superlink_trio.bulk import in_thread_if_large
 from superlink_trio.state.arrivals import Arrivals
 from superlink_trio.state.interface import (
     COME_BACK,
     NO_LIMITS,
     SIGN_OF_LIFE,
     Admission,
+    CannotOpen,
     Clock,
     State,
     StateLimits,
     StateUnavailable,
+    bounded_interval,
     last_words,
 )
 from superlink_trio.state.parked import Parked
-from superlink_trio.state.sqlite import (
-    neighbours,
-    nodes,
-    runs,
-    sweeping,
-    task_ins,
-    task_res,
-)
+from superlink_trio.state.payloads import digests_of
+from superlink_trio.state.sqlite import nodes, presence, runs, sweeping, task_ins, task_res
 from superlink_trio.state.sqlite.committing import Committed, Committer
+from superlink_trio.state.sqlite.faults import Locked, patiently
 from superlink_trio.state.sqlite.heartbeats import WRITE_BEHIND, Heartbeats
 from superlink_trio.state.sqlite.nodes import Alive, Beat
 from superlink_trio.state.sqlite.opening import Database, Opened, look, open_database
+from superlink_trio.state.sqlite.presence import Presence
 from superlink_trio.state.sqlite.readers import Readers
 from superlink_trio.state.sqlite.task_ins import INLINE, Taken
 from superlink_trio.state.sqlite.transaction import Change, Kind, Step, Transaction
@@ -61,8 +56,9 @@ _SAY_AGAIN_AFTER = 1.0
 # What was sent has arrived by then, or never will.
 _PURGE_AFTER = 1.0
 
-# Another process tells when it changes something; when it is killed just before, time has to.
-_LOOK_AFTER = 5.0
+# Another process tells when it changes something. Where it cannot, time has to: it was killed just
+# before, or our socket is out of its sight.
+_LOOK_AFTER = 2.0
 
 
 class SqliteState(State):
@@ -93,10 +89,10 @@ class SqliteState(State):
         self._pulled_here: set[int] = set()
         # Nodes of which it is certain that they are bound to a key.
         self._keys: dict[int, bytes] = {}
-        self._writer = Writer(self._heartbeats, self._hear)
+        self._writer = Writer(self._heartbeats, self._hear, patience)
         self._readers = Readers(self._database)
-        self._others: Sequence[tuple[int, str]] = ()
-        self._mailbox: socket.socket | None = None
+        self._others: Sequence[str] = ()
+        self._presence: Presence | None = None
         self._owed: deque[Step[None]] = deque()
         self._owing = trio.Event()
         self._collected = trio.Event()
@@ -141,8 +137,11 @@ class SqliteState(State):
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[Committer]:
-        opened = await trio.to_thread.run_sync(self._open, self.now())
-        committer = Committer(self._database, opened)
+        try:
+            opened = await patiently(self._database.patience, partial(self._open, self.now()))
+        except Locked as error:
+            raise CannotOpen(str(error)) from error
+        committer = Committer(self._database, opened, self._presence)
         self._readers.open(opened.identity)
         try:
             yield committer
@@ -152,25 +151,26 @@ class SqliteState(State):
 
     def _open(self, now: float) -> Opened:
         name = ""
+        look(self._database)
         if not self._database.in_memory:
-            look(self._database)
-            self._mailbox = neighbours.bind(self._database.path)
-            name = self._mailbox.getsockname()
+            self._database.create()
+            self._presence = Presence(self._database.path)
+            name = self._presence.name
         try:
-            return open_database(self._database, name, neighbours.is_alive, now)
+            return open_database(self._database, name, now)
         except BaseException:
-            self._close_mailbox()
+            self._leave()
             raise
 
     def _close(self, committer: Committer) -> None:
         self._readers.close()
         committer.close()
-        self._close_mailbox()
+        self._leave()
 
-    def _close_mailbox(self) -> None:
-        if self._mailbox is not None:
-            neighbours.unbind(self._mailbox)
-            self._mailbox = None
+    def _leave(self) -> None:
+        if self._presence is not None:
+            self._presence.close()
+            self._presence = None
 
     # What a commit tells
 
@@ -223,34 +223,35 @@ class SqliteState(State):
             listener.look_again()
 
     def _tell_others(self) -> None:
-        if self._mailbox is not None and neighbours.notify(self._mailbox, self._others):
+        if self._presence is None or self._presence.notify(self._others):
+            return
+        if self._bury not in self._owed:
             self._owe(self._bury)
 
     def _bury(self, tx: Transaction) -> None:
-        others = sweeping.others(tx.connection, tx.me)
-        ended = [process for process, path in others if not neighbours.is_alive(path)]
-        sweeping.lapse(tx, ended)
+        for process, name in sweeping.others(tx.connection, tx.me):
+            if not presence.is_alive(self._database.path, name):
+                sweeping.lapse(tx, [process])
+                presence.forget(self._database.path, name)
 
     async def _greet_others(self) -> None:
         await self._writer.do(_nothing, durable=False)
         self._tell_others()
 
     async def _listen(self) -> None:
-        if self._mailbox is None:
+        if self._presence is None:
             return
         while True:
-            step: Step[None] = self._bury
-            with trio.move_on_after(_LOOK_AFTER if self._others else math.inf):
-                await neighbours.next_notice(self._mailbox)
-                step = _nothing
+            with trio.move_on_after(_LOOK_AFTER):
+                await self._presence.next_notice()
             with suppress(StateUnavailable):
-                await self._writer.do(step, durable=False)
+                await self._writer.do(self._bury, durable=False)
 
     # What has to be said even if the file is not available now
 
     async def _say(self, step: Step[None]) -> None:
         try:
-            await self._writer.do(step, durable=False)
+            await self._writer.do(step, durable=False, patience=0.0)
         except StateUnavailable:
             self._owe(step)
         except trio.Cancelled:
@@ -292,7 +293,9 @@ class SqliteState(State):
             self._collected = trio.Event()
             await trio.sleep(_PURGE_AFTER)
             try:
-                more = await self._writer.do(task_res.purge, durable=False)
+                while await self._writer.do(task_res.purge, durable=False):
+                    pass
+                more = await self._writer.do(task_res.age, durable=False)
             except StateUnavailable:
                 more = True
             if more:
@@ -301,7 +304,6 @@ class SqliteState(State):
     async def _sweep(self) -> None:
         while True:
             with suppress(StateUnavailable):
-                await self._writer.do(self._bury, durable=False)
                 sweep = partial(sweeping.sweep, now=self.now(), most_nodes=self.limits.nodes)
                 for step in (sweep, sweeping.give_back_space):
                     while await self._writer.do(step, durable=False):
@@ -318,16 +320,23 @@ class SqliteState(State):
 
     async def create_node(self, ping_interval: float, public_key: bytes = b"") -> int:
         """See `State`."""
-        now = self.now()
+        now, interval = self.now(), bounded_interval(ping_interval)
         return await self._writer.do(
             partial(
                 nodes.create,
-                beat=nodes.pinged(now + ping_interval, ping_interval),
+                beat=nodes.pinged(now + interval, interval),
                 public_key=public_key,
                 now=now,
                 limits=self.limits,
             )
         )
+
+    async def create_simulated_node(self) -> int:
+        """See `State`."""
+        now = self.now()
+        beat = Beat(now + SIGN_OF_LIFE, SIGN_OF_LIFE)
+        step = partial(nodes.create_simulated, beat=beat, now=now, limits=self.limits)
+        return await self._writer.do(step)
 
     async def node_of_key(self, public_key: bytes) -> int | None:
         """See `State`."""
@@ -356,11 +365,12 @@ class SqliteState(State):
 
     async def ping(self, node_id: int, ping_interval: float, *, readmit: bool) -> Admission:
         """See `State`."""
-        until = self.now() + ping_interval
+        interval = bounded_interval(ping_interval)
+        until = self.now() + interval
         if self._heartbeats.knows(node_id):
-            self._heartbeats.ping(node_id, until, ping_interval)
+            self._heartbeats.ping(node_id, until, interval)
             return Admission.KNOWN
-        return await self._admit(node_id, nodes.pinged(until, ping_interval), readmit=readmit)
+        return await self._admit(node_id, nodes.pinged(until, interval), readmit=readmit)
 
     async def greet(self, node_id: int, *, readmit: bool) -> Admission:
         """See `State`."""
@@ -400,7 +410,7 @@ class SqliteState(State):
     @contextmanager
     def attend(self, node_id: int) -> Iterator[None]:
         """See `State`."""
-        self._heartbeats.attend(node_id)
+        self._heartbeats.attend(node_id, self.now())
         broken = False
         try:
             yield
@@ -436,7 +446,7 @@ class SqliteState(State):
 
     async def store_task_ins(self, tasks: Sequence[Task]) -> Sequence[str]:
         """See `State`."""
-        digests = [await _digest(task.content) for task in tasks]
+        digests = await digests_of(tasks, above=INLINE)
         step = partial(task_ins.store, tasks=tasks, digests=digests, limits=self.limits)
         return await self._writer.do(step)
 
@@ -583,9 +593,3 @@ class SqliteState(State):
 
 def _nothing(_: Transaction) -> None:
     """Only bring what else belongs to a commit: heartbeats out, news in."""
-
-
-async def _digest(content: bytes | TaskError) -> bytes | None:
-    if isinstance(content, TaskError) or len(content) <= INLINE:
-        return None
-    return (await in_thread_if_large(len(content), hashlib.sha256, content)).digest()

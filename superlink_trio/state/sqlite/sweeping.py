@@ -7,10 +7,7 @@ from collections.abc import Collection
 
 from superlink_trio.state.interface import FORGET, LINGER
 from superlink_trio.state.sqlite import nodes, task_ins
-from superlink_trio.state.sqlite.transaction import Kind, Transaction
-
-PORTION = 500
-"""Rows of one kind that one step deletes at most: others want to write too."""
+from superlink_trio.state.sqlite.transaction import PORTION, Kind, Transaction
 
 KEPT_NEWS = 10_000
 """Entries that are kept for processes that have not read them; who missed more looks anew."""
@@ -40,6 +37,7 @@ def sweep(tx: Transaction, now: float, most_nodes: int) -> bool:
         " FROM superlink_deleted_node ORDER BY deleted_at DESC LIMIT -1 OFFSET ?)",
         most_nodes,
     )
+    nodes.bound(tx.connection, now)
     nodes.forget(tx, now - FORGET)
     tx.execute(
         "DELETE FROM superlink_news WHERE number <="
@@ -65,8 +63,9 @@ def give_back_space(tx: Transaction) -> bool:
 
 
 def lapse(tx: Transaction, processes: Collection[int]) -> None:
-    """Queue again what ended processes had under way, and forget them."""
+    """Queue again what ended processes had under way, and forget them and what they simulated."""
     for process in processes:
+        nodes.forget_simulated(tx, process)
         queued = tx.execute(
             "UPDATE superlink_task SET phase = 0, holder = NULL, deliveries = deliveries - 1"
             " WHERE holder = ? RETURNING node_id",
@@ -84,8 +83,20 @@ def lapse(tx: Transaction, processes: Collection[int]) -> None:
         tx.execute("DELETE FROM superlink_process WHERE process_id = ?", process)
 
 
+def register(connection: sqlite3.Connection, name: str) -> int:
+    """Add a process to those over the file; give its id, which no other had before."""
+    inserted = connection.execute("INSERT INTO superlink_process(socket) VALUES (?)", (name,))
+    return int(inserted.lastrowid or 0)
+
+
+def is_registered(connection: sqlite3.Connection, process: int) -> bool:
+    """Say whether a process is among those over the file: nobody took it for ended."""
+    query = "SELECT 1 FROM superlink_process WHERE process_id = ?"
+    return connection.execute(query, (process,)).fetchone() is not None
+
+
 def others(connection: sqlite3.Connection, me: int) -> list[tuple[int, str]]:
-    """Give the ids and sockets of the other processes over the file."""
+    """Give the ids and names of the other processes over the file."""
     return connection.execute(
         "SELECT process_id, socket FROM superlink_process WHERE process_id != ?", (me,)
     ).fetchall()

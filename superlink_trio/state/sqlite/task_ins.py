@@ -126,6 +126,8 @@ def count_queued(connection: sqlite3.Connection, now: float) -> Mapping[int, int
 
 def take(tx: Transaction, node_id: int, connection: str, now: float) -> Taken | None:
     """Take the node's oldest task, after having queued again what it never received."""
+    if node_id != ANONYMOUS and not _is_registered(tx, node_id):
+        return None
     # A connection's name may come again: after a restart, or in another process.
     over = f"{tx.me} {connection}" if connection else ""
     if node_id != ANONYMOUS:
@@ -142,6 +144,10 @@ def take(tx: Transaction, node_id: int, connection: str, now: float) -> Taken | 
     )
     content = _content(tx.connection, row) if row[-1] <= SMALL else None
     return Taken(rows.to_task(row, b""), content)
+
+
+def _is_registered(tx: Transaction, node_id: int) -> bool:
+    return tx.first("SELECT 1 FROM node WHERE node_id = ?", node_id) is not None
 
 
 def _requeue_lost(tx: Transaction, node_id: int, connection: str) -> None:

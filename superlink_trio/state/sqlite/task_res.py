@@ -21,7 +21,7 @@ from superlink_trio.state.interface import (
 from superlink_trio.state.sqlite import rows, runs, task_ins
 from superlink_trio.state.sqlite.nodes import Alive
 from superlink_trio.state.sqlite.task_ins import SMALL, Taken
-from superlink_trio.state.sqlite.transaction import Kind, Transaction
+from superlink_trio.state.sqlite.transaction import PORTION, Kind, Transaction
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError, error_answer
 
 
@@ -96,19 +96,19 @@ class Question:
     under_way: bool
     online_until: float | None
 
-    def changes_at(self, alive: Alive) -> float:
-        """Say when an error will stand in, if nothing else happens before."""
+    def changes_at(self, alive: Alive, now: float) -> float:
+        """Say when an error may stand in, if nothing else happens before."""
         if self.node_id == ANONYMOUS:
             return self.expires_at
         if self.online_until is None:
             return -float("inf")
-        return min(self.expires_at, alive.until(self.node_id, self.online_until))
+        return min(self.expires_at, alive.until(self.node_id, self.online_until, now))
 
     def stand_in(self, alive: Alive, now: float) -> TaskError | None:
         """Give the error that would be answered now, None while the node may still answer."""
         if self.expires_at <= now:
             return OUT_OF_TIME
-        return NODE_UNAVAILABLE if self.changes_at(alive) <= now else None
+        return NODE_UNAVAILABLE if self.changes_at(alive, now) <= now else None
 
 
 def look_up(connection: sqlite3.Connection, asked_ids: Collection[str]) -> Mapping[str, Question]:
@@ -147,7 +147,7 @@ def survey(
             settled[question.asked_id] = question.answer_size
         else:
             del settled[question.asked_id]
-            changes_at = min(changes_at, question.changes_at(alive))
+            changes_at = min(changes_at, question.changes_at(alive, now))
     return Survey(settled, changes_at)
 
 
@@ -218,17 +218,36 @@ def confirm(tx: Transaction, answers: Sequence[Task]) -> None:
 
 
 def purge(tx: Transaction) -> bool:
-    """Delete what was collected before the last purge; say whether there is more.
+    """Delete a portion of what was collected before the last `age`; say whether there may be more.
 
     When this process dies, the last of what it sent may never have arrived: the kernel throws
     away what it has not delivered yet. So what was collected just before is given again to a
     driver that asks for it again, which no driver does that has got it.
     """
-    mine = "WHERE answer_holder = ? AND collected = "
-    for (task_id,) in tx.execute(f"SELECT task_id FROM superlink_task {mine} 2", tx.me).fetchall():
-        task_ins.drop(tx, task_id)
-    young = tx.execute(f"UPDATE superlink_task SET collected = 2 {mine} 1", tx.me)
+    return _drop_collected(tx, "collected = 2", PORTION) == PORTION
+
+
+def age(tx: Transaction) -> bool:
+    """Let `purge` delete what was collected since the last time; say whether there is any."""
+    young = tx.execute(
+        "UPDATE superlink_task SET collected = 2 WHERE answer_holder = ? AND collected = 1", tx.me
+    )
     return young.rowcount > 0
+
+
+def purge_all(tx: Transaction) -> None:
+    """Delete everything that was collected: all of it has arrived, or never will."""
+    _drop_collected(tx, "collected > 0", -1)
+
+
+def _drop_collected(tx: Transaction, which: str, most: int) -> int:
+    collected = tx.execute(
+        f"SELECT task_id FROM superlink_task WHERE answer_holder = ? AND {which} LIMIT ?",
+        *(tx.me, most),
+    ).fetchall()
+    for (task_id,) in collected:
+        task_ins.drop(tx, task_id)
+    return len(collected)
 
 
 def put_back(tx: Transaction, answers: Sequence[Task]) -> None:

@@ -11,6 +11,9 @@ import attrs
 
 Result = TypeVar("Result")
 
+PORTION = 500
+"""Rows of one kind that one step deletes at most: others want to write too."""
+
 
 class Kind(enum.IntEnum):
     """What may have changed. The numbers are stored: they keep their meaning for ever."""

@@ -7,7 +7,8 @@ every commit carries many steps, and an idle store answers a single one at once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -16,6 +17,7 @@ import trio
 
 from superlink_trio.state.interface import StateUnavailable
 from superlink_trio.state.sqlite.committing import Committed, Committer
+from superlink_trio.state.sqlite.faults import Locked
 from superlink_trio.state.sqlite.heartbeats import Heartbeats
 from superlink_trio.state.sqlite.transaction import Step
 
@@ -27,11 +29,15 @@ _MOST_STEPS = 256
 _log = logging.getLogger(__name__)
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class _Job:
     step: Step[Any]
     durable: bool
-    task: trio.lowlevel.Task
+    patience: float
+    task: trio.lowlevel.Task = attrs.field(factory=trio.lowlevel.current_task)
+    # A lock of another program knows nothing of Trio's clock.
+    arrived: float = attrs.field(factory=time.monotonic)
+    cancelled: trio.lowlevel.RaiseCancelT | None = None
 
     def fail(self, error: StateUnavailable) -> None:
         # Each task gets an exception of its own: their tracebacks differ.
@@ -47,9 +53,12 @@ class Writer:
     waited for the commit: so what it notes about two steps is never noted in the wrong order.
     """
 
-    def __init__(self, heartbeats: Heartbeats, listener: Callable[[Committed], None]) -> None:
+    def __init__(
+        self, heartbeats: Heartbeats, listener: Callable[[Committed], None], patience: float
+    ) -> None:
         self._heartbeats = heartbeats
         self._listener = listener
+        self._patience = patience
         self._waiting: dict[_Job, None] = {}
         self._arrived = trio.Event()
         self._open = False
@@ -59,10 +68,14 @@ class Writer:
         self.commits = 0
         self.steps = 0
 
-    async def do(self, step: Step[Result], *, durable: bool = True) -> Result:
+    async def do(
+        self, step: Step[Result], *, durable: bool = True, patience: float | None = None
+    ) -> Result:
         """Perform a step and give its result, once it is committed.
 
         Without `durable` a crash of the machine, but not one of this process, may undo it.
+        `patience`: seconds for which another program's lock is waited for, where it is not the
+        store's. When the store closes nobody waits for one.
         Cancelled before its commit begins it does nothing; afterwards it gives its result all
         the same: what was taken is never lost on the way to who took it.
         Raises StateUnavailable, or what the step raises; nothing was changed then.
@@ -70,12 +83,13 @@ class Writer:
         if not self._open:
             raise StateUnavailable("The database is not open.")
         await trio.lowlevel.checkpoint_if_cancelled()
-        job = _Job(step, durable, trio.lowlevel.current_task())
+        job = _Job(step, durable, self._patience if patience is None else patience)
         self._waiting[job] = None
         self._arrived.set()
 
-        def withdraw(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+        def withdraw(raise_cancel: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
             if job not in self._waiting:
+                job.cancelled = raise_cancel
                 return trio.lowlevel.Abort.FAILED
             del self._waiting[job]
             return trio.lowlevel.Abort.SUCCEEDED
@@ -123,6 +137,8 @@ class Writer:
                     ),
                     limiter=self.limiter,
                 )
+        except Locked as error:
+            self._postpone(jobs, error)
         except StateUnavailable as error:
             self._log_fault(str(error))
             for job in jobs:
@@ -138,6 +154,20 @@ class Writer:
             self._listener(committed)
             for job, performed in zip(jobs, committed.performed, strict=True):
                 trio.lowlevel.reschedule(job.task, performed.result)
+
+    def _postpone(self, jobs: Sequence[_Job], error: Locked) -> None:
+        """Let jobs wait for the next commit, except for those that have waited long enough."""
+        self._waiting = {**dict.fromkeys(jobs), **self._waiting}
+        for job in tuple(self._waiting):
+            if job.cancelled is not None:
+                trio.lowlevel.reschedule(job.task, outcome.capture(job.cancelled))
+            elif self._closing or time.monotonic() - job.arrived >= job.patience:
+                if job.patience:
+                    self._log_fault(str(error))
+                job.fail(error)
+            else:
+                continue
+            del self._waiting[job]
 
     def _log_faults(self, committed: Committed) -> None:
         faults = [

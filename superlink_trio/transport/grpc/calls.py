@@ -21,6 +21,7 @@ import grpc
 import grpc.aio
 import trio
 
+from superlink_trio.address import peer_name
 from superlink_trio.bulk import give_back
 from superlink_trio.rpc import (
     Api,
@@ -62,36 +63,39 @@ def generic_handler(
     given up; and grpc says whether an answer left, which may get lost without a trace if it is
     returned.
     """
-    methods = {
-        name: grpc.stream_unary_rpc_method_handler(
-            _limited(limit, name, _unary(f"{api.service}/{name}", handler, calls, loop))
-        )
-        for name, handler in api.unary.items()
-    }
+    methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
+    for name, unary in api.unary.items():
+        read = _reading(limit, _unary(f"{api.service}/{name}", unary, calls, loop))
+        methods[name] = grpc.stream_unary_rpc_method_handler(_limited(limit, name, read))
     for name, leased in api.leased.items():
-        methods[name] = grpc.stream_stream_rpc_method_handler(
-            _limited(limit, name, _leased(f"{api.service}/{name}", leased, calls, loop))
-        )
+        read = _reading(limit, _leased(f"{api.service}/{name}", leased, calls, loop))
+        methods[name] = grpc.stream_stream_rpc_method_handler(_limited(limit, name, read))
     for name, streaming in api.streaming.items():
-        methods[name] = grpc.stream_stream_rpc_method_handler(
-            _streaming(f"{api.service}/{name}", streaming, calls, loop)
-        )
+        talk = _streaming(f"{api.service}/{name}", streaming, calls, loop)
+        methods[name] = grpc.stream_stream_rpc_method_handler(_limited(limit, name, talk))
     return grpc.method_handlers_generic_handler(api.service, methods)
 
 
-def _limited(limit: CallLimit, name: str, call: _Coroutine) -> _StreamCoroutine:
-    async def serve(_: object, context: _Context) -> bytes | None:
+def _limited(limit: CallLimit, name: str, call: _StreamCoroutine) -> _StreamCoroutine:
+    async def serve(requests: object, context: _Context) -> bytes | None:
         try:
             limit.begin(name)
         except Refused as refusal:
             return _refuse(context, refusal)
         try:
-            request = await _receive(context, limit)
-            if isinstance(request, Refused):
-                return _refuse(context, request)
-            return await call(request, context)
+            return await call(requests, context)
         finally:
             limit.end()
+
+    return serve
+
+
+def _reading(limit: CallLimit, call: _Coroutine) -> _StreamCoroutine:
+    async def serve(_: object, context: _Context) -> bytes | None:
+        request = await _receive(context, limit)
+        if isinstance(request, Refused):
+            return _refuse(context, request)
+        return await call(request, context)
 
     return serve
 
@@ -354,4 +358,5 @@ async def _send_headers(context: _Context, caller: Caller) -> None:
 def _caller(context: _Context) -> Caller:
     metadata = context.invocation_metadata() or ()
     # Binary values have names of their own (`…-bin`), which no API asks for.
-    return Caller(context.peer(), {key: value for key, value in metadata if isinstance(value, str)})
+    headers = {key: value for key, value in metadata if isinstance(value, str)}
+    return Caller(peer_name(context.peer()), headers)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
 import grpc
 
@@ -15,26 +17,35 @@ if TYPE_CHECKING:
 _SETTLES_IN = 0.02
 
 
+MakeCredentials: TypeAlias = Callable[[], grpc.ServerCredentials]
+"""Makes the credentials of one port. Each port wants its own: grpc asks those that it has used once
+for what is new, and where nothing is, the second port has no certificate."""
+
+
 def server_credentials(
     certificates: Certificates, *, clients_need_certificates: bool = False
-) -> grpc.ServerCredentials:
-    """Make the credentials of one server.
+) -> MakeCredentials:
+    """Give what makes credentials whose certificate can be exchanged.
 
     Each new connection is served with what `certificates` holds by then; connections that are
     open are left alone. With `clients_need_certificates` only those are let in that present a
     certificate signed by `client_ca`.
     """
-    exchange = _Exchange(certificates, clients_need_certificates)
-    return grpc.dynamic_ssl_server_credentials(
-        exchange.initial,
-        exchange.fetch,  # type: ignore[arg-type]  # None is grpc's word for "nothing new"
-        clients_need_certificates,
-    )
+
+    def make() -> grpc.ServerCredentials:
+        exchange = _Exchange(certificates, clients_need_certificates)
+        return grpc.dynamic_ssl_server_credentials(
+            exchange.initial,
+            exchange.fetch,  # type: ignore[arg-type]  # None is grpc's word for "nothing new"
+            clients_need_certificates,
+        )
+
+    return make
 
 
-def fixed_credentials(certificate: bytes, key: bytes) -> grpc.ServerCredentials:
-    """Make the credentials of a server whose certificate and key (PEM) never change."""
-    return grpc.ssl_server_credentials([(key, certificate)])
+def fixed_credentials(certificate: bytes, key: bytes) -> MakeCredentials:
+    """Give what makes credentials whose certificate and key (PEM) never change."""
+    return partial(grpc.ssl_server_credentials, [(key, certificate)])
 
 
 class _Exchange:

@@ -6,10 +6,10 @@ import errno
 import socket
 from collections.abc import Iterable
 
-import grpc
 import grpc.aio
 
 from superlink_trio.address import Address
+from superlink_trio.transport.grpc.credentials import MakeCredentials
 from superlink_trio.transport.listening import AddressError, look_up
 
 
@@ -40,7 +40,7 @@ async def resolve(address: Address) -> list[Address]:
 def bind(
     server: grpc.aio.Server,
     addresses: Iterable[Address],
-    credentials: grpc.ServerCredentials | None,
+    credentials: MakeCredentials | None,
 ) -> int:
     """Bind a server that is not started yet to each of the addresses, all with the same port.
 
@@ -54,7 +54,7 @@ def bind(
             if credentials is None:
                 port = server.add_insecure_port(text)
             else:
-                port = server.add_secure_port(text, credentials)
+                port = server.add_secure_port(text, credentials())
         except RuntimeError as error:
             cause = "the address was taken a moment ago"
             if credentials is not None:

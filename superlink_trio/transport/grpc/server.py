@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import types
-from collections.abc import Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import Any
 
 import attrs
@@ -16,7 +16,9 @@ import trio_asyncio  # type: ignore[import-untyped]  # ships no types
 
 from superlink_trio.address import Address
 from superlink_trio.rpc import Api, CallLimit
+from superlink_trio.throttle import Throttle
 from superlink_trio.transport.grpc.calls import generic_handler
+from superlink_trio.transport.grpc.credentials import MakeCredentials
 from superlink_trio.transport.grpc.listen import bind, resolve
 from superlink_trio.transport.grpc.loop import TrioEventLoop
 from superlink_trio.transport.listening import AddressError, fitting
@@ -27,7 +29,15 @@ logger = logging.getLogger(__name__)
 _LAST_ANSWERS = 0.1
 
 # How long grpc may take to close the listening sockets of a server that broke down, in seconds.
-_SOCKETS_CLOSED = 2.0
+_SOCKETS_CLOSED = 10.0
+
+# Seconds without a server after it broke down again and again: the first is replaced at once, then
+# the pause doubles up to the longest. Each of them lives on for as long as its calls do, so this
+# bounds how many there are; longer, it would do the work of whoever breaks them.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.05
+
+# One that served for so long, in seconds, is replaced at once again.
+_CALM = 10.0
 
 
 @attrs.frozen(kw_only=True)
@@ -71,6 +81,9 @@ class GrpcOptions:
             # Up to the first no call is refused, from the second on each is, between them some.
             ("grpc.max_metadata_size", self.max_header),
             ("grpc.absolute_max_metadata_size", self.max_header),
+            # Nothing but what is not compressed: Flower's clients compress nothing, and grpc would
+            # unpack a message that is small by max_message_length into a thousand times as much.
+            ("grpc.compression_enabled_algorithms_bitset", 1),
             ("grpc.max_concurrent_streams", self.max_streams),
             ("grpc.max_allowed_incoming_connections", fitting(self.max_connections)),
             ("grpc.server_handshake_timeout_ms", round(self.handshake_timeout * 1000)),
@@ -93,7 +106,7 @@ async def serve_grpc(
     *,
     loop: TrioEventLoop,
     options: GrpcOptions,
-    credentials: grpc.ServerCredentials | None = None,
+    credentials: MakeCredentials | None = None,
     stopping: trio.Event,
     task_status: trio.TaskStatus[Address],
 ) -> None:
@@ -106,7 +119,8 @@ async def serve_grpc(
     before it raises.
 
     `loop` comes from `open_loop` and has to stay open until this has returned. `credentials` turn
-    TLS on. `task_status` gets the address with the port that was really bound.
+    TLS on; they are made anew for each port. `task_status` gets the address with the port that was
+    really bound.
 
     Raises ValueError for a malformed address, AddressError if it cannot be listened on. A
     KeyboardInterrupt, SystemExit or other BaseException out of a handler is raised from here, in
@@ -122,20 +136,23 @@ async def serve_grpc(
             limit = CallLimit(options.max_calls, holds, patience=options.patience)
             handlers = [generic_handler(api, calls, limit, loop) for api in apis]
             async with trio.open_nursery() as servers:
+                breakdowns = _Breakdowns()
                 while True:
                     server.add_generic_rpc_handlers(handlers)
-                    broken, ending = trio.Event(), _Ending(options.grace)
-                    await servers.start(_serve_one, server, broken, ending, loop)
+                    life = _Life(options.grace)
+                    await servers.start(_serve_one, server, life, loop)
                     task_status.started(bound)
                     task_status = trio.TASK_STATUS_IGNORED
-                    await _either(stopping, broken)
+                    await _either(stopping, life.broken)
+                    if not stopping.is_set():
+                        life.ending.set()
+                        with trio.move_on_after(breakdowns.note(bound, life)):
+                            await stopping.wait()
                     if stopping.is_set():
-                        ending.grace = await _part(apis, options.grace)
-                        ending.asked.set()
                         break
-                    ending.asked.set()
-                    logger.error("the gRPC server on %s broke down: starting another", bound)
                     server = await _listen_again(bound, options, credentials, loop)
+                life.grace = await _part(apis, options.grace)
+                life.ending.set()
             # No answer leaves any more, so whatever is still running has no purpose.
             calls.cancel_scope.cancel()
     finally:
@@ -155,7 +172,7 @@ async def _part(apis: Sequence[Api], grace: float) -> float:
 async def _listen(
     addresses: Sequence[Address],
     options: GrpcOptions,
-    credentials: grpc.ServerCredentials | None,
+    credentials: MakeCredentials | None,
     loop: TrioEventLoop,
 ) -> tuple[grpc.aio.Server, int]:
     server = grpc.aio.server(options=options.channel_arguments())
@@ -173,86 +190,128 @@ async def _listen(
 async def _listen_again(
     address: Address,
     options: GrpcOptions,
-    credentials: grpc.ServerCredentials | None,
+    credentials: MakeCredentials | None,
     loop: TrioEventLoop,
 ) -> grpc.aio.Server:
     # grpc closes the listening sockets of the server that broke in a thread, and does not say when.
     deadline = trio.current_time() + _SOCKETS_CLOSED
     while True:
         try:
-            addresses = await resolve(address)
+            server, _port = await _listen(await resolve(address), options, credentials, loop)
         except AddressError:
             if trio.current_time() > deadline:
                 raise
             await trio.sleep(0.01)
         else:
-            server, _port = await _listen(addresses, options, credentials, loop)
             return server
 
 
 @attrs.define(eq=False)
-class _Ending:
-    """That a server has to end, and within how many seconds its calls have to."""
+class _Life:
+    """One of grpc's servers, as those see it who start it and who run it."""
 
     grace: float
-    asked: trio.Event = attrs.field(factory=trio.Event)
+    """Seconds that its calls have to end, once it is asked to."""
+    began: float = attrs.field(factory=trio.current_time)
+    ending: trio.Event = attrs.field(factory=trio.Event)
+    """Set to stop it."""
+    broken: trio.Event = attrs.field(factory=trio.Event)
+    """Set when it has stopped serving by itself."""
+    error: Exception | None = None
+
+    def breaks(self, error: Exception) -> None:
+        self.error = error
+        self.broken.set()
+
+
+@attrs.define(eq=False)
+class _Breakdowns:
+    """Tells of servers that broke down, and how long to wait before another takes the place."""
+
+    _throttle: Throttle = attrs.field(factory=lambda: Throttle(logger))
+    _pause: float = 0.0
+
+    def note(self, address: Address, life: _Life) -> float:
+        """Log a breakdown; return the seconds to wait."""
+        self._throttle.log(
+            *(logging.ERROR, address),
+            "a call has broken the gRPC server on %s, and another takes its place: if this goes on,"
+            " keep strangers from that port (%s: %s)",
+            *(address, type(life.error).__name__, life.error),
+        )
+        pause = 0.0 if trio.current_time() - life.began >= _CALM else self._pause
+        self._pause = min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+        return pause
 
 
 async def _serve_one(
     server: grpc.aio.Server,
-    broken: trio.Event,
-    ending: _Ending,
+    life: _Life,
     loop: TrioEventLoop,
     *,
     task_status: trio.TaskStatus[None],
 ) -> None:
-    """Run one of grpc's servers from its start until `ending` is asked and its calls have ended.
-
-    Sets `broken` if it stops serving by itself.
-    """
-
-    def notice(serving: asyncio.Task[object]) -> None:
-        if not serving.cancelled() and serving.exception() is not None:
-            broken.set()
-
+    """Run one of grpc's servers until it is asked to end, and its calls have ended."""
     try:
         # Not to be cancelled: grpc cannot stop a server that has started by half.
         with trio.CancelScope(shield=True):
-            serving = await loop.run_aio_coroutine(_start(server))
-        serving.add_done_callback(notice)
+            await loop.run_aio_coroutine(_start(server, life.breaks, loop))
         task_status.started()
-        await ending.asked.wait()
-        await _stop(server, ending.grace, loop)
+        await life.ending.wait()
+        await _stop(server, life.grace, loop)
     finally:
         with trio.CancelScope(shield=True):
             await loop.run_aio_coroutine(server.stop(_LAST_ANSWERS))
 
 
-async def _start(server: grpc.aio.Server) -> asyncio.Task[object]:
-    """Start a server and return grpc's task that accepts its calls (asyncio-flavored).
+async def _start(
+    server: grpc.aio.Server, broke: Callable[[Exception], None], loop: TrioEventLoop
+) -> None:
+    """Start a server; `broke` is told of the error that ends it (asyncio-flavored).
 
     grpc reads a call's name before anything protects it: one call whose path is not UTF-8, from
-    anybody who can connect, ends that task. The server is deaf from then on, and only this task's
-    end tells.
+    anybody who can connect, ends the task that accepts calls. The server is deaf from then on, and
+    only that task's end tells. grpc would write two tracebacks, and its stop would end before the
+    calls have: so it does not get to see the error.
     """
-    return await _first_task(server.start())
+    accepting: list[asyncio.Task[None]] = []
+
+    def create(
+        loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None], **options: Any
+    ) -> asyncio.Task[None]:
+        accepting.append(asyncio.Task(_guarded(coroutine, broke), loop=loop, **options))
+        return accepting[-1]
+
+    await _begin(server.start(), create, loop)
+    [_] = accepting
+
+
+async def _guarded(
+    accepting: Coroutine[Any, Any, None], broke: Callable[[Exception], None]
+) -> None:
+    try:
+        await accepting
+    except Exception as error:
+        broke(error)
 
 
 @types.coroutine
-def _first_task(
-    starting: Coroutine[Any, Any, None],
-) -> Generator[Any, Any, asyncio.Task[object]]:
-    """Await `starting`; return the task it has created by the first time it waits.
+def _begin(
+    starting: Coroutine[Any, Any, None], create: Any, loop: TrioEventLoop
+) -> Generator[Any, Any, None]:
+    """Await `starting`; the tasks of its first step are made by `create`.
 
     That step is run right here. Left to the loop, it might be among others that create tasks.
     """
     steps = starting.__await__()
-    before = asyncio.all_tasks()
-    waiting_for = next(steps)
-    (created,) = asyncio.all_tasks() - before
+    usual = loop.get_task_factory()
+    loop.set_task_factory(create)
+    try:
+        waiting_for = next(steps)
+    finally:
+        loop.set_task_factory(usual)
     yield waiting_for
     yield from steps
-    return created
 
 
 async def _stop(server: grpc.aio.Server, grace: float, loop: TrioEventLoop) -> None:

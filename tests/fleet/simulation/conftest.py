@@ -28,7 +28,7 @@ async def state(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 @pytest.fixture
-def lab(state: State, mock_clock: MockClock) -> Lab:
-    lab = Lab(state)
+def lab(state: State, mock_clock: MockClock, tmp_path: Path) -> Lab:
+    lab = Lab(state, tmp_path)
     lab.make()
     return lab

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import logging
+import zipfile
+from pathlib import Path
 
 import pytest
 import trio
@@ -15,7 +19,7 @@ from superlink_trio.fleet.simulation.engine import UnusableSettings
 from superlink_trio.fleet.simulation.progress import Progress
 from superlink_trio.state import MemoryState, StateUnavailable
 from superlink_trio.state.interface import FORGET
-from superlink_trio.wire.runs import Run
+from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import Task, TaskError
 
 # Nodes
@@ -77,6 +81,61 @@ async def test_the_app_gets_what_its_run_was_started_with(lab: Lab) -> None:
         run_id = await lab.state.create_run(Run(override_config={"lr": 0.1}))
         await lab.answers(await lab.push(node, b"x", run_id=run_id))
     assert lab.workshop.jobs[0].run_config == {"lr": 0.1}
+
+
+async def test_an_app_in_a_directory_gets_its_own_config_under_its_runs(
+    lab: Lab, tmp_path: Path
+) -> None:
+    (tmp_path / "pyproject.toml").write_text(
+        "[tool.flwr.app.config]\nlocal-epochs = 2\nlr = 0.5\nmodel.layers.sizes = 'small'\n"
+    )
+    async with lab.life():
+        node, *_ = await lab.nodes()
+        run_id = await lab.state.create_run(Run(override_config={"lr": 0.1}))
+        await lab.answers(await lab.push(node, b"x", run_id=run_id))
+    expected = {"local-epochs": 2, "lr": 0.1, "model.layers.sizes": "small"}
+    assert lab.workshop.jobs[0].run_config == expected
+
+
+def bundle(**files: str) -> Fab:
+    """Make a bundle of text files; their names have a dot for an underscore."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name.replace("_", "."), text)
+    content = packed.getvalue()
+    return Fab(hash=hashlib.sha256(content).hexdigest(), content=content)
+
+
+async def push_with_bundle(lab: Lab, fab: Fab, **config: str) -> list[Task]:
+    node, *_ = await lab.nodes()
+    run = Run(fab_hash=fab.hash, override_config=config)
+    run_id = await lab.state.create_run(run, fab)
+    return await lab.answers(await lab.push(node, b"x", run_id=run_id))
+
+
+async def test_the_config_of_a_bundle_comes_before_the_directorys(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.flwr.app.config]\nepochs = 2\n")
+    fab = bundle(pyproject_toml="[tool.flwr.app.config]\nlr = 0.5\nname = 'a'\n")
+    async with lab.life():
+        await push_with_bundle(lab, fab, name="b")
+    assert lab.workshop.jobs[0].run_config == {"lr": 0.5, "name": "b"}
+
+
+async def test_a_bundle_whose_config_cannot_be_used_is_an_error_to_its_driver(lab: Lab) -> None:
+    async with lab.life():
+        [answer] = await push_with_bundle(lab, bundle(README_md="no project"))
+    assert is_error(answer, 1)
+    assert "pyproject.toml" in str(answer.content)
+    assert lab.workshop.jobs == []
+
+
+async def test_a_config_that_cannot_be_used_is_told_before_the_start(
+    lab: Lab, tmp_path: Path
+) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.flwr.app.config]\nsizes = [1, 2]\n")
+    with pytest.raises(AppNotLoaded, match="sizes is a list; it must be"):
+        await lab.simulation.serve(stopping=trio.Event())
 
 
 async def test_tasks_that_are_there_before_the_start_are_run(lab: Lab) -> None:
@@ -186,6 +245,63 @@ async def test_a_context_changes_only_on_success(lab: Lab, failing: bytes) -> No
     assert last.content == b"1."
 
 
+@pytest.mark.parametrize("ttl", [0.0, 60.0])
+async def test_a_context_changes_only_when_the_answer_was_stored(
+    lab: Lab, mock_clock: MockClock, ttl: float
+) -> None:
+    async with lab.life():
+        node, *_ = await lab.nodes()
+        # An answer without a time to live is not valid, one after its task's is too late.
+        lab.workshop.ttl = ttl
+        await lab.push(node, b"hold", ttl=10.0)
+        await lab.settle()
+        mock_clock.jump(20 if ttl else 1)
+        lab.workshop.go.set()
+        await lab.settle()
+        lab.workshop.ttl = 60.0
+        [answer] = await lab.answers(await lab.push(node, b"x"))
+    assert answer.content == b""
+
+
+async def contexts(lab: Lab, node: int, *pushed: tuple[int, bytes]) -> list[object]:
+    """Push contents in runs, one after the other; give the Contexts that they found."""
+    return [
+        (await lab.answers(await lab.push(node, content, run_id=run_id)))[0].content
+        for run_id, content in pushed
+    ]
+
+
+async def test_contexts_of_the_run_that_was_used_least_recently_give_way(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    lab.make(context_limit=10_000)
+    a, b, c = b"a" * 3000, b"b" * 3000, b"c" * 3000
+    async with lab.life():
+        node, *_ = await lab.nodes()
+        runs = [lab.run_id, *[await lab.state.create_run(Run()) for _ in range(2)]]
+        await contexts(lab, node, (runs[0], a), (runs[1], b))
+        # The first is used again; the third finds no room unless the second goes.
+        await contexts(lab, node, (runs[0], b""), (runs[2], c))
+        found = await contexts(lab, node, (runs[0], b""), (runs[2], b""), (runs[1], b""))
+    assert found == [a + b"..", c + b".", b""]
+    [line] = [line for line in caplog.messages if "no room for the Contexts" in line]
+    assert str(runs[1]) in line
+
+
+async def test_a_context_that_does_not_fit_is_an_error_to_the_driver(lab: Lab) -> None:
+    lab.make(context_limit=10_000)
+    async with lab.life():
+        one, other, _ = await lab.nodes()
+        first, second = [
+            (await lab.answers(await lab.push(node, b"x" * 6000)))[0] for node in (one, other)
+        ]
+        assert first.content == b""
+        assert is_error(second, 0)
+        assert "Contexts" in str(second.content)
+        again = [(await lab.answers(await lab.push(n, b"y")))[0].content for n in (one, other)]
+    assert again == [b"x" * 6000 + b".", b""]
+
+
 async def test_contexts_of_runs_that_were_silent_for_a_day_are_dropped(
     lab: Lab, mock_clock: MockClock
 ) -> None:
@@ -248,14 +364,15 @@ async def test_an_answer_that_comes_too_late_is_dropped(lab: Lab, mock_clock: Mo
         mock_clock.jump(20)
         lab.workshop.go.set()
         [answer] = await lab.answers(await lab.push(node, b"x"))
-    assert answer.content == b"hold.", "the app has worked all the same"
+    assert answer.content == b""
+    assert lab.contents == [b"hold", b"x"], "the app has worked all the same"
 
 
 async def test_what_the_state_cannot_do_now_is_done_later(
-    mock_clock: MockClock,
+    mock_clock: MockClock, tmp_path: Path
 ) -> None:
     state = Moody()
-    lab = Lab(state)
+    lab = Lab(state, tmp_path)
     lab.make()
     async with lab.life():
         node, *_ = await lab.nodes()
@@ -298,6 +415,19 @@ class Moody(MemoryState):
     async def store_error(self, task_id: str, error: TaskError, *, producer: int | None) -> bool:
         self._check()
         return await super().store_error(task_id, error, producer=producer)
+
+
+async def test_failures_of_the_app_are_told_and_not_without_end(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with lab.life():
+        node, *_ = await lab.nodes()
+        await lab.answers(await lab.push(node, *[b"fail"] * 50))
+    told = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert f"The app failed on node {node} (partition " in told[0].getMessage()
+    assert told[0].getMessage().endswith(": ValueError:<'no'>")
+    assert told[0].__dict__["exception"] == "Traceback: here"
+    assert len(told) == 5
 
 
 # Backends that die

@@ -18,6 +18,7 @@ from stores import STORES
 from trio.testing import MockClock
 from workshop import Lab, Workshop
 
+from examples import at_most
 from superlink_trio.fleet.simulation.backend import BackendDied
 from superlink_trio.state import State
 from superlink_trio.wire.runs import Run
@@ -153,7 +154,7 @@ async def unfold(rng: random.Random, store: str) -> None:
 
 
 async def _unfold(rng: random.Random, state: State) -> None:
-    lab = Lab(state, Workshop(capacity=rng.randint(1, 4)))
+    lab = Lab(state, Path(), Workshop(capacity=rng.randint(1, 4)))
     lab.make(num_nodes=rng.randint(1, 5))
     lab.run_id = await state.create_run(Run())
     history = History(rng, lab, (lab.run_id, await state.create_run(Run())))
@@ -164,7 +165,7 @@ async def _unfold(rng: random.Random, state: State) -> None:
 
 @pytest.mark.parametrize(("store", "examples"), [("memory", 100), ("sqlite", 15)])
 def test_whatever_happens_every_task_is_answered_once(store: str, examples: int) -> None:
-    @settings(max_examples=examples, deadline=None)
+    @settings(max_examples=at_most(examples), deadline=None)
     @given(seed=st.integers(min_value=0))
     def history(seed: int) -> None:
         # Not of Hypothesis's own drawing: Trio's scheduling is random as well.

@@ -1,89 +1,64 @@
 from __future__ import annotations
 
 import os
-import queue
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
-from simulations import TWO_WORKERS, apps, content, job, pid_of, todo
+from simulations import (
+    TWO_WORKERS,
+    Elsewhere,
+    apps,
+    content,
+    elsewhere,
+    eventually,
+    job,
+    pid_of,
+    todo,
+)
 
 from superlink_trio.fleet.simulation.backend import (
     App,
     AppNotLoaded,
-    Backend,
     BackendDied,
-    Job,
     Outcome,
     WorkerDied,
 )
 from superlink_trio.fleet.simulation.ray.backend import open_ray_backend
 from superlink_trio.fleet.simulation.ray.frames import Cancel, Died, Frames, Message
-from superlink_trio.fleet.simulation.ray.processes import kill_session, members
 from superlink_trio.fleet.simulation.ray.settings import Settings, fitting
 from superlink_trio.fleet.simulation.ray.shipping import stage
-
-
-@attrs.frozen
-class Opened:
-    """A backend that runs in a thread of its own, so that several tests can use it."""
-
-    backend: Backend
-    token: trio.lowlevel.TrioToken
-
-    def run(self, job: Job) -> Outcome:
-        return trio.from_thread.run(self.backend.run, job, trio_token=self.token)
+from superlink_trio.fleet.simulation.sessions import kill_session, members
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elsewhere]:
     """Two workers that run the app `steps`."""
     app = apps(tmp_path_factory.mktemp("opened"), "steps")
-    with _in_thread(lambda: open_ray_backend(app, TWO_WORKERS)) as opened:
+    with elsewhere(lambda: open_ray_backend(app, TWO_WORKERS)) as opened:
         yield opened
 
 
-@contextmanager
-def _in_thread(open_backend: Callable[[], Any]) -> Iterator[Opened]:
-    told: queue.Queue[Opened | BaseException] = queue.Queue()
-    leave = trio.Event()
-
-    async def run() -> None:
-        async with open_backend() as backend:
-            told.put(Opened(backend, trio.lowlevel.current_trio_token()))
-            await leave.wait()
-
-    def main() -> None:
-        try:
-            trio.run(run)
-        except BaseException as error:
-            told.put(error)
-            raise
-
-    thread = threading.Thread(target=main)
-    thread.start()
-    opened = told.get()
-    if isinstance(opened, BaseException):
-        raise opened
-    try:
-        yield opened
-    finally:
-        opened.token.run_sync_soon(leave.set)
-        thread.join()
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the Rays of a test have their files, and no others have. Its path is a short one."""
+    folder = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    yield folder
+    shutil.rmtree(folder)
 
 
 def _session_of(outcome: Outcome) -> int:
@@ -103,43 +78,32 @@ def _name(pid: int) -> str:
     return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
-def _directories() -> set[Path]:
-    return {*Path("/tmp").glob("superlink-ray-*")}
-
-
-@asynccontextmanager
-async def _leaving_no_directory() -> AsyncIterator[None]:
-    before = _directories()
-    yield
-    assert not _directories() - before
-
-
 @pytest.mark.ray
-def test_each_signal_but_the_closed_connection_is_ignored(opened: Opened) -> None:
-    session = _session_of(opened.run(todo()))
+def test_each_signal_but_the_closed_connection_is_ignored(opened: Elsewhere) -> None:
+    session = _session_of(opened.run_here(todo()))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(session, number)
-    assert _session_of(opened.run(todo())) == session
+    assert _session_of(opened.run_here(todo())) == session
 
 
 @pytest.mark.ray
-def test_it_is_in_a_session_of_its_own(opened: Opened) -> None:
-    session = _session_of(opened.run(todo()))
+def test_it_is_in_a_session_of_its_own(opened: Elsewhere) -> None:
+    session = _session_of(opened.run_here(todo()))
     assert session != os.getsid(0)
     assert {"raylet", "gcs_server"} <= {_name(pid) for pid in members(session)}
 
 
 @pytest.mark.ray
-def test_a_worker_that_is_killed_is_replaced(opened: Opened) -> None:
+def test_a_worker_that_is_killed_is_replaced(opened: Elsewhere) -> None:
     for _ in range(2):
         with pytest.raises(WorkerDied):
-            opened.run(todo(die="now"))
-    assert pid_of(opened.run(todo())) > 0
+            opened.run_here(todo(die="now"))
+    assert pid_of(opened.run_here(todo())) > 0
 
 
 @pytest.mark.ray
-def test_a_ray_of_our_own_has_a_token_of_its_own(opened: Opened) -> None:
-    session = _session_of(opened.run(todo()))
+def test_a_ray_of_our_own_has_a_token_of_its_own(opened: Elsewhere) -> None:
+    session = _session_of(opened.run_here(todo()))
     variables = dict(
         line.split("=", 1)
         for line in Path(f"/proc/{_named(session, 'raylet')}/environ").read_text().split("\0")
@@ -148,7 +112,7 @@ def test_a_ray_of_our_own_has_a_token_of_its_own(opened: Opened) -> None:
     assert variables["RAY_AUTH_MODE"] == "token"
     assert "RAY_AUTH_TOKEN" not in variables
     token = Path(variables["RAY_AUTH_TOKEN_PATH"])
-    assert token.parent in _directories()
+    assert token.parent.name.startswith("superlink-vce-")
     assert len(token.read_text()) == 64
     assert token.stat().st_mode & 0o077 == 0
 
@@ -163,52 +127,92 @@ def test_a_ray_of_our_own_has_a_token_of_its_own(opened: Opened) -> None:
         ("gcs_server", "Ray's gcs_server ended with status -9"),
     ],
 )
-async def test_if_ray_dies_the_block_ends(tmp_path: Path, victim: str, told: str) -> None:
+async def test_if_ray_dies_the_block_ends(
+    tmp_path: Path, folder: Path, victim: str, told: str
+) -> None:
     session = 0
-    async with _leaving_no_directory():
-        with (
-            pytest.RaisesGroup(pytest.RaisesExc(BackendDied, match=told), flatten_subgroups=True),
-            trio.fail_after(30),
-        ):
-            async with open_ray_backend(apps(tmp_path, "pid"), TWO_WORKERS) as backend:
-                session = _session_of(await backend.run(job()))
-                os.kill(_named(session, victim), signal.SIGKILL)
-                await trio.sleep_forever()
+    with (
+        pytest.RaisesGroup(pytest.RaisesExc(BackendDied, match=told), flatten_subgroups=True),
+        trio.fail_after(120),
+    ):
+        async with open_ray_backend(apps(tmp_path, "pid"), TWO_WORKERS) as backend:
+            session = _session_of(await backend.run(job()))
+            os.kill(_named(session, victim), signal.SIGKILL)
+            await trio.sleep_forever()
     assert members(session) == []
+    assert list(folder.iterdir()) == []
 
 
-@pytest.mark.ray
-def test_nothing_is_left_when_the_superlink_is_killed(tmp_path: Path) -> None:
-    before = _directories()
-    apps(tmp_path, "pid")
-    program = f"""
-import trio
+_SUPERLINK = """
+import sys, trio
 from pathlib import Path
 from simulations import TWO_WORKERS, App, job, pid_of
 from superlink_trio.fleet.simulation.ray.backend import open_ray_backend
 
-async def main():
-    app = App(reference="simulated_apps:pid", directory=Path({str(tmp_path)!r}))
+async def main(folder):
+    app = App(reference="simulated_apps:pid", directory=Path(folder))
     async with open_ray_backend(app, TWO_WORKERS) as backend:
         print(pid_of(await backend.run(job())), flush=True)
         await trio.sleep_forever()
 
-trio.run(main)
+trio.run(main, sys.argv[1])
 """
+
+
+@pytest.mark.ray
+async def test_nothing_is_left_when_the_superlink_is_killed(tmp_path: Path, folder: Path) -> None:
+    with _superlink(tmp_path) as (superlink, session):
+        superlink.kill()
+        await eventually(lambda: not members(session))
+        await eventually(lambda: not list(folder.iterdir()))
+
+
+@pytest.mark.ray
+async def test_what_is_left_when_both_processes_are_killed_goes_with_the_next_start(
+    tmp_path: Path, folder: Path
+) -> None:
+    with _superlink(tmp_path) as (superlink, session):
+        os.kill(session, signal.SIGSTOP)
+        superlink.kill()
+        superlink.wait()
+        kill_session(session)
+        await eventually(lambda: not members(session))
+    [left] = folder.iterdir()
+
+    async def open_again() -> None:
+        async with open_ray_backend(apps(tmp_path, "pid"), TWO_WORKERS):
+            await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(open_again)
+        await eventually(lambda: not left.exists())
+        nursery.cancel_scope.cancel()
+    assert list(folder.iterdir()) == []
+
+
+@contextmanager
+def _superlink(apps_folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A process that has opened a backend, and the session of its Ray. Both are killed at last."""
+    apps(apps_folder, "pid")
     with subprocess.Popen(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", _SUPERLINK, str(apps_folder)],
         stdout=subprocess.PIPE,
+        text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     ) as superlink:
         assert superlink.stdout is not None
         session = os.getsid(int(superlink.stdout.readline()))
-        superlink.kill()
-    _eventually(lambda: not members(session))
-    _eventually(lambda: not _directories() - before)
+        try:
+            yield superlink, session
+        finally:
+            superlink.kill()
+            kill_session(session)
 
 
 @pytest.mark.ray
-async def test_cancelled_while_it_starts_it_leaves_nothing_behind(tmp_path: Path) -> None:
+async def test_cancelled_while_it_starts_it_leaves_nothing_behind(
+    tmp_path: Path, folder: Path
+) -> None:
     pipe, never = tmp_path / "pipe", tmp_path / "never"
     os.mkfifo(pipe)
     os.mkfifo(never)
@@ -223,12 +227,12 @@ async def test_cancelled_while_it_starts_it_leaves_nothing_behind(tmp_path: Path
         async with open_ray_backend(app, TWO_WORKERS):
             raise AssertionError("it opened")
 
-    async with _leaving_no_directory():
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(open_it)
-            session = os.getsid(int((await trio.to_thread.run_sync(pipe.read_text)).split()[0]))
-            nursery.cancel_scope.cancel()
-        assert members(session) == []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(open_it)
+        session = os.getsid(int((await trio.to_thread.run_sync(pipe.read_text)).split()[0]))
+        nursery.cancel_scope.cancel()
+    assert members(session) == []
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.ray
@@ -250,29 +254,33 @@ async def test_more_than_ray_has_is_refused_and_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("muted", [False, True])
-async def test_what_an_app_prints_is_logged_unless_it_is_muted(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, muted: bool
+async def test_what_an_app_prints_is_logged(
+    opened: Elsewhere, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = {**TWO_WORKERS, "mute_logging": muted}
     with caplog.at_level("INFO", logger="superlink_trio.fleet.simulation.ray"):
-        async with open_ray_backend(apps(tmp_path, "talk"), config) as backend:
-            await backend.run(job())
-            if muted:
-                # Ray passes lines on every 0.1 s; that nothing comes can only be waited for.
-                await trio.sleep(1)
-            else:
-                await trio.to_thread.run_sync(_eventually, lambda: "a cry" in caplog.text)
-    assert ("a word from the app" in caplog.text) is not muted
-    assert ("a cry from below" in caplog.text) is not muted
+        await opened.run(todo(say="a word from the app"))
+        told = ("a word from the app", "a cry from below")
+        # The two come by different ways: either may be the first.
+        await eventually(lambda: all(text in caplog.text for text in told))
+
+
+@pytest.mark.ray
+async def test_what_an_app_prints_is_not_logged_where_it_is_muted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = {**TWO_WORKERS, "mute_logging": True}
+    with caplog.at_level("INFO", logger="superlink_trio.fleet.simulation.ray"):
+        async with open_ray_backend(apps(tmp_path, "steps"), config) as backend:
+            await backend.run(todo(say="a word from the app"))
+            # Ray passes lines on every 0.1 s; that nothing comes can only be waited for.
+            await trio.sleep(1)
+    assert "a word from the app" not in caplog.text
+    assert "a cry from below" not in caplog.text
 
 
 @pytest.fixture(scope="module")
 def head_node() -> Iterator[str]:
     """A Ray of its own, as an administrator starts it, and its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     directory = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
     (directory / "token").write_text("0123456789abcdef" * 4)
     environment = {
@@ -282,7 +290,7 @@ def head_node() -> Iterator[str]:
     }
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
-        *(f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--resources"),
+        *("--port=0", "--node-ip-address=127.0.0.1", "--num-cpus=2", "--resources"),
         *('{"licence": 1}', "--include-dashboard=false", f"--temp-dir={directory}"),
     ]
     with pytest.MonkeyPatch.context() as patch:
@@ -297,9 +305,11 @@ def head_node() -> Iterator[str]:
             # What a worker imports has to be installed on each machine of a cluster.
             env={**os.environ, "PYTHONPATH": path},
         ) as head:
+            address = directory / "ray_current_cluster"
             try:
-                _eventually(lambda: _listens(port))
-                yield f"127.0.0.1:{port}"
+                _eventually(lambda: address.exists() and address.read_text() != "")
+                _eventually(lambda: _listens(address.read_text()))
+                yield address.read_text()
             finally:
                 kill_session(head.pid)
                 head.wait()
@@ -347,7 +357,7 @@ async def test_a_cluster_outlives_those_who_use_it(tmp_path: Path, head_node: st
             os.kill(driver, signal.SIGKILL)
             await trio.sleep_forever()
     # The worker of a driver that is gone ends with it.
-    await trio.to_thread.run_sync(_eventually, lambda: not Path(f"/proc/{pid}/root").exists())
+    await eventually(lambda: not Path(f"/proc/{pid}/root").exists())
     async with open_ray_backend(apps(tmp_path, "pid"), config) as backend:
         assert pid_of(await backend.run(job())) != pid
 
@@ -476,9 +486,10 @@ async def test_a_frame_that_is_cut_short_is_the_end() -> None:
         await Frames(right).receive()
 
 
-def _listens(port: int) -> bool:
+def _listens(address: str) -> bool:
+    host, _, port = address.partition(":")
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((host, int(port))) == 0
 
 
 def _drivers() -> set[int]:
@@ -488,7 +499,7 @@ def _drivers() -> set[int]:
     return {pid for pid in children if "ray.driver" in Path(f"/proc/{pid}/cmdline").read_text()}
 
 
-def _eventually(condition: Callable[[], bool], within: float = 20.0) -> None:
+def _eventually(condition: Callable[[], bool], within: float = 60.0) -> None:
     """Wait for what another process does, which has no clock that a test could drive."""
     deadline = time.monotonic() + within
     while not condition():

@@ -16,7 +16,6 @@ from superlink_trio.clientapp import RecordSet, encode
 from superlink_trio.fleet.simulation import parcels
 from superlink_trio.fleet.simulation.parcels import LARGE, Parcel, answer_files
 from superlink_trio.fleet.simulation.shares import Shares, open_shares
-from superlink_trio.fleet.simulation.worker import Manners
 
 _BIG = bytes(3 * LARGE)
 
@@ -112,7 +111,7 @@ async def test_a_worker_gets_views_and_leaves_files(tmp_path: Path) -> None:
     shared.mkdir()
     async with open_shares(shared) as shares:
         async with shares.parcel(job(model, state=model + model[:0])) as parcel:
-            answer = parcels.run(app, Manners(), parcel)
+            answer = parcels.run(app, parcel)
             assert (answer.outcome.content, answer.outcome.state) == (b"", b"")
             assert all(Path(path).exists() for path in answer_files(parcel))
             outcome = await shares.outcome(answer)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -107,6 +108,8 @@ def test_an_app_that_raises_keeps_the_state_and_is_named(tmp_path: Path) -> None
     outcome = worker.run(app, attrs.evolve(job, task=attrs.evolve(job.task, task_type="evaluate")))
     assert outcome.content == TaskError(2, "<class 'ZeroDivisionError'>:<'division by zero'>")
     assert outcome.state == state
+    assert outcome.report.startswith("Traceback")
+    assert outcome.report.endswith("ZeroDivisionError: division by zero")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +156,12 @@ def test_content_that_cannot_be_read_is_nobodys_failure(tmp_path: Path) -> None:
         ("def __getattr__(name): import gone", "client:app", "No module named 'gone'"),
         ("app = 3", "client:app", "client:app is a int"),
         ("raise SystemExit('no')", "client:app", "SystemExit: no"),
-        ("import missing_library", "client:app", "No module named 'missing_library'"),
+        (
+            "import missing_library",
+            "client:app",
+            "No module named 'missing_library' (unless it is the app's own, install what it "
+            f"belongs to: {Path(sys.executable).with_name('pip')} install",
+        ),
     ],
 )
 def test_why_an_app_cannot_be_loaded(
@@ -167,6 +175,26 @@ def test_why_an_app_cannot_be_loaded(
     assert isinstance(outcome.content, TaskError)
     assert outcome.content.code == 1
     assert told in outcome.content.reason
+
+
+def test_where_flower_is_missing_it_says_which_pip_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    app = _app(tmp_path, "from flwr.client import ClientApp")
+    command = f"{tmp_path / 'python'} -m pip install 'flwr>=1.8,<1.12'"
+    with pytest.raises(AppNotLoaded, match=re.escape(command)):
+        worker.load(app)
+    (tmp_path / "pip").touch()
+    command = f": {tmp_path / 'pip'} install 'flwr>=1.8,<1.12'"
+    with pytest.raises(AppNotLoaded, match=re.escape(command)):
+        worker.load(app)
+
+
+def test_a_module_that_is_missing_in_what_is_there_is_not_to_be_installed(tmp_path: Path) -> None:
+    with pytest.raises(AppNotLoaded) as caught:
+        worker.load(_app(tmp_path, "import superlink_trio.nothing"))
+    assert str(caught.value).endswith("No module named 'superlink_trio.nothing'")
 
 
 def test_the_traceback_of_an_app_that_cannot_be_imported_begins_in_the_app(tmp_path: Path) -> None:

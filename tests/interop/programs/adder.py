@@ -1,11 +1,13 @@
 """A client whose work can be foretold: fit adds STEP to every weight, the loss is their mean.
 
 Runs as `adder.py ADDRESS TRANSPORT` or, as `adder:app`, under 1.8's and 1.9's own launcher. The
-first fit takes STALL seconds. With CA_CERT, a file, it speaks TLS.
+first fit takes STALL seconds; with `inf`, until a line comes on standard input. With CA_CERT, a
+file, it speaks TLS.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -34,7 +36,10 @@ class Adder(NumPyClient):
     def fit(self, parameters: Weights, config: Config) -> tuple[Weights, int, Config]:
         if self._stall:
             print("stalling", flush=True)
-            time.sleep(self._stall)
+            if math.isinf(self._stall):
+                sys.stdin.readline()
+            else:
+                time.sleep(self._stall)
             self._stall = 0
         return [weights + STEP for weights in parameters], 8, {}
 

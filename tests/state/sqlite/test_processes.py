@@ -265,6 +265,25 @@ async def test_a_killed_process_holds_nothing(
         assert await driver.take_task_ins(node_id) == task
 
 
+async def test_a_killed_process_simulates_no_nodes(
+    serving: Any, start: Callable[..., Any], file: Path
+) -> None:
+    simulation = start("simulate.py", file)
+    nodes = await simulation.told()
+    async with serving(clock=time.time) as driver:
+        run_id = await driver.create_run(Run())
+        assert sorted(await driver.online_nodes(run_id)) == sorted(nodes)
+        task = task_ins(run_id, nodes[0], now=time.time())
+        await driver.store_task_ins([task])
+        simulation.kill()
+        with trio.fail_after(20):
+            await driver.await_task_res([task.task_id], MiB)
+        [answer] = await driver.take_task_res([task.task_id], MiB)
+        assert is_error(answer, 3)
+        assert await driver.online_nodes(run_id) == []
+
+
+@pytest.mark.alone
 async def test_another_process_is_woken_at_once(
     serving: Any, start: Callable[..., Any], file: Path
 ) -> None:
@@ -349,19 +368,6 @@ async def test_those_who_wait_outlive_a_restart_of_their_store(
         assert got == [True, asked.task_id]
 
 
-async def test_a_long_path_has_its_socket_elsewhere(tmp_path: Path, serving: Any) -> None:
-    folder = tmp_path / ("long" * 20)
-    folder.mkdir()
-    async with serving(folder / "state.db") as driver, serving(folder / "state.db") as fleet:
-        assert not [name for name in os.listdir(folder) if "superlink" in name]
-        run_id, node_id = await driver.create_run(Run()), await fleet.create_node(30.0)
-        assert await fleet.take_task_ins(node_id, "c1") is None
-        task = task_ins(run_id, node_id)
-        await driver.store_task_ins([task])
-        await settle(driver, fleet)
-        assert await fleet.take_task_ins(node_id, "c1") == task
-
-
 async def test_a_process_that_ended_long_ago_is_forgotten(
     serving: Any, start: Callable[..., Any], file: Path
 ) -> None:
@@ -372,7 +378,7 @@ async def test_a_process_that_ended_long_ago_is_forgotten(
         with closing(sqlite3.connect(file)) as connection:
             query = "SELECT count(*) FROM superlink_process"
             assert connection.execute(query).fetchone() == (1,)
-        assert len([name for name in os.listdir(file.parent) if ".superlink-" in name]) == 1
+        assert len([name for name in os.listdir(file.parent) if ".superlink-" in name]) == 2
     assert os.listdir(file.parent) == [file.name]
 
 

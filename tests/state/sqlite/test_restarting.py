@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
+import time
+import tracemalloc
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 from builders import answer_to, task_ins
 from stores import settle
@@ -67,6 +71,26 @@ async def test_what_was_under_way_goes_to_its_node_after_a_crash(
         assert (large.task_id, large.content) == (names["queued"], LARGE)
 
 
+async def test_simulated_nodes_do_not_come_back_after_a_crash(
+    serving: Any, start: Callable[..., Any], file: Path
+) -> None:
+    async with serving(clock=time.time) as state:
+        real = await state.create_node(30.0)
+    simulation = start("simulate.py", file)
+    assert len(await simulation.told()) == 5
+    simulation.kill()
+    async with serving(clock=time.time) as state:
+        assert await state.online_nodes(await state.create_run(Run())) == [real]
+
+
+async def test_simulated_nodes_do_not_come_back_after_a_stop(serving: Any) -> None:
+    async with serving() as state:
+        run_id, node_id = await state.create_run(Run()), await state.create_simulated_node()
+        assert await state.online_nodes(run_id) == [node_id]
+    async with serving() as state:
+        assert await state.online_nodes(run_id) == []
+
+
 async def test_a_clean_stop_leaves_nothing_under_way(serving: Any) -> None:
     async with serving() as state:
         run_id, node_id = await state.create_run(Run()), await state.create_node(30.0)
@@ -99,6 +123,30 @@ async def test_a_restart_gives_nodes_time_to_report(serving: Any, mock_clock: Mo
         assert await state.online_nodes(run_id) == []
 
 
+@pytest.mark.parametrize("while_open", [False, True])
+async def test_a_node_that_is_online_for_ever_in_the_file_is_so_for_an_hour(
+    serving: Any, file: Path, mock_clock: MockClock, while_open: bool
+) -> None:
+    async with serving() as state:
+        run_id = await state.create_run(Run())
+        await state.create_node(30.0)
+    async with serving() as state:
+        await settle(state)
+        with closing(sqlite3.connect(file)) as connection, connection:
+            connection.execute("UPDATE node SET online_until = 1e300, ping_interval = 1e300")
+        if while_open:
+            mock_clock.jump(61)
+            await settle(state)
+            mock_clock.jump(3601)
+            assert await state.online_nodes(run_id) == []
+    if not while_open:
+        async with serving() as state:
+            mock_clock.jump(3599)
+            assert len(await state.online_nodes(run_id)) == 1
+            mock_clock.jump(2)
+            assert await state.online_nodes(run_id) == []
+
+
 async def test_heartbeats_are_written_behind(serving: Any, mock_clock: MockClock) -> None:
     async with serving() as state, serving() as beside:
         run_id, node_id = await state.create_run(Run()), await state.create_node(30.0)
@@ -124,6 +172,24 @@ async def test_an_idle_pull_costs_no_commit(serving: Any) -> None:
         for _ in range(10):
             assert await state.take_task_ins(node_id, "c1") is None
         assert state.commits == commits
+
+
+async def test_pulls_of_unknown_nodes_leave_nothing_in_memory(serving: Any) -> None:
+    async def size() -> int:
+        await settle(state)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    async with serving() as state:
+        await state.take_task_ins(1, "c1")
+        tracemalloc.start()
+        try:
+            before = await size()
+            for node_id in range(2, 1002):
+                assert await state.take_task_ins(node_id, "a connection of some length") is None
+            assert await size() - before < 40_000
+        finally:
+            tracemalloc.stop()
 
 
 async def test_calls_that_wait_share_a_commit(serving: Any, nursery: Any) -> None:

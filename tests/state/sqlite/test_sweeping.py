@@ -13,6 +13,7 @@ from trio.testing import MockClock
 
 from superlink_trio.state import Admission
 from superlink_trio.state.interface import FORGET, LINGER
+from superlink_trio.state.sqlite.transaction import PORTION
 from superlink_trio.wire.runs import Run
 
 
@@ -71,3 +72,23 @@ async def test_nodes_that_were_not_heard_of_are_forgotten(
         assert await state.ping(node_id, 30.0, readmit=False) is Admission.UNKNOWN
         assert await state.ping(bound, 30.0, readmit=False) is Admission.KNOWN, "it has a key"
         assert await state.ping(deleted, 30.0, readmit=True) is Admission.READMITTED
+
+
+async def test_what_was_collected_is_deleted_in_portions(
+    serving: Any, file: Path, mock_clock: MockClock
+) -> None:
+    async with serving() as state:
+        run_id = await state.create_run(Run())
+        tasks = [task_ins(run_id, 4711) for _ in range(2 * PORTION)]
+        await state.store_task_ins(tasks)
+        await state.confirm_task_res(
+            await state.take_task_res([task.task_id for task in tasks], 2**29)
+        )
+        await settle(state)
+        mock_clock.jump(1)
+        await settle(state)
+        steps = state.steps
+        mock_clock.jump(1)
+        await settle(state)
+        assert state.steps - steps > 3, "others may write between them"
+        assert rows(file, "task_ins", "superlink_task") == [0, 0]

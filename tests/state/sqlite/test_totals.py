@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from stores import settle
 from trio.testing import MockClock
 
+from examples import at_most
 from superlink_trio.state import SqliteState, StateLimits
 from superlink_trio.state.interface import LINGER
 from superlink_trio.wire.runs import Fab, Run
@@ -38,6 +39,7 @@ _BEFORE = [
     "ALTER TABLE superlink_task DROP COLUMN size",
     "DROP TABLE superlink_total",
     "DROP TABLE superlink_unanswered",
+    "DROP TABLE superlink_simulated_node",
     "UPDATE superlink_schema SET version = 1",
 ]
 
@@ -75,7 +77,7 @@ async def live(state: SqliteState, choices: list[int]) -> None:
 
 
 @settings(
-    max_examples=15,
+    max_examples=at_most(15),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

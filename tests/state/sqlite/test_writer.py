@@ -21,7 +21,7 @@ class Disaster(BaseException):
 @pytest.fixture
 def committer() -> Iterator[Committer]:
     database = Database(":memory:", 1.0, math.inf)
-    opened = open_database(database, "", lambda _: False, 0.0)
+    opened = open_database(database, "", 0.0)
     yield Committer(database, opened)
     opened.connection.close()
 
@@ -31,7 +31,7 @@ def ignore(_: Committed) -> None:
 
 
 async def test_a_step_that_fails_fails_alone(committer: Committer, nursery: trio.Nursery) -> None:
-    writer = Writer(Heartbeats(), ignore)
+    writer = Writer(Heartbeats(), ignore, 0.2)
     await nursery.start(writer.serve, committer)
 
     def insert(tx: Transaction) -> None:
@@ -58,7 +58,7 @@ async def test_a_step_that_fails_fails_alone(committer: Committer, nursery: trio
 async def test_what_nobody_foresaw_ends_the_store_and_leaves_nobody_waiting(
     committer: Committer,
 ) -> None:
-    writer = Writer(Heartbeats(), ignore)
+    writer = Writer(Heartbeats(), ignore, 0.2)
     told: list[str] = []
 
     def fall(tx: Transaction) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import socket
+import ssl
+import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import trio
 
 from superlink_trio.address import Address
 from superlink_trio.rpc import Api, Holds, Leased, Streaming, Unary
+from superlink_trio.transport.grpc.credentials import MakeCredentials
 from superlink_trio.transport.grpc.loop import TrioEventLoop, open_loop
 from superlink_trio.transport.grpc.server import GrpcOptions, serve_grpc
 
@@ -78,7 +81,7 @@ def serving() -> Serving:
         streaming: Mapping[str, Streaming] | None = None,
         address: Address = LOCALHOST,
         options: GrpcOptions | None = None,
-        credentials: grpc.ServerCredentials | None = None,
+        credentials: MakeCredentials | None = None,
         loop: TrioEventLoop | None = None,
     ) -> AsyncIterator[Server]:
         if loop is None:
@@ -168,9 +171,55 @@ def finish() -> Callable[[subprocess.Popen[bytes]], Any]:
     return finish
 
 
+SendCall = Callable[..., None]
+
+
 @pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+def send_call() -> SendCall:
+    """Call over hand-made HTTP/2, and over TLS if there is a context; wait for the status."""
+    return _send_call
+
+
+def _send_call(address: Address, path: bytes, tls: ssl.SSLContext | None = None) -> None:
+
+    def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+        length = struct.pack(">I", len(payload))[1:]
+        return length + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+    headers = {
+        b":method": b"POST",
+        b":scheme": b"http",
+        b":path": path,
+        b":authority": b"test",
+        b"content-type": b"application/grpc",
+        b"te": b"trailers",
+    }
+    block = b"".join(
+        b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+        for name, value in headers.items()
+    )
+    with ExitStack() as stack:
+        connection = stack.enter_context(
+            socket.create_connection((address.host, address.port), timeout=10)
+        )
+        if tls is not None:
+            connection = stack.enter_context(
+                tls.wrap_socket(connection, server_hostname="localhost")
+            )
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0))
+        connection.sendall(frame(1, 4, 1, block) + frame(0, 1, 1, b"\0\0\0\0\0"))
+        received = b""
+        while b"grpc-status" not in received:
+            received += (data := connection.recv(65536))
+            assert data, "the server hung up"
+
+
+@pytest.fixture
+def free_port() -> Iterator[int]:
+    """Give a port that nobody else is given while the test runs."""
+    with socket.socket() as holder:
+        # Linux: whoever asks for it by its number, with this option as grpc does, gets it all the
+        # same, since nobody listens there.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]

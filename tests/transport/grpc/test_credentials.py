@@ -5,7 +5,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import trio
 from certificates import Authority
 from trio.testing import wait_all_tasks_blocked
 
+from superlink_trio.address import Address
 from superlink_trio.rpc import Caller
 from superlink_trio.tls import Certificates
 from superlink_trio.transport.grpc import server_credentials
@@ -65,10 +66,15 @@ def connect() -> Iterator[Connect]:
         channel.close()
 
 
-def presented(server: Any, ca: bytes, version: ssl.TLSVersion | None = None) -> bytes:
-    """Shake hands and give the certificate that the server shows."""
+def trusting(ca: bytes) -> ssl.SSLContext:
     context = ssl.create_default_context(cadata=ca.decode())
     context.set_alpn_protocols(["h2"])
+    return context
+
+
+def presented(server: Any, ca: bytes, version: ssl.TLSVersion | None = None) -> bytes:
+    """Shake hands and give the certificate that the server shows."""
+    context = trusting(ca)
     if version is not None:
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
         context.minimum_version = context.maximum_version = version
@@ -152,6 +158,59 @@ async def test_clients_have_to_be_signed_for(
             with pytest.raises(grpc.RpcError) as refused:
                 await connect(server, authority.pem, *key_and_chain).call()
             assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+@attrs.frozen
+class Names(trio.abc.HostnameResolver):
+    """Knows every host by the same addresses."""
+
+    hosts: Sequence[str]
+
+    async def getaddrinfo(self, host: Any, port: Any, *_: Any) -> list[Any]:
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (found, int(port)))
+            for found in self.hosts
+        ]
+
+    async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
+        raise NotImplementedError
+
+
+async def test_every_address_of_a_name_speaks_tls(serving: Any, authority: Authority) -> None:
+    hosts = ["127.0.0.1", "127.0.0.2"]
+    trio.socket.set_custom_hostname_resolver(Names(hosts))
+    credentials = server_credentials(Certificates(authority.sources))
+    async with serving(address=Address("superlink.test", 0), credentials=credentials) as server:
+        for host in hosts:
+            server.address = Address(host, server.address.port)
+            await trio.to_thread.run_sync(presented, server, authority.pem)
+
+
+async def test_calls_named_in_no_encoding_leave_tls_as_it_was(
+    serving: Any, send_call: Any, connect: Connect, authority: Authority
+) -> None:
+    certificates = Certificates(authority.sources)
+    async with serving(
+        unary={"Echo": echo}, credentials=server_credentials(certificates)
+    ) as server:
+        for _ in range(3):
+            await trio.to_thread.run_sync(
+                send_call, server.address, b"/\xff\xfe/x", trusting(authority.pem)
+            )
+            with trio.fail_after(10):
+                while not await answers(connect(server, authority.pem)):
+                    assert not server.ended.is_set()
+        old = await trio.to_thread.run_sync(presented, server, authority.pem)
+        authority.issue()
+        certificates.reload()
+        assert await trio.to_thread.run_sync(presented, server, authority.pem) != old
+
+
+async def answers(client: Client) -> bool:
+    try:
+        return await client.call() == b"hello"
+    except grpc.RpcError:
+        return False
 
 
 def test_a_storm_of_connections_and_changes_is_survived(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import h2.connection
 import pytest
 import trio
 
-from superlink_trio.rpc import Caller
+from superlink_trio.rpc import Caller, Duplex
 from superlink_trio.transport.grpc.server import GrpcOptions
 
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -111,6 +111,53 @@ async def test_a_call_too_many_is_refused_at_once_and_a_ping_last(serving: Any) 
             nursery.cancel_scope.cancel()
         await trio.sleep(0.1)
         assert await server.call("Echo", b"x") == b"x"
+
+
+async def test_conversations_count_as_calls(serving: Any) -> None:
+    entered, left = 0, trio.Event()
+
+    async def talk(stream: Duplex, caller: Caller) -> None:
+        nonlocal entered
+        entered += 1
+        await left.wait()
+
+    async def open_call(server: Any) -> Any:
+        channel = grpc.aio.insecure_channel(str(server.address))
+        talk: Any = channel.stream_stream("/test.Service/Talk", None, None)
+        return talk()
+
+    options = GrpcOptions(max_calls=2)
+    async with serving(unary={"Echo": echo}, streaming={"Talk": talk}, options=options) as server:
+        calls = [await server.loop.run_aio_coroutine(open_call(server)) for _ in range(2)]
+        await until(lambda: entered == 2)
+        calls.append(await server.loop.run_aio_coroutine(open_call(server)))
+        assert await server.loop.run_aio_coroutine(calls[-1].code()) is EXHAUSTED
+        assert (await server.status("Echo"))[0] is EXHAUSTED
+        left.set()
+        for call in calls[:2]:
+            assert await server.loop.run_aio_coroutine(call.code()) is grpc.StatusCode.OK
+        await becomes(server, grpc.StatusCode.OK)
+
+
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+async def test_a_compressed_request_is_refused(serving: Any, compression: grpc.Compression) -> None:
+    arrived: list[bytes] = []
+
+    async def note(request: bytes, caller: Caller) -> bytes:
+        arrived.append(request)
+        return b""
+
+    async def call(server: Any) -> Any:
+        async with grpc.aio.insecure_channel(str(server.address)) as channel:
+            echo: Any = channel.unary_unary("/test.Service/Echo", None, None)
+            return await echo(bytes(1_000_000), compression=compression)
+
+    async with serving(unary={"Echo": note}) as server:
+        with pytest.raises(grpc.aio.AioRpcError, match="is disabled") as caught:
+            await server.loop.run_aio_coroutine(call(server))
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert not arrived
+        assert await server.call("Echo", b"plain") == b""
 
 
 async def test_requests_that_do_not_come_make_room_for_others(serving: Any) -> None:

@@ -238,6 +238,7 @@ async def test_a_fault_is_logged_and_told_without_its_text(
     assert "test.Service/Talk" in record.message
 
 
+@pytest.mark.alone
 async def test_a_hundred_idle_streams_end_well_when_the_server_stops(serving: Any) -> None:
     holds: list[Holds] = []
 

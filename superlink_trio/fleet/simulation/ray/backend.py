@@ -10,10 +10,7 @@ import os
 import pickle
 import re
 import secrets
-import shutil
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
@@ -25,6 +22,7 @@ import attrs
 import outcome
 import trio
 
+from superlink_trio.fleet.simulation import children
 from superlink_trio.fleet.simulation.backend import (
     App,
     Backend,
@@ -33,6 +31,7 @@ from superlink_trio.fleet.simulation.backend import (
     Outcome,
     WorkerDied,
 )
+from superlink_trio.fleet.simulation.folders import private_folder
 from superlink_trio.fleet.simulation.parcels import Answer, Parcel, Shared, answer_files
 from superlink_trio.fleet.simulation.ray.frames import (
     Cancel,
@@ -47,7 +46,6 @@ from superlink_trio.fleet.simulation.ray.frames import (
     Ready,
     Run,
 )
-from superlink_trio.fleet.simulation.ray.processes import kill_session, members
 from superlink_trio.fleet.simulation.ray.settings import Settings
 from superlink_trio.fleet.simulation.shares import Shares, open_shares
 
@@ -57,8 +55,8 @@ _REACHING = 10.0
 # How long Ray may take until it is there. It takes 2 to 3 s; several times that on a busy machine.
 _CONNECTING = 60.0
 
-# How long the driver's session has to end by itself, and then to be gone after SIGKILL.
-_GOODBYE, _KILLED = 5.0, 1.0
+# How long the driver's session has to end by itself, in seconds.
+_GOODBYE = 5.0
 
 # Lines of the driver's output that are told when it ends unasked.
 _LAST_WORDS = 10
@@ -66,6 +64,8 @@ _LAST_WORDS = 10
 # The sockets of Ray lie below its directory, and the path of one may have 107 bytes (unix(7)), or
 # 103 on macOS; Ray's own part of it takes up to 70.
 _LONGEST_PREFIX = 14
+
+_FAMILY = "superlink-vce-"
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -82,12 +82,12 @@ async def open_ray_backend(app: App, config: Mapping[str, object]) -> AsyncItera
     """
     settings = Settings.read(config)
     if importlib.util.find_spec("ray") is None:
-        raise ValueError("--backend ray needs Ray: pip install 'superlink-trio[vce]'")
+        raise ValueError(f"--backend ray needs Ray: {sys.executable} -m pip install 'ray>=2.52'")
     if settings.address is not None:
         await _reach(settings.address)
     async with (
         open_shares() as shares,
-        _directory() as directory,
+        private_folder(_root(), _FAMILY) as directory,
         _driver(settings, directory) as driver,
     ):
         app = attrs.evolve(app, directory=app.directory.absolute())
@@ -269,46 +269,21 @@ class _Driver:
 
 @asynccontextmanager
 async def _driver(settings: Settings, directory: Path) -> AsyncIterator[_Driver]:
-    ours, theirs = socket.socketpair()
-    stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
-    with theirs:
-        process = await trio.lowlevel.open_process(
-            [
-                sys.executable,
-                "-m",
-                "superlink_trio.fleet.simulation.ray.driver",
-                str(theirs.fileno()),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=[theirs.fileno()],
-            # A Ctrl-C on the terminal is for the SuperLink; and what is in a session can be ended.
-            start_new_session=True,
-            env=_environment(settings, directory),
-        )
+    process, stream = await children.start(
+        _command, env=_environment(settings, directory), output_to_pipe=True
+    )
     try:
         yield _Driver(process, Frames(stream))
     finally:
-        with trio.CancelScope(shield=True):
-            await stream.aclose()
-            await _end(process)
+        if left := await children.end(process, stream, _GOODBYE):
+            _log.warning("Processes of Ray do not end: %s", ", ".join(map(str, left)))
 
 
-async def _end(process: trio.Process) -> None:
-    """See the driver's session end, by itself or by force."""
-    with trio.move_on_after(_GOODBYE):
-        await process.wait()
-    with trio.move_on_after(_KILLED):
-        kill_session(process.pid)
-        await process.wait()
-        while members(process.pid):
-            await trio.sleep(0.01)
-            kill_session(process.pid)
-    if left := members(process.pid):
-        _log.warning("Processes of Ray do not end: %s", ", ".join(map(str, left)))
-    if process.stdout is not None:
-        await process.stdout.aclose()
+def _command(descriptor: int) -> list[str]:
+    return [
+        *(sys.executable, "-m", "superlink_trio.fleet.simulation.ray.driver"),
+        str(descriptor),
+    ]
 
 
 def _environment(settings: Settings, directory: Path) -> Mapping[str, str]:
@@ -328,17 +303,9 @@ def _environment(settings: Settings, directory: Path) -> Mapping[str, str]:
     return environment
 
 
-@asynccontextmanager
-async def _directory() -> AsyncIterator[Path]:
-    base: str | None = tempfile.gettempdir()
-    if base is None or len(base) > _LONGEST_PREFIX:
-        base = "/tmp"
-    path = Path(tempfile.mkdtemp(prefix="superlink-ray-", dir=base))
-    try:
-        yield path
-    finally:
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(shutil.rmtree, path, True)
+def _root() -> Path:
+    root = tempfile.gettempdir()
+    return Path(root if len(root) <= _LONGEST_PREFIX else "/tmp")
 
 
 async def _reach(address: str) -> None:

@@ -35,8 +35,8 @@ from superlink_trio.fleet.simulation.ray.frames import (
     Run,
 )
 from superlink_trio.fleet.simulation.ray.pool import NoWorker, Pool
-from superlink_trio.fleet.simulation.ray.processes import end_own_session
 from superlink_trio.fleet.simulation.ray.settings import fitting
+from superlink_trio.fleet.simulation.sessions import end_own_session
 
 # How often Ray's daemons are looked after, in seconds: ours with a system call, a cluster's with a
 # question to it.

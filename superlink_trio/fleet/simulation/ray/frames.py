@@ -1,15 +1,8 @@
-"""What the SuperLink and the process that holds Ray say to each other, and how.
-
-A frame is a pickled message behind its length (u32). What is large is not in it but in a file of
-`shares`. Both ends are of this package and this user, one has started the other, and nobody else
-can reach the socket between them: that is why pickles are safe here.
-"""
+"""What the SuperLink and the process that holds Ray say to each other."""
 
 from __future__ import annotations
 
 import math
-import pickle
-import struct
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,10 +10,9 @@ import attrs
 import trio
 
 from superlink_trio.fleet.simulation.backend import App
+from superlink_trio.fleet.simulation.frames import Receiver, pack
 from superlink_trio.fleet.simulation.parcels import Shared
 from superlink_trio.fleet.simulation.ray.settings import Settings
-
-_LENGTH = struct.Struct("!I")
 
 
 @attrs.frozen
@@ -108,13 +100,12 @@ class Frames:
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
-        self._received = bytearray()
+        self._receiver = Receiver(stream)
         self._outgoing, self._to_send = trio.open_memory_channel[bytes](math.inf)
 
     def send(self, message: Message) -> None:
         """Send a message, after those sent before."""
-        pickled = pickle.dumps(message)
-        self._outgoing.send_nowait(_LENGTH.pack(len(pickled)) + pickled)
+        self._outgoing.send_nowait(pack(message))
 
     async def pump(self) -> None:
         """Write what is sent; return when the other end is gone."""
@@ -132,20 +123,8 @@ class Frames:
 
         If cancelled, nothing is lost.
         """
-        await self._fill(_LENGTH.size)
-        [length] = _LENGTH.unpack_from(self._received)
-        end = _LENGTH.size + length
-        await self._fill(end)
-        message: Message = pickle.loads(memoryview(self._received)[_LENGTH.size : end])
-        del self._received[:end]
+        try:
+            message: Message = await self._receiver.receive()
+        except (EOFError, trio.BrokenResourceError):
+            raise trio.EndOfChannel from None
         return message
-
-    async def _fill(self, size: int) -> None:
-        while len(self._received) < size:
-            try:
-                chunk = await self._stream.receive_some(max(65536, size - len(self._received)))
-            except trio.BrokenResourceError:
-                chunk = b""
-            if not chunk:
-                raise trio.EndOfChannel
-            self._received += chunk
