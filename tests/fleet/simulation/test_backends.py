@@ -38,6 +38,9 @@ from superlink_trio.fleet.simulation.backend import (
 from superlink_trio.fleet.simulation.sessions import members
 from superlink_trio.wire.tasks import TaskError
 
+# They share a Ray, which only tests of one process can.
+pytestmark = pytest.mark.xdist_group("Ray of test_backends")
+
 _PARAMS = ["process", pytest.param("ray", marks=pytest.mark.ray)]
 
 

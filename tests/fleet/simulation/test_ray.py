@@ -42,6 +42,9 @@ from superlink_trio.fleet.simulation.ray.settings import Settings, fitting
 from superlink_trio.fleet.simulation.ray.shipping import stage
 from superlink_trio.fleet.simulation.sessions import kill_session, members
 
+# They share a Ray, which only tests of one process can.
+pytestmark = pytest.mark.xdist_group("Ray of test_ray")
+
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elsewhere]:
