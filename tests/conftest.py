@@ -38,8 +38,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("Ray is not installed (extra vce)")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Last, when the other processes have little left that these would have to wait for.
+    items.sort(key=_is_alone)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     # Outside everything else: what a test waits here counts for no timeout.
-    with item.config.stash[_TURNS].take(alone=item.get_closest_marker("alone") is not None):
+    with item.config.stash[_TURNS].take(alone=_is_alone(item)):
         return (yield)
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None

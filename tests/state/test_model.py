@@ -136,6 +136,9 @@ class Contract(Nodes):
         connection=st.sampled_from(["", "c1", "c2"]),
     )
     def take(self, node_id: int, connection: str) -> Any:
+        if node_id != ANONYMOUS and node_id not in self.known:
+            assert self.host.call(self.state.take_task_ins, node_id, connection) is None
+            return multiple()
         for each in self.tasks:
             if (
                 node_id != ANONYMOUS
