@@ -186,7 +186,7 @@ class MemoryState(State):
             return node_id
         self._make_room_for_node()
         node_id = _new_id(self._nodes)
-        self._nodes[node_id] = _Node(online_until)
+        self._register(node_id, _Node(online_until))
         if public_key:
             self._bind(node_id, public_key)
         return node_id
@@ -211,7 +211,7 @@ class MemoryState(State):
             return Admission.UNKNOWN
         if node is None:
             self._make_room_for_node()
-            self._nodes[node_id] = _Node(self.now())
+            self._register(node_id, _Node(self.now()))
         self._bind(node_id, public_key)
         return Admission.READMITTED
 
@@ -255,8 +255,15 @@ class MemoryState(State):
         if not readmit or node_id == ANONYMOUS or node_id in self._deleted:
             return Admission.UNKNOWN
         self._make_room_for_node()
-        self._nodes[node_id] = _Node(-math.inf)
+        self._register(node_id, _Node(-math.inf))
         return Admission.READMITTED
+
+    def _register(self, node_id: int, node: _Node) -> None:
+        self._nodes[node_id] = node
+        # One that comes back may take now what could not be taken before.
+        if node_id in self._queues:
+            for listener in self._listeners:
+                listener.tell(node_id, len(self._queues[node_id]))
 
     def _make_room_for_node(self) -> None:
         now = self.now()

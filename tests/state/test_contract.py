@@ -487,6 +487,24 @@ async def test_only_a_registered_node_is_given_tasks(state: State) -> None:
     assert await state.take_task_ins(123) is not None
 
 
+async def test_a_node_that_comes_back_is_told_of_its_tasks(state: State) -> None:
+    run_id = await state.create_run(Run())
+    bound, greeted = 7, 123
+    with state.arrivals([bound, greeted]) as arrivals:
+        await state.store_task_ins([task_ins(run_id, node) for node in (bound, greeted)])
+        for _ in range(2):
+            node_id = await arrivals.next()
+            assert await state.take_task_ins(node_id) is None, "it is not known"
+            arrivals.done(node_id)
+        await state.greet(greeted, readmit=True)
+        await state.bind_node(bound, b"key", readmit=True)
+        for expected in (greeted, bound):
+            with trio.fail_after(5):
+                assert await arrivals.next() == expected
+            assert await state.take_task_ins(expected) is not None
+            arrivals.done(expected)
+
+
 async def test_one_task_wakes_one_of_many(state: State, beside: Beside) -> None:
     run_id = await state.create_run(Run())
     waiting = [await beside.start(state.await_task_ins, ANONYMOUS) for _ in range(3)]

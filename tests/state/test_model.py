@@ -252,11 +252,11 @@ class Contract(Nodes):
 
     @rule(arrives=st.booleans())
     def serve_an_arrival(self, arrives: bool) -> None:
-        """A node may be given in vain, but none is left out that has a task."""
+        """A node may be given in vain, but none is left out that may take a task."""
         arrived = self.host.outcome(self.arrivals.next)
         if not arrived:
             waiting = {each.task.consumer for each in self.tasks if self.queued(each)}
-            assert not waiting & self.listened_to
+            assert not waiting & self.listened_to & {ANONYMOUS, *self.known}
             return
         [node_id] = arrived
         assert node_id in self.listened_to

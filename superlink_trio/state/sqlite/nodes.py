@@ -154,6 +154,10 @@ def _insert(tx: Transaction, node_id: int, beat: Beat) -> None:
         *(node_id, beat.until, beat.interval or 0.0),
     )
     tx.tell(Kind.KNOWN, node_id, beat.until)
+    # One that comes back may take now what could not be taken before.
+    queued = "SELECT 1 FROM superlink_task WHERE node_id = ? AND phase = 0"
+    for _ in tx.execute(queued, node_id).fetchall():
+        tx.tell(Kind.QUEUED, node_id)
 
 
 def _make_room(tx: Transaction, now: float, limits: StateLimits) -> None:
