@@ -509,7 +509,7 @@ async def test_apps_that_run_may_finish(lab: Lab) -> None:
     assert contents[held[0]] == contents[held[2]] == b""
 
 
-async def test_what_does_not_finish_in_time_is_queued_again(lab: Lab) -> None:
+async def test_what_does_not_finish_in_time_is_an_error_to_its_driver(lab: Lab) -> None:
     with trio.CancelScope() as scope:
         async with lab.life() as stopping:
             node, *_ = await lab.nodes()
@@ -518,10 +518,10 @@ async def test_what_does_not_finish_in_time_is_queued_again(lab: Lab) -> None:
             stopping.set()
             await lab.settle()
             scope.cancel()
-    task = await lab.state.take_task_ins(node)
-    assert task is not None
-    assert [task.task_id] == task_ids
     assert await lab.nodes() == [], "they are deleted even then"
+    [answer] = await lab.answered(task_ids)
+    assert isinstance(answer.content, TaskError)
+    assert answer.content.code == 3
 
 
 async def test_a_crash_leaves_its_nodes_online_for_a_while(lab: Lab, mock_clock: MockClock) -> None:
