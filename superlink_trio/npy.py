@@ -31,7 +31,7 @@ _LONGEST_HEADER = 10_000
 # at once, before Python 3.11.8.
 # Source: https://github.com/python/cpython/issues/106905
 _DTYPE = re.compile(
-    r"""["']descr["']\s*:\s*["']([<>|=]?[biufcmMSUVO?]\d{0,9}(?:\[\w{1,9}\])?)["']"""
+    r"""["']descr["']\s*:\s*["']([<>|=]?[biufcmMSUVO?]\d{0,8}(?:\[\w{1,9}\])?)["']"""
 )
 _FORTRAN = re.compile(r"""["']fortran_order["']\s*:\s*(True|False)""")
 _SHAPE = re.compile(r"""["']shape["']\s*:\s*\(([\d\s,]*)\)""")

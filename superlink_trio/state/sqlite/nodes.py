@@ -204,9 +204,9 @@ def admit(
 def write_beat(tx: Transaction, node_id: int, beat: Beat) -> None:
     """Write down how long a node is online."""
     written = tx.execute(
-        "UPDATE node SET ping_interval = coalesce(?1, ping_interval), online_until ="
-        " CASE WHEN online_until <= ?2 THEN ?3 ELSE max(online_until, ?3) END WHERE node_id = ?4",
-        *(beat.interval, beat.over, beat.until, node_id),
+        "UPDATE node SET ping_interval = coalesce(?, ping_interval), online_until ="
+        " CASE WHEN online_until <= ? THEN ? ELSE max(online_until, ?) END WHERE node_id = ?",
+        *(beat.interval, beat.over, beat.until, beat.until, node_id),
     )
     if not written.rowcount:
         tx.tell(Kind.GONE, node_id)

@@ -181,6 +181,7 @@ def test_where_flower_is_missing_it_says_which_pip_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setitem(sys.modules, "flwr", None)  # even if it is installed here
     app = _app(tmp_path, "from flwr.client import ClientApp")
     command = f"{tmp_path / 'python'} -m pip install 'flwr>=1.8,<1.12'"
     with pytest.raises(AppNotLoaded, match=re.escape(command)):
