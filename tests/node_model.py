@@ -165,15 +165,16 @@ class Nodes(RuleBasedStateMachine):
     def stay(self, node: Node) -> None:
         node.online_until = max(node.online_until, self.now + SIGN_OF_LIFE)
 
-    @rule(target=attendances, node_id=nodes)
-    def attend(self, node_id: int) -> Any:
+    @rule(target=attendances, node_id=nodes, times=st.integers(1, 2))
+    def attend(self, node_id: int, times: int) -> Any:
         node = self.known.get(node_id)
         if node is None:
             return multiple()
-        attendance = self.state.attend(node_id)
-        self.host.enter(attendance)
-        node.attended += 1
-        return node, attendance
+        attendances = [(node, self.state.attend(node_id)) for _ in range(times)]
+        for _, attendance in attendances:
+            self.host.enter(attendance)
+            node.attended += 1
+        return multiple(*attendances)
 
     @rule(attendance=consumes(attendances))
     def leave(self, attendance: tuple[Node, AbstractContextManager[None]]) -> None:

@@ -205,6 +205,17 @@ async def test_one_broken_connection_of_two_says_nothing(
     assert list(await state.online_nodes(run_id)) == [node_id]
 
 
+async def test_a_node_stays_online_until_all_have_left_it(
+    state: State, mock_clock: MockClock
+) -> None:
+    run_id, node_id = await run_with_node(state)
+    with state.attend(node_id):
+        with state.attend(node_id):
+            pass
+        mock_clock.jump(1000)
+        assert list(await state.online_nodes(run_id)) == [node_id]
+
+
 async def test_attending_nobody_changes_nothing(state: State) -> None:
     run_id = await state.create_run(Run())
     with state.attend(12345):

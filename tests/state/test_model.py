@@ -244,13 +244,19 @@ class Contract(Nodes):
             self.now += seconds
             self.host.jump(seconds)
 
-    @rule(node_ids=st.sets(nodes | st.just(ANONYMOUS), max_size=4))
-    def listen(self, node_ids: set[int]) -> None:
+    @rule(node_ids=st.none() | st.sets(nodes | st.just(ANONYMOUS), max_size=4))
+    def listen(self, node_ids: set[int] | None) -> None:
+        if node_ids is None:
+            node_ids = {ANONYMOUS, *self.known}
         self.host.exit(self.listening)
         self.listening, self.listened_to = self.state.arrivals(node_ids), node_ids
         self.arrivals = self.host.enter(self.listening)
 
-    @rule(arrives=st.booleans())
+    @rule(arrive=st.lists(st.booleans(), min_size=1, max_size=4))
+    def serve_arrivals(self, arrive: list[bool]) -> None:
+        for arrives in arrive:
+            self.serve_an_arrival(arrives)
+
     def serve_an_arrival(self, arrives: bool) -> None:
         """A node may be given in vain, but none is left out that may take a task."""
         arrived = self.host.outcome(self.arrivals.next)
