@@ -148,9 +148,8 @@ async def run_superlink(
 
     `task_status.started` gets a `SuperLink` when both listen; cancelling the scope around this
     call is the same graceful stop as its `stop()`. `control` stops it as well, before there is a
-    `SuperLink` too. `observer` is called with every event of the
-    supervision tree. `display` shows how a simulation gets on; by default the log does. No signal
-    is touched.
+    `SuperLink` too. `observer` is called with every event of the supervision tree. `display` shows
+    how a simulation gets on; by default the log does. No signal is touched.
 
     Raises ConfigErrors with every fault of the config before anything is started, and an
     ExceptionGroup of everything that failed for good; an address that cannot be listened on
