@@ -116,6 +116,16 @@ async def test_an_attended_node_never_gives_way(state: State, mock_clock: MockCl
         assert list(await state.online_nodes(run_id)) == [node_id]
 
 
+async def test_an_attended_node_stays_whatever_it_says_of_itself(state: State) -> None:
+    state.limits = StateLimits(nodes=1)
+    run_id, node_id = await state.create_run(Run()), await state.create_node(30.0)
+    with state.attend(node_id):
+        await state.ping(node_id, 0.0, readmit=False)
+        with pytest.raises(LimitReached):
+            await state.create_node(30.0)
+        assert list(await state.online_nodes(run_id)) == [node_id]
+
+
 async def test_no_node_keeps_its_place_for_ever(state: State, mock_clock: MockClock) -> None:
     state.limits = StateLimits(nodes=1)
     await state.create_node(1e300)
@@ -162,6 +172,15 @@ async def test_tasks_out_of_time_count_no_more(state: State, mock_clock: MockClo
     await state.store_task_ins([task_ins(run_id, node_id, ttl=5.0) for _ in range(2)])
     await swept(state, mock_clock, 5)
     await state.store_task_ins([task_ins(run_id, node_id, ttl=3600.0) for _ in range(2)])
+
+
+async def test_tasks_whose_errors_were_collected_count_no_more(state: State) -> None:
+    state.limits = StateLimits(tasks_per_node=1)
+    run_id, node_id = await state.create_run(Run()), await state.create_node(0.0)
+    task = task_ins(run_id, node_id)
+    await state.store_task_ins([task])
+    await state.confirm_task_res(await state.take_task_res([task.task_id], 10**6))
+    await state.store_task_ins([task_ins(run_id, node_id)])
 
 
 async def test_tasks_that_are_not_stored_count_for_nothing(state: State) -> None:

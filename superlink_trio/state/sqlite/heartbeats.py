@@ -42,6 +42,10 @@ class Heartbeats:
         """Take no node for registered without asking the file."""
         self._online_until.clear()
 
+    def end_of_ping(self, node_id: int, now: float, interval: float) -> float:
+        """Say until when a ping keeps a node online: one that is attended is, whatever it says."""
+        return now + max(interval, SIGN_OF_LIFE if node_id in self._attended else 0.0)
+
     def ping(self, node_id: int, until: float, interval: float) -> None:
         """Keep a node that was met online until then."""
         self._online_until[node_id] = until

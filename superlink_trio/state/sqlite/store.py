@@ -366,7 +366,7 @@ class SqliteState(State):
     async def ping(self, node_id: int, ping_interval: float, *, readmit: bool) -> Admission:
         """See `State`."""
         interval = bounded_interval(ping_interval)
-        until = self.now() + interval
+        until = self._heartbeats.end_of_ping(node_id, self.now(), interval)
         if self._heartbeats.knows(node_id):
             self._heartbeats.ping(node_id, until, interval)
             return Admission.KNOWN

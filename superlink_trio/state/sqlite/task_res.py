@@ -205,16 +205,20 @@ def read_content(connection: sqlite3.Connection, answer_id: str) -> bytes:
 def confirm(tx: Transaction, answers: Sequence[Task]) -> None:
     """Note that taken answers were handed over: they and what they answer are gone.
 
-    Their rows stay for a moment, see `purge`.
+    Their rows stay for a moment, see `purge`. An error that stood in is the answer from now on.
     """
     for answer in answers:
         asked_id = answer.ancestry[0]
-        collected = tx.execute(
-            "UPDATE superlink_task SET collected = 1 WHERE task_id = ? AND answer_holder = ?",
+        row = tx.first(
+            "UPDATE superlink_task SET collected = 1 WHERE task_id = ? AND answer_holder = ?"
+            " RETURNING answer_id",
             *(asked_id, tx.me),
         )
-        if collected.rowcount:
-            tx.tell(Kind.SETTLED, asked_id, 0)
+        if row is None:
+            continue
+        if row[0] is None:
+            _answer(tx, asked_id, answer)
+        tx.tell(Kind.SETTLED, asked_id, 0)
 
 
 def purge(tx: Transaction) -> bool:
