@@ -55,7 +55,7 @@ def interpreter(version: str, *, beside: bool = False, simulation: bool = False)
     base, python = _base_python(_PYTHONS_OF_SIMULATION if simulation else _PYTHONS)
     kind = "-beside" if beside else "-simulation" if simulation else ""
     more = _BESIDE if beside else _SIMULATION if simulation else None
-    folder = _cache() / f"flwr-{version}{kind}-py{python}"
+    folder = cache_folder() / f"flwr-{version}{kind}-py{python}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     requirements = [f"flwr[rest]=={version}", *(["-r", str(more)] if more else [])]
     contents = f"{requirements[0]}\n{_CONSTRAINTS.read_text()}{_TELEMETRY_OFF}"
@@ -88,7 +88,8 @@ def _runs(python: str) -> bool:
     return subprocess.run([python, "-c", ""], stderr=subprocess.DEVNULL).returncode == 0
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """Give where this user keeps what takes long to fetch or to build."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "superlink-trio" / "peers"
 

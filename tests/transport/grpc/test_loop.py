@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 import trio
 import trio.testing
 import trio_asyncio  # type: ignore[import-untyped]  # ships no types
+from _peers import cache_folder
 
 from superlink_trio.rpc import Caller
 from superlink_trio.transport.grpc.loop import BatchingLoop, open_loop
@@ -219,21 +221,32 @@ async def test_an_unknown_trio_asyncio_is_served_by_its_own_loop(
     assert "nobody's error" in caplog.text
 
 
-@pytest.fixture
-def trio_asyncio_source(tmp_path: Path) -> Path:
-    """Unpack the sources of the installed trio-asyncio; its tests are only part of these."""
+def fetch_sources(folder: Path, kept: Path) -> None:
+    # pip builds a package to learn of its name: that takes ten seconds.
     wanted = f"trio-asyncio=={trio_asyncio.__version__}"
     fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", wanted]
     fetched = subprocess.run(
-        [*fetch, "--no-binary", "trio-asyncio", "--dest", str(tmp_path)],
+        [*fetch, "--no-binary", "trio-asyncio", "--dest", str(folder)],
         timeout=120,
         capture_output=True,
         check=False,
     )
     if fetched.returncode != 0:
         pytest.skip(f"cannot fetch the sources of {wanted}: {fetched.stderr.decode()[-200:]}")
-    (archive,) = tmp_path.glob("*.tar.gz")
-    with tarfile.open(archive) as sources:
+    (archive,) = folder.glob("*.tar.gz")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    # Under its name at once or not at all: others may look for it now.
+    shutil.copyfile(archive, partial := kept.with_suffix(f".{os.getpid()}"))
+    partial.replace(kept)
+
+
+@pytest.fixture
+def trio_asyncio_source(tmp_path: Path) -> Path:
+    """Unpack the sources of the installed trio-asyncio; its tests are only part of these."""
+    kept = cache_folder() / f"trio-asyncio-{trio_asyncio.__version__}.tar.gz"
+    if not kept.exists():
+        fetch_sources(tmp_path, kept)
+    with tarfile.open(kept) as sources:
         sources.extractall(tmp_path, filter="data")
     (directory,) = (path for path in tmp_path.iterdir() if path.is_dir())
     return directory
