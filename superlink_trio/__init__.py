@@ -15,7 +15,7 @@ if TYPE_CHECKING:
         SimpleClientManager,
         Strategy,
     )
-    from superlink_trio.rounds import Federation, Interrupted, serve_rounds, start_server
+    from superlink_trio.federation.rounds import Federation, Interrupted, serve_rounds, start_server
     from superlink_trio.superlink import (
         SuperLink,
         run_driver_api,
@@ -53,10 +53,10 @@ _HOMES = {
     "ServerConfig": "federation",
     "SimpleClientManager": "federation",
     "Strategy": "federation",
-    "Federation": "rounds",
-    "Interrupted": "rounds",
-    "serve_rounds": "rounds",
-    "start_server": "rounds",
+    "Federation": "federation.rounds",
+    "Interrupted": "federation.rounds",
+    "serve_rounds": "federation.rounds",
+    "start_server": "federation.rounds",
     "ConfigErrors": "config",
     "SuperLinkConfig": "config",
     "SuperLink": "superlink",

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from superlink_trio.address import Address
 from superlink_trio.config import Apis, Backend, CannotStart, ConfigError, SuperLinkConfig
+from superlink_trio.config.address import Address
 from superlink_trio.driver import Progress, driver_api
-from superlink_trio.event_log import EventLog
 from superlink_trio.fleet import adapter_api, fleet_api, refusing_adapter_api
+from superlink_trio.logs.events import EventLog
 from superlink_trio.rpc import Api
 from superlink_trio.state import State, StateLimits, open_state, usual_room
 from superlink_trio.state.room import room_in_memory
@@ -53,8 +53,8 @@ from superlink_trio.transport.listening import fitting
 
 if TYPE_CHECKING:
     from superlink_trio.credentials import Credentials
-    from superlink_trio.fleet.simulation.backend import OpenBackend
-    from superlink_trio.fleet.simulation.progress import Display
+    from superlink_trio.simulation.backend import OpenBackend
+    from superlink_trio.simulation.progress import Display
 
 Observer = Callable[[Event], None]
 
@@ -335,9 +335,9 @@ class _Services:
 
     def _simulation(self) -> Service:
         # What a SuperLink of real nodes need not have.
-        from superlink_trio.fleet.simulation.backend import App, AppNotLoaded, BackendDied
-        from superlink_trio.fleet.simulation.engine import Simulation, UnusableSettings
-        from superlink_trio.fleet.simulation.progress import log_progress
+        from superlink_trio.simulation.backend import App, AppNotLoaded, BackendDied
+        from superlink_trio.simulation.engine import Simulation, UnusableSettings
+        from superlink_trio.simulation.progress import log_progress
 
         config = self.config
         assert config.client_app is not None, "it was checked"
@@ -471,7 +471,7 @@ class _Services:
 def _open_backend(backend: Backend) -> OpenBackend:
     # Neither is needed by the other, and Ray is an extra.
     module, name = _BACKENDS[backend]
-    opens: OpenBackend = getattr(import_module(f"superlink_trio.fleet.simulation.{module}"), name)
+    opens: OpenBackend = getattr(import_module(f"superlink_trio.simulation.{module}"), name)
     return opens
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 import trustme
 
-from superlink_trio.tls import Sources
+from superlink_trio.credentials.certificates import Sources
 
 
 @attrs.frozen

@@ -35,7 +35,7 @@ from cryptography.hazmat.primitives.serialization import (
 from google.protobuf.message import Message
 
 from superlink_trio import ConfigErrors, SuperLinkConfig, run_superlink
-from superlink_trio.address import Address
+from superlink_trio.config.address import Address
 from superlink_trio.fleet import presence
 from superlink_trio.wire import superlink_pb2 as pb
 

@@ -20,8 +20,8 @@ from workshop import Workshop, not_loaded
 
 from superlink_trio import ConfigErrors, SuperLink, SuperLinkConfig, run_fleet_api, run_superlink
 from superlink_trio.config import CannotStart, ConfigError
-from superlink_trio.fleet.simulation.backend import AppNotLoaded, BackendDied
-from superlink_trio.fleet.simulation.progress import Progress
+from superlink_trio.simulation.backend import AppNotLoaded, BackendDied
+from superlink_trio.simulation.progress import Progress
 from superlink_trio.state import SqliteState
 from superlink_trio.supervision import Event, EventKind
 from superlink_trio.wire import superlink_pb2 as pb
@@ -36,7 +36,7 @@ def workshop(monkeypatch: pytest.MonkeyPatch) -> Workshop:
     """Stand in for the process backend."""
     workshop = Workshop()
     module: Any = SimpleNamespace(open_process_backend=workshop.open)
-    monkeypatch.setitem(sys.modules, "superlink_trio.fleet.simulation.process", module)
+    monkeypatch.setitem(sys.modules, "superlink_trio.simulation.process", module)
     return workshop
 
 
@@ -222,7 +222,7 @@ from workshop import Workshop
 from superlink_trio import cli
 
 backend = SimpleNamespace(open_process_backend=Workshop().open)
-sys.modules["superlink_trio.fleet.simulation.process"] = backend
+sys.modules["superlink_trio.simulation.process"] = backend
 sys.exit(cli.main(sys.argv[1:]))
 """
 WORDS = ["--insecure", "--driver-api-address", "127.0.0.1:0", "--vce", "--num-supernodes", "3"]

@@ -16,7 +16,7 @@ import trio
 from builders import pb_node, pb_task_ins, pb_task_res
 
 from superlink_trio import ConfigErrors, SuperLink, SuperLinkConfig, run_superlink
-from superlink_trio.address import Address
+from superlink_trio.config.address import Address
 from superlink_trio.fleet import presence
 from superlink_trio.supervision import Control, Event, EventKind
 from superlink_trio.wire import superlink_pb2 as pb

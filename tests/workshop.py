@@ -13,7 +13,7 @@ import trio
 from builders import task_ins
 from stores import settle
 
-from superlink_trio.fleet.simulation.backend import (
+from superlink_trio.simulation.backend import (
     App,
     AppNotLoaded,
     Backend,
@@ -22,7 +22,7 @@ from superlink_trio.fleet.simulation.backend import (
     Outcome,
     WorkerDied,
 )
-from superlink_trio.fleet.simulation.engine import Simulation
+from superlink_trio.simulation.engine import Simulation
 from superlink_trio.state import State
 from superlink_trio.wire.runs import Run
 from superlink_trio.wire.tasks import Task, TaskError

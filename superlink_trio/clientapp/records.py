@@ -177,7 +177,7 @@ def _write_array(array: object, where: str) -> list[Buffer]:
         data: list[Buffer] = [array.data]
     else:
         # An app that sends no arrays, and a process that only relays, does without NumPy.
-        from superlink_trio import npy
+        from superlink_trio.wire import npy
 
         if not npy.is_array(array):
             raise TypeError(f"{where} is a {_kind(array)}, not a numpy.ndarray or Array")
@@ -211,7 +211,7 @@ def _read_array(raw: memoryview, where: str) -> npt.NDArray[Any] | Array:
     head = pb.Array.FromString(rest)
     if head.stype != _NUMPY:
         return Array(dtype=head.dtype, shape=tuple(head.shape), stype=head.stype, data=bytes(data))
-    from superlink_trio import npy
+    from superlink_trio.wire import npy
 
     try:
         # A copy: views of a message are hardly ever aligned, and could not be changed in place.

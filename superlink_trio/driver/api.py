@@ -15,9 +15,10 @@ from contextlib import asynccontextmanager
 
 import attrs
 
-from superlink_trio.bulk import in_thread_if_large, join
 from superlink_trio.driver.impatience import Impatience
 from superlink_trio.driver.progress import Progress
+from superlink_trio.logs.throttle import Throttle, shorten
+from superlink_trio.logs.wording import counted
 from superlink_trio.rpc import (
     Api,
     Caller,
@@ -30,8 +31,8 @@ from superlink_trio.rpc import (
     with_refusals,
 )
 from superlink_trio.state import State
-from superlink_trio.throttle import Throttle, shorten
 from superlink_trio.wire import superlink_pb2 as pb
+from superlink_trio.wire.bulk import in_thread_if_large, join
 from superlink_trio.wire.runs import Fab, read_run, write_fab, write_run
 from superlink_trio.wire.splice import Malformed
 from superlink_trio.wire.tasks import (
@@ -43,7 +44,6 @@ from superlink_trio.wire.tasks import (
     timestamp,
     write_pull_task_res,
 )
-from superlink_trio.wording import counted
 
 _log = logging.getLogger(__name__)
 

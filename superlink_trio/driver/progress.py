@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import attrs
 import trio
 
-from superlink_trio.throttle import Throttle, shorten
+from superlink_trio.logs.throttle import Throttle, shorten
+from superlink_trio.logs.wording import counted
 from superlink_trio.wire.tasks import Task, TaskError
-from superlink_trio.wording import counted
 
 _log = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from superlink_trio import npy
 from superlink_trio.federation.protocols import ParametersLike
 from superlink_trio.federation.types import Parameters
-from superlink_trio.npy import NDArray
+from superlink_trio.wire import npy
+from superlink_trio.wire.npy import NDArray
 
 NDArrays: TypeAlias = list[NDArray]
 

@@ -17,7 +17,6 @@ import attrs
 import outcome
 import trio
 
-from superlink_trio.bulk import in_thread_if_large
 from superlink_trio.federation.messages import (
     Answer,
     Kind,
@@ -45,6 +44,7 @@ from superlink_trio.federation.types import (
     ReconnectIns,
 )
 from superlink_trio.rpc import Api, Caller, Duplex, Holds, Refused, Status
+from superlink_trio.wire.bulk import in_thread_if_large
 from superlink_trio.wire.runs import Scalar
 from superlink_trio.wire.splice import Malformed
 

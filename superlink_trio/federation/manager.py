@@ -8,7 +8,7 @@ import threading
 from abc import ABC, abstractmethod
 
 from superlink_trio.federation.proxy import ClientProxy
-from superlink_trio.wording import counted
+from superlink_trio.logs.wording import counted
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from superlink_trio.federation.arrays import read_array, write_array
 from superlink_trio.federation.types import Parameters
-from superlink_trio.npy import NDArray
+from superlink_trio.wire.npy import NDArray
 
 
 class NoExamples(ValueError):

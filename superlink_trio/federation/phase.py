@@ -11,12 +11,12 @@ from typing import Generic, TypeAlias, TypeVar
 import attrs
 import trio
 
-from superlink_trio.bulk import join
 from superlink_trio.federation.join import JoinedClient
 from superlink_trio.federation.messages import Kind, write_config, write_instruction
 from superlink_trio.federation.protocols import InsLike, ParametersLike
 from superlink_trio.federation.proxy import ClientFailed, ClientProxy
 from superlink_trio.federation.types import Code, EvaluateRes, FitRes
+from superlink_trio.wire.bulk import join
 
 _log = logging.getLogger(__name__)
 

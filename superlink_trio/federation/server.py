@@ -11,7 +11,6 @@ import attrs
 import trio
 from attrs import validators
 
-from superlink_trio.bulk import join
 from superlink_trio.federation.fedavg import FedAvg
 from superlink_trio.federation.history import History
 from superlink_trio.federation.join import JoinedClient
@@ -35,8 +34,9 @@ from superlink_trio.federation.types import (
     GetParametersRes,
     Parameters,
 )
+from superlink_trio.logs.wording import counted
+from superlink_trio.wire.bulk import join
 from superlink_trio.wire.runs import Scalar
-from superlink_trio.wording import counted
 
 _log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from superlink_trio.bulk import join
 from superlink_trio.rpc import Api, Caller, Holds, Refused, Status, malformed, parse
 from superlink_trio.wire import superlink_pb2 as pb
+from superlink_trio.wire.bulk import join
 from superlink_trio.wire.splice import Malformed, header, split
 
 _CONTENT = 3  # MessageContainer.grpc_message_content

@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager
 
 import attrs
 
-from superlink_trio.bulk import in_thread_if_large, join
 from superlink_trio.fleet.presence import Presence
+from superlink_trio.logs.throttle import Throttle
 from superlink_trio.rpc import (
     Api,
     Caller,
@@ -27,8 +27,8 @@ from superlink_trio.rpc import (
     with_refusals,
 )
 from superlink_trio.state import Admission, LimitReached, NotTaken, State
-from superlink_trio.throttle import Throttle
 from superlink_trio.wire import superlink_pb2 as pb
+from superlink_trio.wire.bulk import in_thread_if_large, join
 from superlink_trio.wire.runs import write_fab, write_run
 from superlink_trio.wire.splice import Malformed
 from superlink_trio.wire.tasks import (

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from superlink_trio.bulk import in_thread_if_large
+from superlink_trio.wire.bulk import in_thread_if_large
 from superlink_trio.wire.tasks import Task
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import trio
 
-from superlink_trio.address import Address
+from superlink_trio.config.address import Address
 
 logger = logging.getLogger(__name__)
 

@@ -29,15 +29,16 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from examples import at_most
-from superlink_trio.bulk import LARGE
+from superlink_trio.credentials import NodeKeys
+from superlink_trio.credentials.node_keys import NodeKey, ServerKey
 from superlink_trio.fleet import fleet_api, refusing_adapter_api
-from superlink_trio.fleet.authentication import NodeKeys, authenticated
-from superlink_trio.fleet.keys import NodeKey, ServerKey
+from superlink_trio.fleet.authentication import authenticated
 from superlink_trio.fleet.presence import AFTER_WORK
 from superlink_trio.rpc import Api, Caller, Refused, Status
 from superlink_trio.state import MemoryState, StateLimits
 from superlink_trio.wire import recordset_pb2 as whole
 from superlink_trio.wire import superlink_pb2 as pb
+from superlink_trio.wire.bulk import LARGE
 from superlink_trio.wire.runs import Fab, Run
 
 LIMIT = 1024 * 1024

@@ -18,8 +18,8 @@ from builders import task_ins
 from interop.peers import VERSIONS
 
 from superlink_trio.clientapp import RecordSet, decode, encode
-from superlink_trio.fleet.simulation.backend import Job, Node, Outcome
-from superlink_trio.fleet.simulation.project import config_in_bundle, config_in_directory
+from superlink_trio.simulation.backend import Job, Node, Outcome
+from superlink_trio.simulation.project import config_in_bundle, config_in_directory
 from superlink_trio.wire.tasks import TaskError
 
 pytestmark = pytest.mark.interop

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from superlink_trio.address import Address
+from superlink_trio.config.address import Address
 from superlink_trio.transport.listening import AddressError, look_up
 
 

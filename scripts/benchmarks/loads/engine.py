@@ -14,8 +14,8 @@ from pathlib import Path
 import trio
 
 from benchmarks.processes import two_workers
-from superlink_trio.fleet.simulation.backend import App, OpenBackend
-from superlink_trio.fleet.simulation.engine import Simulation
+from superlink_trio.simulation.backend import App, OpenBackend
+from superlink_trio.simulation.engine import Simulation
 from superlink_trio.state import MemoryState, State
 from superlink_trio.wire.runs import Run
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError, new_task_id
@@ -28,10 +28,10 @@ _APP = App(reference="benchmarks.loads.weigher:app", directory=Path(__file__).pa
 
 def _opener(backend: str) -> OpenBackend:
     if backend == "ray":
-        from superlink_trio.fleet.simulation.ray.backend import open_ray_backend
+        from superlink_trio.simulation.ray.backend import open_ray_backend
 
         return open_ray_backend
-    from superlink_trio.fleet.simulation.process import open_process_backend
+    from superlink_trio.simulation.process import open_process_backend
 
     return open_process_backend
 

@@ -21,8 +21,7 @@ import grpc
 import grpc.aio
 import trio
 
-from superlink_trio.address import peer_name
-from superlink_trio.bulk import give_back
+from superlink_trio.config.address import peer_name
 from superlink_trio.rpc import (
     Api,
     Caller,
@@ -35,6 +34,7 @@ from superlink_trio.rpc import (
     Unary,
 )
 from superlink_trio.transport.grpc.loop import TrioEventLoop
+from superlink_trio.wire.bulk import give_back
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import grpc
 
 if TYPE_CHECKING:
-    from superlink_trio.tls import Certificates, Identity
+    from superlink_trio.credentials.certificates import Certificates, Identity
 
 # Seconds. Between asking for a configuration and making use of it grpc does next to nothing.
 _SETTLES_IN = 0.02

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import grpc.aio
 
-from superlink_trio.address import Address
+from superlink_trio.config.address import Address
 from superlink_trio.transport.grpc.credentials import MakeCredentials
 from superlink_trio.transport.listening import AddressError, look_up
 

@@ -14,9 +14,9 @@ import grpc.aio
 import trio
 import trio_asyncio  # type: ignore[import-untyped]  # ships no types
 
-from superlink_trio.address import Address
+from superlink_trio.config.address import Address
+from superlink_trio.logs.throttle import Throttle
 from superlink_trio.rpc import Api, CallLimit
-from superlink_trio.throttle import Throttle
 from superlink_trio.transport.grpc.calls import generic_handler
 from superlink_trio.transport.grpc.credentials import MakeCredentials
 from superlink_trio.transport.grpc.listen import bind, resolve

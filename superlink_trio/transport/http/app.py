@@ -25,7 +25,7 @@ import trio
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from superlink_trio.address import Address
+from superlink_trio.config.address import Address
 from superlink_trio.rpc import Api, Caller, CallLimit, Leased, Refused, Status, Unary
 from superlink_trio.transport.http.budget import Budget, Full
 from superlink_trio.transport.http.options import HttpOptions

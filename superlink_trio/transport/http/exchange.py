@@ -8,8 +8,8 @@ from typing import Protocol
 import trio
 from starlette.types import Message, Scope, Send
 
-from superlink_trio.bulk import join
 from superlink_trio.transport.http.app import too_large
+from superlink_trio.wire.bulk import join
 
 # Of many smaller parts each would cost more than its bytes.
 _SMALL = 16_384

@@ -11,7 +11,7 @@ from functools import partial
 
 import trio
 
-from superlink_trio.address import Address
+from superlink_trio.config.address import Address
 from superlink_trio.rpc import Api
 from superlink_trio.transport.http.app import fleet_app
 from superlink_trio.transport.http.budget import Budget

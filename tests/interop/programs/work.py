@@ -11,8 +11,8 @@ from pathlib import Path
 
 import attrs
 
-from superlink_trio.fleet.simulation import worker
-from superlink_trio.fleet.simulation.backend import App
+from superlink_trio.simulation import worker
+from superlink_trio.simulation.backend import App
 
 if __name__ == "__main__":
     app = App(reference=sys.argv[1], directory=Path(__file__).parent)

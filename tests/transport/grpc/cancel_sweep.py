@@ -14,7 +14,7 @@ import attrs
 import grpc.aio
 import trio
 
-from superlink_trio.address import Address
+from superlink_trio.config.address import Address
 from superlink_trio.rpc import Api, Caller, Holds
 from superlink_trio.transport.grpc.loop import TrioEventLoop, open_loop
 from superlink_trio.transport.grpc.server import GrpcOptions, serve_grpc

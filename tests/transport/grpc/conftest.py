@@ -17,7 +17,7 @@ import grpc.aio
 import pytest
 import trio
 
-from superlink_trio.address import Address
+from superlink_trio.config.address import Address
 from superlink_trio.rpc import Api, Holds, Leased, Streaming, Unary
 from superlink_trio.transport.grpc.credentials import MakeCredentials
 from superlink_trio.transport.grpc.loop import TrioEventLoop, open_loop

@@ -18,9 +18,9 @@ from certificates import Authority
 from trio.testing import wait_all_tasks_blocked
 
 from examples import fewer
-from superlink_trio.address import Address
+from superlink_trio.config.address import Address
+from superlink_trio.credentials.certificates import Certificates
 from superlink_trio.rpc import Caller
-from superlink_trio.tls import Certificates
 from superlink_trio.transport.grpc import server_credentials
 
 METHOD = "/test.Service/Echo"

@@ -18,9 +18,9 @@ import trio
 import trustme
 from trio.testing import MockClock
 
-from superlink_trio.address import Address
+from superlink_trio.config.address import Address
+from superlink_trio.logs.throttle import BURST
 from superlink_trio.rpc import Caller
-from superlink_trio.throttle import BURST
 from superlink_trio.transport.grpc.credentials import fixed_credentials
 from superlink_trio.transport.grpc.loop import open_loop
 from superlink_trio.transport.grpc.server import GrpcOptions, _Breakdowns, _Life, serve_grpc
@@ -134,7 +134,7 @@ def test_a_forbidden_port_is_named() -> None:
         pytest.skip("this machine forbids nobody any port")
     program = """if True:
         import encodings.idna, os, trio  # the first for getaddrinfo, which loads it too late
-        from superlink_trio.address import Address
+        from superlink_trio.config.address import Address
         from superlink_trio.transport.grpc.listen import resolve
         from superlink_trio.transport.listening import AddressError
         os.setuid(65534)

@@ -20,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from certificates import Authority
 
-from superlink_trio.address import Address
+from superlink_trio.config.address import Address
+from superlink_trio.credentials.certificates import Certificates
 from superlink_trio.rpc import Api, Caller, Holds
-from superlink_trio.tls import Certificates
 from superlink_trio.transport.grpc import (
     GrpcOptions,
     open_loop,

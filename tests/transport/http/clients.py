@@ -11,7 +11,7 @@ import attrs
 import h11
 import trio
 
-from superlink_trio.address import Address
+from superlink_trio.config.address import Address
 
 PROTOBUF = (("content-type", "application/protobuf"), ("accept", "application/protobuf"))
 FLEET = "/api/v0/fleet/"

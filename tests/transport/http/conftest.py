@@ -11,7 +11,7 @@ import trustme
 from transport.http.clients import FLEET, Answer, Http1, connect
 from trio.testing import MockClock
 
-from superlink_trio.address import Address
+from superlink_trio.config.address import Address
 from superlink_trio.rpc import Api, Caller, Holds, Leased, Unary
 from superlink_trio.transport.http import HttpOptions, serve_http
 

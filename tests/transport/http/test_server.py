@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 
-from superlink_trio.address import Address
+from superlink_trio.config.address import Address
 from superlink_trio.rpc import Api, Holds
 from superlink_trio.transport.http import HttpOptions, serve_http
 from superlink_trio.transport.listening import AddressError

@@ -1,0 +1,106 @@
+"""The commands that work on a database file, whether it is in use or not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import attrs
+
+from superlink_trio.logs.wording import counted
+from superlink_trio.state.interface import CannotOpen
+from superlink_trio.state.sqlite.backup import back_up
+from superlink_trio.state.sqlite.report import STATES, Report, report
+
+
+def backup(words: Sequence[str]) -> int:
+    """Run `superlink-trio backup` and answer the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="superlink-trio backup",
+        description="Copy a database file as it is at one moment, while it is in use. "
+        "The copy can be served like the original.",
+    )
+    parser.add_argument("database", metavar="DATABASE", help="the file that --database names")
+    parser.add_argument("file", metavar="FILE", help="the copy; it must not exist yet")
+    given = parser.parse_args(words)
+    return _told(parser, lambda: back_up(given.database, given.file))
+
+
+def inspect(words: Sequence[str]) -> int:
+    """Run `superlink-trio inspect` and answer the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="superlink-trio inspect",
+        description="Tell what is in a database file: nodes, runs, tasks by state and age, sizes.",
+    )
+    parser.add_argument("database", metavar="DATABASE", help="the file that --database names")
+    parser.add_argument("--json", action="store_true", help="for machines; sizes are bytes")
+    given = parser.parse_args(words)
+
+    def tell() -> None:
+        found = report(given.database, time.time())
+        text = json.dumps(attrs.asdict(found), indent=2) if given.json else _text(found)
+        sys.stdout.write(f"{text}\n")
+
+    return _told(parser, tell)
+
+
+COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"backup": backup, "inspect": inspect}
+
+
+def _told(parser: argparse.ArgumentParser, work: Callable[[], None]) -> int:
+    try:
+        work()
+    except CannotOpen as error:
+        sys.stderr.write(f"{parser.prog}: error: {error}\n")
+        return 1
+    return 0
+
+
+def _text(found: Report) -> str:
+    return "\n".join(_lines(found))
+
+
+def _lines(found: Report) -> Iterator[str]:
+    yield f"database   {found.database} (schema {found.schema})"
+    yield (
+        f"size       {_size(found.size)}, {_size(found.free)} of it free; "
+        f"log {_size(found.log_size)}"
+    )
+    yield f"served by  {counted(found.processes, 'process', 'processes')}"
+    yield f"nodes      {found.nodes}, {found.nodes_online} of them online"
+    for name, stored in (
+        ("payloads", found.payloads),
+        ("answers", found.answers),
+        ("bundles", found.bundles),
+    ):
+        yield f"{name:<10} {stored.count}, {_size(stored.size)}"
+    yield ""
+    yield f"{'tasks':<14}{'number':>8}  oldest"
+    for state in STATES:
+        tasks = found.tasks.get(state)
+        count, oldest = (tasks.count, _age(tasks.oldest)) if tasks else (0, "")
+        yield f"  {state:<12}{count:>8}  {oldest}"
+    yield ""
+    yield f"{'run':<22}{'app':<28}" + "".join(f"{state:>13}" for state in STATES)
+    for run in found.runs:
+        app = " ".join(filter(None, (run.fab_id, run.fab_version)))
+        counts = "".join(f"{run.tasks.get(state, 0):>13}" for state in STATES)
+        yield f"{run.run_id:<22}{app:<28}{counts}"
+
+
+def _size(number: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}"
+        number /= 1024
+    return f"{number:.1f} GiB"
+
+
+def _age(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,115 @@
+"""Every certificate and key that a SuperLink reads from files, at its start and on request."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import attrs
+import trio
+
+from superlink_trio.config import Apis, ConfigError, ConfigErrors, Files, SuperLinkConfig
+from superlink_trio.credentials.allow_list import NodeKeys
+from superlink_trio.credentials.certificates import Certificates, Sources
+from superlink_trio.credentials.files import Faults
+from superlink_trio.credentials.node_keys import KeySources, read_keys, read_node_keys
+
+_log = logging.getLogger(__name__)
+
+
+@attrs.frozen(kw_only=True)
+class Credentials:
+    """What the servers present, and who may call them. None: nothing of the kind is needed."""
+
+    grpc: Certificates | None
+    rest: Certificates | None
+    """The same as `grpc` where REST has no files of its own."""
+    nodes: NodeKeys | None
+    _reloading: trio.Lock = attrs.field(factory=trio.Lock, init=False, repr=False)
+
+    @property
+    def certificates(self) -> Mapping[str, Certificates]:
+        """Each set once, by whom it is for."""
+        sets = {"gRPC": self.grpc, "REST": None if self.rest is self.grpc else self.rest}
+        return {name: found for name, found in sets.items() if found is not None}
+
+    async def reload(self) -> None:
+        """Read the certificates and the list of nodes' keys again.
+
+        What is sound is used from now on; what is not leaves things as they are, and the log says
+        why. Open connections stay open, but the calls of a key that is listed no more end at once.
+        """
+        async with self._reloading:
+            if not self.certificates and self.nodes is None:
+                _log.info("There are no keys or certificates to read again")
+            for name, certificates in self.certificates.items():
+                await _reload_certificates(name, certificates)
+            if self.nodes is not None:
+                await _reload_nodes(self.nodes)
+
+
+async def _reload_certificates(name: str, certificates: Certificates) -> None:
+    with _logged(f"The certificates for {name} stay as they were"):
+        await trio.to_thread.run_sync(certificates.reload)
+        _log.info("New connections get the certificates for %s that were read just now", name)
+        certificates.tell_expiry()
+
+
+async def _reload_nodes(nodes: NodeKeys) -> None:
+    with _logged("The list of nodes' keys stays as it was"):
+        nodes.replace(await trio.to_thread.run_sync(read_node_keys, nodes.source))
+
+
+@contextmanager
+def _logged(outcome: str) -> Iterator[None]:
+    """Log what ends the block, whatever it is: files that are bad are no reason to end a server."""
+    faults = Faults()
+    try:
+        with faults.collect():
+            yield
+    except Exception:
+        _log.exception("%s: reading the files failed", outcome)
+    for fault in faults:
+        _log.error("%s: %s", outcome, fault)
+
+
+def load(config: SuperLinkConfig, apis: Apis) -> Credentials:
+    """Read and check all that these APIs need.
+
+    Raises ConfigErrors with a part for everything that is wrong with any file.
+    """
+    errors: list[ConfigError] = []
+    grpc = rest = nodes = None
+    if config.certificates and config.tls:
+        with _collect(errors, "certificates"):
+            grpc = Certificates(_grpc_sources(config.certificates, config, apis))
+    if config.rest_files and Apis.FLEET in apis and config.fleet_api_type == "rest":
+        certificate, key = config.rest_files
+        if config.certificates and config.rest_files == config.certificates[1:] and config.tls:
+            rest = grpc
+        else:
+            with _collect(errors, "ssl_certfile"):
+                rest = Certificates(Sources(certificate=certificate, key=key))
+    if config.require_client_authentication and Apis.FLEET in apis:
+        sources = KeySources(*config.require_client_authentication)
+        with _collect(errors, "require_client_authentication"):
+            nodes = NodeKeys(*read_keys(sources), source=sources.nodes)
+    if errors:
+        raise ConfigErrors("files that cannot be used", errors)
+    return Credentials(grpc=grpc, rest=rest, nodes=nodes)
+
+
+def _grpc_sources(files: Files, config: SuperLinkConfig, apis: Apis) -> Sources:
+    ca, certificate, key = files
+    client_ca = config.driver_client_ca if Apis.DRIVER in apis else None
+    return Sources(certificate=certificate, key=key, ca=ca, client_ca=client_ca)
+
+
+@contextmanager
+def _collect(errors: list[ConfigError], option: str) -> Iterator[None]:
+    """Note what is wrong with the files of an option, and go on."""
+    faults = Faults()
+    with faults.collect():
+        yield
+    errors.extend(ConfigError(str(fault), option) for fault in faults)

@@ -1,0 +1,34 @@
+"""What the APIs and the transports that carry them agree on."""
+
+from superlink_trio.rpc.holds import Holds
+from superlink_trio.rpc.interface import (
+    Api,
+    Caller,
+    ClientGone,
+    Duplex,
+    Leased,
+    Refused,
+    Status,
+    Streaming,
+    Unary,
+)
+from superlink_trio.rpc.limits import CallLimit
+from superlink_trio.rpc.refusals import malformed, parse, unary, with_refusals
+
+__all__ = [
+    "Api",
+    "CallLimit",
+    "Caller",
+    "ClientGone",
+    "Duplex",
+    "Holds",
+    "Leased",
+    "Refused",
+    "Status",
+    "Streaming",
+    "Unary",
+    "malformed",
+    "parse",
+    "unary",
+    "with_refusals",
+]

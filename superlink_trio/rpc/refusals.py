@@ -1,0 +1,112 @@
+"""What every API refuses in the same way: bytes that are no message, what the state cannot do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import TypeVar
+
+import attrs
+from google.protobuf.message import DecodeError, Message
+
+from superlink_trio.logs import Throttle
+from superlink_trio.rpc.interface import Api, Caller, Leased, Refused, Status, Unary
+from superlink_trio.state import LimitReached, StateUnavailable
+
+_log = logging.getLogger(__name__)
+
+# Seconds between two log lines of one API about limits.
+_TELL_EVERY = 10.0
+
+Request = TypeVar("Request", bound=Message)
+
+
+def parse(kind: type[Request], raw: bytes) -> Request:
+    """Parse a request; refuse the call when the bytes are none."""
+    try:
+        return kind.FromString(raw)
+    except DecodeError:
+        raise malformed(kind) from None
+
+
+def malformed(kind: type[Message]) -> Refused:
+    """Give the refusal of bytes that are no message of this kind."""
+    name = kind.DESCRIPTOR.name
+    return Refused(Status.INVALID_ARGUMENT, f"the request's bytes are no {name}")
+
+
+def unary(kind: type[Request], handle: Callable[[Request, Caller], Awaitable[Message]]) -> Unary:
+    """Make a `Unary` of a handler that works on messages."""
+
+    async def answer(raw: bytes, caller: Caller) -> bytes:
+        return (await handle(parse(kind, raw), caller)).SerializeToString()
+
+    return answer
+
+
+def with_refusals(api: Api) -> Api:
+    """Refuse what the state cannot do: UNAVAILABLE in an outage, RESOURCE_EXHAUSTED over a limit.
+
+    What is wrong in an outage is for the operator, who finds it in the log, and not for the caller.
+    A limit is for both: the caller is told at once, the log now and then.
+    """
+    refusals = _Refusals()
+    return attrs.evolve(
+        api,
+        unary={name: _refusing_unary(call, refusals) for name, call in api.unary.items()},
+        leased={name: _refusing_leased(call, refusals) for name, call in api.leased.items()},
+    )
+
+
+@attrs.frozen
+class _Refusals:
+    """Turns errors of the state into refusals."""
+
+    throttle: Throttle = attrs.field(factory=lambda: Throttle(_log, burst=1, period=_TELL_EVERY))
+
+    def refusal(self, error: StateUnavailable | LimitReached) -> Refused:
+        if isinstance(error, StateUnavailable):
+            return Refused(Status.UNAVAILABLE, "The server's database is not available.")
+        self.throttle.log(logging.WARNING, None, "Refused: %s", error)
+        return Refused(Status.RESOURCE_EXHAUSTED, f"{error}.")
+
+
+def _refusing_unary(call: Unary, refusals: _Refusals) -> Unary:
+    async def answer(raw: bytes, caller: Caller) -> bytes:
+        try:
+            return await call(raw, caller)
+        except (StateUnavailable, LimitReached) as error:
+            raise refusals.refusal(error) from error
+
+    return answer
+
+
+def _refusing_leased(call: Leased, refusals: _Refusals) -> Leased:
+    return lambda raw, caller: _RefusingLease(call(raw, caller), refusals)
+
+
+@attrs.frozen
+class _RefusingLease(AbstractAsyncContextManager[bytes]):
+    # Thousands of them are open at a time: a generator would take several times the memory.
+
+    lease: AbstractAsyncContextManager[bytes]
+    refusals: _Refusals
+
+    async def __aenter__(self) -> bytes:
+        try:
+            return await self.lease.__aenter__()
+        except (StateUnavailable, LimitReached) as error:
+            raise self.refusals.refusal(error) from error
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        raised: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        try:
+            return await self.lease.__aexit__(kind, raised, traceback)
+        except (StateUnavailable, LimitReached) as error:
+            raise self.refusals.refusal(error) from error

@@ -1,0 +1,395 @@
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from superlink_trio.config import Apis, ConfigError, ConfigErrors, SuperLinkConfig
+from superlink_trio.config.address import Address
+
+FILES = ("ca.pem", "server.pem", "server.key")
+KEYS = ("keys.csv", "server", "server.pub")
+
+anything = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.binary()
+    | st.lists(st.text())
+    | st.tuples(st.text(), st.text(), st.text())
+    | st.dictionaries(st.text(), st.integers())
+)
+
+
+def problems(config: SuperLinkConfig, apis: Apis = Apis.BOTH) -> dict[str, str]:
+    return {fault.fields[0]: fault.problem for fault in config.faults(apis)}
+
+
+def listening(config: SuperLinkConfig, apis: Apis = Apis.BOTH) -> list[str]:
+    return [str(place.address) for place in config.places(apis)]
+
+
+def test_every_field_is_documented() -> None:
+    [tree] = ast.parse(inspect.getsource(SuperLinkConfig)).body
+    assert isinstance(tree, ast.ClassDef)
+    documented = {
+        before.target.id
+        for before, after in itertools.pairwise(tree.body)
+        if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+    }
+    assert documented == {field.name for field in attrs.fields(SuperLinkConfig)}
+
+
+def test_the_defaults_are_those_of_the_reference() -> None:
+    config = SuperLinkConfig(insecure=True)
+    assert listening(config) == ["0.0.0.0:9091", "0.0.0.0:9092"]
+    assert listening(attrs.evolve(config, fleet_api_type="rest"))[1] == "0.0.0.0:9093"
+    assert config.database == ":flwr-in-memory-state:"
+    assert (config.hold, config.driver_hold, config.grace) == (20, 5, 10)
+    assert config.backend_config == {
+        "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
+        "tensorflow": 0,
+    }
+    config.check(Apis.BOTH)
+
+
+def test_text_and_numbers_become_what_they_stand_for() -> None:
+    config = SuperLinkConfig(
+        driver_api_address="[::1]:0", certificates=list(FILES), ssl_certfile="a.pem", hold=3
+    )
+    assert config.driver_api_address == Address("::1", 0)
+    assert config.certificates == tuple(map(Path, FILES))
+    assert config.ssl_certfile == Path("a.pem")
+    assert type(config.hold) is float
+
+
+def test_every_field_that_is_wrong_by_itself_is_reported() -> None:
+    wrong: dict[str, Any] = {
+        "driver_api_address": "127.0.0.1",
+        "grpc_rere_fleet_api_address": 9092,
+        "fleet_api_type": "carrier-pigeon",
+        "hold": math.nan,
+        "driver_hold": "5",
+        "grace": -1,
+        "rest_fleet_api_workers": 4,
+        "num_supernodes": 0,
+        "certificates": ("ca.pem",),
+        "app_dir": "",
+        "readmit": "no",
+        "backend_config": "{}",
+    }
+    with pytest.raises(ConfigErrors) as caught:
+        SuperLinkConfig(**wrong)
+    assert {error.fields for error in caught.value.faults} == {(name,) for name in wrong}
+    told = {error.fields[0]: str(error) for error in caught.value.faults}
+    assert told["grace"] == "grace: -1.0 is no number of seconds: write 0 or more"
+    assert "names no port: write host:port" in told["driver_api_address"]
+    assert "would not share that memory" in told["rest_fleet_api_workers"]
+
+
+@given(st.sampled_from([field.name for field in attrs.fields(SuperLinkConfig)]), anything)
+def test_any_value_makes_a_config_or_a_fault_of_its_field(name: str, value: Any) -> None:
+    values = {"insecure": True} | {name: value}
+    try:
+        config = SuperLinkConfig(**values)
+    except ConfigErrors as errors:
+        assert [error.fields for error in errors.faults] == [(name,)]  # noqa: PT017 (either is right)
+    else:
+        for apis in (Apis.DRIVER, Apis.FLEET, Apis.BOTH):
+            assert all(isinstance(fault, ConfigError) for fault in config.faults(apis))
+            config.warnings(apis)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        ("max_message_size", 65_535, 65_536),
+        ("max_message_size", 2**31, 2**31 - 1),
+        ("max_header_size", 1023, 1024),
+        ("request_timeout", 0, 1),
+        ("request_timeout", math.inf, 86_400),
+        ("max_connections", 0, 1),
+        ("max_calls", True, 1),
+        ("max_nodes", 0, 1),
+        ("max_tasks_per_node", 0, 1),
+        ("max_stored_size", 0, 1),
+        ("max_stored_size", "1GiB", None),
+    ],
+)
+def test_a_limit_is_one_that_can_be_kept(name: str, wrong: Any, right: Any) -> None:
+    assert getattr(SuperLinkConfig(**{name: right}), name) == right
+    with pytest.raises(ConfigErrors) as caught:
+        SuperLinkConfig(**{name: wrong})
+    assert [error.fields for error in caught.value.faults] == [(name,)]
+
+
+def test_a_part_of_the_errors_is_still_config_errors() -> None:
+    errors = ConfigErrors("all", [ConfigError("a", "hold"), ConfigError("b", "grace")])
+    part = errors.subgroup(lambda error: "hold" in str(error))
+    assert isinstance(part, ConfigErrors)
+    assert [str(error) for error in part.faults] == ["hold: a"]
+
+
+def test_checking_raises_all_there_is() -> None:
+    config = SuperLinkConfig(
+        driver_api_address="0.0.0.0:0",
+        ssl_keyfile="key.pem",
+        fleet_api_type="vce",
+        backend="process",
+        app_dir="gone",
+        database="postgresql://host/db",
+    )
+    with pytest.raises(ConfigErrors) as caught:
+        config.check(Apis.BOTH)
+    assert {error.fields[0] for error in caught.value.faults} == {
+        "driver_api_address",
+        "ssl_keyfile",
+        "client_app",
+        "num_supernodes",
+        "app_dir",
+        "database",
+    }
+
+
+HERE = ["localhost:9091", "localhost:9092"]
+EVERYWHERE = ["0.0.0.0:9091", "0.0.0.0:9092"]
+OWN: dict[str, Any] = {"ssl_certfile": "c", "ssl_keyfile": "k"}
+
+
+@pytest.mark.parametrize(
+    ("values", "places"),
+    [
+        ({}, HERE),
+        ({"insecure": True}, EVERYWHERE),
+        ({"certificates": FILES}, EVERYWHERE),
+        ({"driver_api_address": "[::1]:1"}, ["[::1]:1", "localhost:9092"]),
+        ({"grpc_rere_fleet_api_address": "127.0.0.1:0"}, ["localhost:9091", "127.0.0.1:0"]),
+        ({"fleet_api_type": "grpc-adapter"}, HERE),
+        ({"fleet_api_type": "rest"}, ["localhost:9091", "localhost:9093"]),
+        ({"fleet_api_type": "rest", "certificates": FILES}, ["0.0.0.0:9091", "0.0.0.0:9093"]),
+        ({"fleet_api_type": "rest", **OWN}, ["localhost:9091", "0.0.0.0:9093"]),
+        (OWN, HERE),
+        ({"fleet_api_type": "vce"}, HERE[:1]),
+    ],
+)
+def test_other_machines_are_served_once_it_is_said_how(
+    values: dict[str, Any], places: list[str]
+) -> None:
+    config = SuperLinkConfig(**values)
+    assert listening(config) == places
+    assert listening(config, Apis.DRIVER) == places[:1]
+    assert listening(config, Apis.FLEET) == places[1:]
+    assert {"driver_api_address", "insecure"}.isdisjoint(problems(config))
+    here = [place for place in places if place.startswith("localhost")]
+    assert len(config.notices(Apis.BOTH)) == bool(here)
+
+
+def test_who_is_not_served_is_said_in_one_line() -> None:
+    how = "--certificates CA_CERT SERVER_CERT PRIVATE_KEY for TLS, or --insecure for no encryption"
+    config = SuperLinkConfig()
+    assert config.notices(Apis.BOTH) == [
+        "The Driver API and the Fleet API serve this machine only (127.0.0.1 and ::1): to serve "
+        f"others, give {how}"
+    ]
+    assert config.notices(Apis.FLEET) == [
+        f"The Fleet API serves this machine only (127.0.0.1 and ::1): to serve others, give {how}"
+    ]
+    [rest] = SuperLinkConfig(fleet_api_type="rest").notices(Apis.FLEET)
+    assert "give --ssl-certfile FILE and --ssl-keyfile FILE for HTTPS, or --insecure" in rest
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1", "superlink.example.org"])
+@pytest.mark.parametrize("kind", ["grpc-rere", "rest"])
+def test_an_address_that_others_reach_needs_a_word(host: str, kind: Any) -> None:
+    values: dict[str, Any] = {
+        field: f"{host}:{port}"
+        for port, field in enumerate(
+            ("driver_api_address", "grpc_rere_fleet_api_address", "rest_fleet_api_address"), 1
+        )
+    }
+    found = problems(SuperLinkConfig(fleet_api_type=kind, **values))
+    chosen = "rest_fleet_api_address" if kind == "rest" else "grpc_rere_fleet_api_address"
+    assert found.keys() == {"driver_api_address", chosen}
+    for field, problem in found.items():
+        assert problem.startswith(f"{values[field]} can be reached from other machines: say how")
+        assert "--insecure for no encryption; or leave the address out" in problem
+    assert ("--ssl-certfile FILE" in found[chosen]) is (kind == "rest")
+    assert problems(SuperLinkConfig(fleet_api_type=kind, insecure=True, **values)) == {}
+
+
+def test_insecure_wins_with_a_warning() -> None:
+    config = SuperLinkConfig(insecure=True, certificates=FILES)
+    assert not config.tls
+    assert problems(config) == {}
+    [warning] = config.warnings(Apis.BOTH)
+    assert "--insecure wins" in warning
+    rest = SuperLinkConfig(insecure=True, certificates=FILES, fleet_api_type="rest")
+    assert rest.warnings(Apis.FLEET) == [], "no gRPC port is open"
+
+
+@pytest.mark.parametrize(("given", "missing"), [("certfile", "keyfile"), ("keyfile", "certfile")])
+def test_a_certificate_needs_its_key(given: str, missing: str) -> None:
+    config = SuperLinkConfig(insecure=True, **{f"ssl_{given}": Path("file")})  # type: ignore[arg-type]  # one of two
+    assert problems(config) == {f"ssl_{given}": f"needs --ssl-{missing} as well"}
+
+
+def test_rest_files_without_rest_are_a_warning() -> None:
+    config = SuperLinkConfig(insecure=True, ssl_certfile="c", ssl_keyfile="k")
+    [warning] = config.warnings(Apis.BOTH)
+    assert "not used" in warning
+    assert config.warnings(Apis.DRIVER) == []
+
+
+def test_authentication_needs_tls() -> None:
+    def problem(**values: Any) -> str | None:
+        config = SuperLinkConfig(require_client_authentication=KEYS, **values)
+        faults = [fault for fault in config.faults(Apis.BOTH) if "needs TLS" in fault.problem]
+        return faults[0].problem if faults else None
+
+    assert problem(insecure=True) == "needs TLS: leave out --insecure and give --certificates"
+    assert problem() == "needs TLS: give --certificates"
+    assert problem(certificates=FILES) is None
+
+
+def test_driver_certificates_need_tls() -> None:
+    def problem(apis: Apis = Apis.BOTH, **values: Any) -> str | None:
+        return problems(SuperLinkConfig(driver_client_ca="ca.pem", **values), apis).get(
+            "driver_client_ca"
+        )
+
+    assert problem(insecure=True) == "needs TLS: leave out --insecure and give --certificates"
+    assert problem() == "needs TLS: give --certificates"
+    assert problem(certificates=FILES) is None
+    assert problem(Apis.FLEET, insecure=True) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "warned"),
+    [
+        ({"certificates": FILES}, True),
+        ({"certificates": FILES, "driver_api_address": "192.0.2.1:1"}, True),
+        ({"certificates": FILES, "driver_api_address": "driver.example.org:1"}, True),
+        ({"certificates": FILES, "driver_api_address": "127.0.0.1:1"}, False),
+        ({"certificates": FILES, "driver_api_address": "[::1]:1"}, False),
+        ({"certificates": FILES, "driver_api_address": "localhost:1"}, False),
+        ({"certificates": FILES, "driver_client_ca": "ca.pem"}, False),
+        ({"insecure": True}, False),
+    ],
+)
+def test_a_driver_api_that_is_open_to_all_is_warned_of(
+    values: dict[str, Any], warned: bool
+) -> None:
+    config = SuperLinkConfig(**values)
+    told = [text for text in config.warnings(Apis.BOTH) if "lets in whoever reaches it" in text]
+    assert len(told) == warned
+    assert config.warnings(Apis.FLEET) == []
+
+
+def test_rest_has_its_own_files_or_those_of_grpc() -> None:
+    def files(**values: Any) -> tuple[Path, Path] | None:
+        return SuperLinkConfig(fleet_api_type="rest", **values).rest_files
+
+    own = {"ssl_certfile": "c", "ssl_keyfile": "k"}
+    assert files(insecure=True, **own) == (Path("c"), Path("k"))
+    assert files(certificates=FILES, **own) == (Path("c"), Path("k"))
+    assert files(certificates=FILES) == (Path("server.pem"), Path("server.key"))
+    assert files(certificates=FILES, insecure=True) is None
+
+
+@pytest.mark.parametrize("kind", ["rest", "vce", "grpc-adapter"])
+def test_authentication_needs_grpc_rere(kind: Any) -> None:
+    config = SuperLinkConfig(
+        certificates=FILES, require_client_authentication=KEYS, fleet_api_type=kind
+    )
+    told = [fault.problem for fault in config.faults(Apis.BOTH)]
+    assert f"works with --grpc-rere only, not with {kind}" in told
+
+
+@pytest.mark.parametrize(
+    ("driver", "fleet", "clash"),
+    [
+        ("127.0.0.1:9000", "127.0.0.1:9000", True),
+        ("127.0.0.1:9000", "0.0.0.0:9000", True),
+        ("[::]:9000", "127.0.0.1:9000", True),
+        ("127.0.0.1:9000", "127.0.0.2:9000", False),
+        ("127.0.0.1:9000", "127.0.0.1:9001", False),
+        ("127.0.0.1:0", "127.0.0.1:0", False),
+    ],
+)
+def test_two_apis_need_two_ports(driver: str, fleet: str, clash: bool) -> None:
+    config = SuperLinkConfig(
+        insecure=True, driver_api_address=driver, grpc_rere_fleet_api_address=fleet
+    )
+    assert ("driver_api_address" in problems(config, Apis.BOTH)) is clash
+    assert "driver_api_address" not in problems(config, Apis.DRIVER)
+
+
+def test_only_the_chosen_fleet_api_takes_a_port() -> None:
+    values: dict[str, Any] = {"insecure": True, "driver_api_address": "0.0.0.0:9093"}
+    assert "driver_api_address" not in problems(SuperLinkConfig(**values))
+    rest = SuperLinkConfig(fleet_api_type="rest", **values)
+    assert "driver_api_address" in problems(rest)
+    assert SuperLinkConfig(fleet_api_type="vce").fleet_place is None
+
+
+@pytest.mark.parametrize("apis", [Apis.DRIVER, Apis.FLEET])
+def test_memory_is_not_shared_between_processes(apis: Apis) -> None:
+    for database in (":flwr-in-memory-state:", ":memory:"):
+        config = SuperLinkConfig(insecure=True, database=database)
+        assert f"{database} cannot be shared" in problems(config, apis)["database"]
+    shared = SuperLinkConfig(insecure=True, database="state.db")
+    assert "database" not in problems(shared, apis)
+
+
+def test_what_is_not_there_yet_says_so() -> None:
+    config = SuperLinkConfig(insecure=True, database="postgresql://host/db")
+    [problem] = [fault.problem for fault in config.faults(Apis.BOTH)]
+    assert "PostgreSQL is not in this version yet; use a file" in problem
+
+
+def simulation(**changes: Any) -> SuperLinkConfig:
+    values = {"client_app": "client:app", "num_supernodes": 2, "backend": "process"}
+    return SuperLinkConfig(insecure=True, fleet_api_type="vce", **{**values, **changes})
+
+
+def test_a_simulation_needs_an_app_and_nodes() -> None:
+    assert problems(simulation()) == {}
+    assert "--client-app module:attribute" in problems(simulation(client_app=None))["client_app"]
+    missing = problems(simulation(num_supernodes=None))
+    assert "--num-supernodes N" in missing["num_supernodes"]
+    unused = simulation(client_app=None, num_supernodes=None, database="state.db")
+    assert problems(unused, Apis.DRIVER) == {}
+
+
+@pytest.mark.parametrize("name", ["client.apps:app", "client:apps.app", "клиент:app"])
+def test_an_app_has_a_module_and_an_attribute(name: str) -> None:
+    assert problems(simulation(client_app=name)) == {}
+
+
+@pytest.mark.parametrize("name", ["client", "client:", ":app", "client:app:x", "a..b:app", "a/b:c"])
+def test_what_names_no_app_is_refused(name: str) -> None:
+    assert problems(simulation(client_app=name)) == {
+        "client_app": f"{name!r} names no app: write module:attribute, client:app for example"
+    }
+
+
+def test_apps_lie_in_a_directory(tmp_path: Path) -> None:
+    assert problems(simulation(app_dir=tmp_path)) == {}
+    gone = tmp_path / "gone"
+    assert problems(simulation(app_dir=gone)) == {"app_dir": f"{gone} is no directory"}
+
+
+def test_a_password_in_the_database_is_not_told() -> None:
+    config = SuperLinkConfig(insecure=True, database="postgresql://user:secret@host/db")
+    assert not any("secret" in str(fault) for fault in config.faults(Apis.BOTH))
