@@ -14,22 +14,17 @@ gRPC server can outlive it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
-from superlink_trio.config import Apis, Backend, CannotStart, ConfigError, SuperLinkConfig
-from superlink_trio.config.address import Address
-from superlink_trio.driver import Progress, driver_api
-from superlink_trio.fleet import adapter_api, fleet_api, refusing_adapter_api
+from superlink_trio.config import Address, Apis, SuperLinkConfig
+from superlink_trio.driver import DriverService
+from superlink_trio.fleet import FleetService
 from superlink_trio.logs.events import EventLog
-from superlink_trio.rpc import Api
 from superlink_trio.state import State, StateLimits, open_state, usual_room
-from superlink_trio.state.room import room_in_memory
 from superlink_trio.supervision import (
     Child,
     Control,
@@ -42,18 +37,10 @@ from superlink_trio.supervision import (
     shielded_stop,
     supervise,
 )
-from superlink_trio.transport.grpc import (
-    GrpcOptions,
-    TrioEventLoop,
-    open_loop,
-    serve_grpc,
-    server_credentials,
-)
-from superlink_trio.transport.listening import fitting
+from superlink_trio.transport.grpc import GrpcService, open_loop
 
 if TYPE_CHECKING:
     from superlink_trio.credentials import Credentials
-    from superlink_trio.simulation.backend import OpenBackend
     from superlink_trio.simulation.progress import Display
 
 Observer = Callable[[Event], None]
@@ -72,12 +59,6 @@ _DRAIN = 0.2
 # The Driver API's share of the files that the process may open, where nodes connect to it too.
 # Drivers are few.
 _DRIVERS_SHARE = 1 / 8
-
-# Where the backends of a simulation are: a module, and what opens one.
-_BACKENDS: Mapping[Backend, tuple[str, str]] = {
-    "process": ("process", "open_process_backend"),
-    "ray": ("ray.backend", "open_ray_backend"),
-}
 
 
 class SuperLink:
@@ -203,10 +184,12 @@ async def _run(
             if observer is not None:
                 observer(event)
 
-        state = _state(config)
+        certificates = None if credentials is None else credentials.grpc
+        grpc = GrpcService(config=config, loop=loop, certificates=certificates)
+        leaves = _Leaves(apis, config, credentials, _state(config), grpc, link, display)
         try:
             await supervise(
-                _tree(_Services(apis, config, credentials, state, loop, link, display)),
+                _tree(leaves),
                 control=control,
                 observer=observe,
                 task_status=_Ready(link, task_status),
@@ -253,239 +236,82 @@ class _Ready:
         self.task_status.started(self.link)
 
 
-def _tree(services: _Services) -> Group:
+def _tree(leaves: _Leaves) -> Group:
     return Group(
         name="superlink",
         strategy=Strategy.REST_FOR_ONE,
         children=[
             # What is in memory is gone when its store fails: starting it again would hide that.
-            Child(name="state", serve=services.state.serve, grace=_STATE_GRACE),
-            *services.expiries(),
-            Group(
-                name="apis",
-                strategy=Strategy.ONE_FOR_ONE,
-                children=[
-                    Child(name=name, serve=serve, restart=Restart.ON_FAILURE, grace=grace)
-                    for name, serve, grace in services.apis()
-                ],
-            ),
+            Child(name="state", serve=leaves.state.serve, grace=_STATE_GRACE),
+            *leaves.certificates(),
+            Group(name="apis", strategy=Strategy.ONE_FOR_ONE, children=list(leaves.apis())),
         ],
     )
 
 
 @attrs.frozen
-class _Services:
-    """The leaves of the tree. Each life of a service makes its API anew."""
+class _Leaves:
+    """The leaves of the tree."""
 
     served: Apis
     config: SuperLinkConfig
     credentials: Credentials | None
     state: State
-    loop: TrioEventLoop
+    grpc: GrpcService
     link: SuperLink
     display: Display | None
 
-    def expiries(self) -> Iterator[Child]:
+    def certificates(self) -> Iterator[Child]:
         if self.credentials is not None:
             for name, certificates in self.credentials.certificates.items():
                 yield Child(name=f"certificates-{name.lower()}", serve=certificates.serve)
 
-    async def driver(self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]) -> None:
-        progress = Progress()
-        api = driver_api(
-            self.state,
-            hold=self.config.driver_hold,
-            message_limit=self.config.max_message_size,
-            progress=progress,
-        )
-        # After a failure the port is the one that clients know by now, even if any would have done.
-        address = self.link.driver_address or self.config.driver_place.address
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(progress.tell)
-            with _named("the Driver API"):
-                await self._serve(
-                    [api],
-                    address,
-                    stopping,
-                    task_status,
-                    connections=self._connections(_DRIVERS_SHARE),
-                    clients_need_certificates=self.config.driver_client_ca is not None,
-                )
-            nursery.cancel_scope.cancel()
-
-    def apis(self) -> Iterator[tuple[str, Service, float]]:
-        """Give the name of each, what serves it, and the seconds that it has to stop."""
+    def apis(self) -> Iterator[Child]:
         grace = self.config.grace
         if Apis.DRIVER in self.served:
-            yield "driver", self.driver, grace + _DRAIN
-        if Apis.FLEET in self.served and self._simulates:
+            yield _api("driver", self._driver(), grace + _DRAIN)
+        if Apis.FLEET not in self.served:
+            return
+        if self.config.fleet_place is not None:
+            yield _api("fleet", self._fleet(), grace + _DRAIN)
+        else:
             # Apps do not know of the grace: the supervisor ends them.
-            yield "fleet", self._simulation(), grace
-        elif Apis.FLEET in self.served:
-            yield "fleet", self.fleet, grace + _DRAIN
+            yield _api("fleet", self._simulation(), grace)
 
     @property
-    def _simulates(self) -> bool:
-        return self.config.fleet_api_type == "vce"
+    def _drivers_share(self) -> float:
+        both = self.served is Apis.BOTH and self.config.fleet_place is not None
+        return _DRIVERS_SHARE if both else 1.0
 
-    def _connections(self, share: float) -> int:
-        """How many connections an API may have, where another one has those that are left."""
-        alone = self.served is not Apis.BOTH or self._simulates
-        return fitting(self.config.max_connections, 1.0 if alone else share)
+    def _driver(self) -> Service:
+        return DriverService(
+            config=self.config,
+            state=self.state,
+            grpc=self.grpc,
+            # After a failure the port is the one that clients know by now, even if any would have
+            # done.
+            address=lambda: self.link.driver_address or self.config.driver_place.address,
+            share=self._drivers_share,
+        )
+
+    def _fleet(self) -> Service:
+        place = self.config.fleet_place
+        assert place is not None, "a simulation has no Fleet API"
+        return FleetService(
+            config=self.config,
+            state=self.state,
+            credentials=self.credentials,
+            grpc=self.grpc,
+            address=lambda: self.link.fleet_address or place.address,
+            share=1 - self._drivers_share if self._drivers_share < 1 else 1.0,
+        )
 
     def _simulation(self) -> Service:
         # What a SuperLink of real nodes need not have.
-        from superlink_trio.simulation.backend import App, AppNotLoaded, BackendDied
-        from superlink_trio.simulation.engine import Simulation, UnusableSettings
-        from superlink_trio.simulation.progress import log_progress
+        from superlink_trio.simulation.service import SimulationService
 
-        config = self.config
-        assert config.client_app is not None, "it was checked"
-        assert config.num_supernodes is not None, "it was checked"
-        simulation = Simulation(
-            self.state,
-            _open_backend(config.backend),
-            App(reference=config.client_app, directory=config.app_dir.absolute()),
-            num_nodes=config.num_supernodes,
-            backend_name=config.backend,
-            backend_config=config.backend_config,
-            message_limit=config.max_message_size,
-            # Half of what `--max-stored-size` is where it is not given, and the state in memory.
-            context_limit=room_in_memory().size // 2,
-            display=self.display or log_progress,
-        )
-
-        async def simulate(*, stopping: trio.Event, task_status: trio.TaskStatus[None]) -> None:
-            try:
-                await simulation.serve(stopping=stopping, task_status=task_status)
-            except UnusableSettings as error:
-                raise ConfigError(str(error), "backend_config") from error
-            except AppNotLoaded as error:
-                raise _cannot_load(str(config.client_app), str(error).strip()) from None
-            except BackendDied as error:
-                if simulation.was_ready:
-                    raise
-                raise CannotStart(f"the {config.backend} backend ended: {error}") from error
-
-        return simulate
-
-    async def fleet(self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]) -> None:
-        apis = self._fleet_apis()
-        place = self.config.fleet_place
-        assert place is not None, "a simulation has no Fleet API"
-        address = self.link.fleet_address or place.address
-        serve = self._serve_http if self.config.fleet_api_type == "rest" else self._serve
-        connections = self._connections(1 - _DRIVERS_SHARE)
-        with _named("the Fleet API"):
-            await serve(apis, address, stopping, task_status, connections=connections)
-
-    def _fleet_apis(self) -> Sequence[Api]:
-        readmit = self.config.readmit
-        keys = None if self.credentials is None else self.credentials.nodes
-        api = fleet_api(
-            self.state,
-            hold=self.config.hold,
-            # Behind authentication a node is known by its key, and re-admitted by that.
-            readmit=readmit and keys is None,
-            message_limit=self.config.max_message_size,
-            refusals_are_final=self.config.fleet_api_type == "rest",
-        )
-        if self.config.fleet_api_type == "rest":
-            return [api]
-        if keys is None:
-            return [api, adapter_api(api)]
-        from superlink_trio.fleet.authentication import authenticated
-
-        reason = "GrpcAdapter is not served here, where nodes have to authenticate: use grpc-rere"
-        return [
-            authenticated(api, self.state, keys, readmit=readmit),
-            refusing_adapter_api(reason),
-        ]
-
-    async def _serve_http(
-        self,
-        apis: Sequence[Api],
-        address: Address,
-        stopping: trio.Event,
-        task_status: trio.TaskStatus[Address],
-        *,
-        connections: int,
-    ) -> None:
-        # Who serves gRPC need not load it.
-        from superlink_trio.transport.http import HttpOptions, serve_http
-
-        certificates = None if self.credentials is None else self.credentials.rest
-        [api] = apis
-        await serve_http(
-            api,
-            address,
-            tls=None if certificates is None else certificates.context,
-            options=HttpOptions(
-                grace=self.config.grace,
-                max_body=self.config.max_message_size,
-                max_head=self.config.max_header_size,
-                head_timeout=self.config.request_timeout,
-                body_timeout=self.config.request_timeout,
-                max_connections=connections,
-                max_connections_per_address=connections,
-                max_calls=self.config.max_calls,
-            ),
-            stopping=stopping,
-            task_status=task_status,
-        )
-
-    async def _serve(
-        self,
-        apis: Sequence[Api],
-        address: Address,
-        stopping: trio.Event,
-        task_status: trio.TaskStatus[Address],
-        *,
-        connections: int,
-        clients_need_certificates: bool = False,
-    ) -> None:
-        credentials = None
-        if self.credentials is not None and self.credentials.grpc is not None:
-            credentials = server_credentials(
-                self.credentials.grpc, clients_need_certificates=clients_need_certificates
-            )
-        await serve_grpc(
-            apis,
-            address,
-            loop=self.loop,
-            credentials=credentials,
-            options=GrpcOptions(
-                grace=self.config.grace,
-                max_message_length=self.config.max_message_size,
-                max_header=self.config.max_header_size,
-                handshake_timeout=self.config.request_timeout,
-                patience=self.config.request_timeout,
-                max_connections=connections,
-                max_calls=self.config.max_calls,
-            ),
-            stopping=stopping,
-            task_status=task_status,
-        )
+        return SimulationService.of(self.config, self.state, self.display)
 
 
-def _open_backend(backend: Backend) -> OpenBackend:
-    # Neither is needed by the other, and Ray is an extra.
-    module, name = _BACKENDS[backend]
-    opens: OpenBackend = getattr(import_module(f"superlink_trio.simulation.{module}"), name)
-    return opens
-
-
-def _cannot_load(app: str, traceback: str) -> CannotStart:
-    before, _, why = traceback.rpartition("\n")
-    told = why if why.startswith(app) else f"{app}: {why}"
-    return CannotStart(f"the app cannot be loaded: {told}", traceback if before else "")
-
-
-@contextmanager
-def _named(part: str) -> Iterator[None]:
-    """Say in an error of the operating system what it was that needed it."""
-    try:
-        yield
-    except OSError as error:
-        error.add_note(f"needed by {part}")
-        raise
+def _api(name: str, serve: Service, grace: float) -> Child:
+    return Child(name=name, serve=serve, restart=Restart.ON_FAILURE, grace=grace)

@@ -1,8 +1,7 @@
 """What the Driver API does, whatever transport carries it."""
 
-from __future__ import annotations
-
 from superlink_trio.driver.api import driver_api
 from superlink_trio.driver.progress import Progress
+from superlink_trio.driver.service import DriverService
 
-__all__ = ["Progress", "driver_api"]
+__all__ = ["DriverService", "Progress", "driver_api"]

@@ -7,14 +7,15 @@ import logging
 import os
 import resource
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import trio
 
 from superlink_trio.config.address import Address
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # Files that a process needs besides its connections.
 _OTHER_FILES = 64
@@ -75,8 +76,18 @@ def fitting(connections: int, share: float = 1.0) -> int:
     fits = max(1, int((files - _OTHER_FILES) * share))
     if connections <= fits:
         return connections
-    logger.info(
+    _log.info(
         "at most %d connections fit into %sthe limit of %d open files (ulimit -n)",
         *(fits, "this API's share of " if share < 1 else "", files),
     )
     return fits
+
+
+@contextmanager
+def needed_by(api: str) -> Iterator[None]:
+    """Note on an error of the operating system which API it was that needed it."""
+    try:
+        yield
+    except OSError as error:
+        error.add_note(f"needed by {api}")
+        raise

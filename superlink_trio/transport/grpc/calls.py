@@ -36,7 +36,7 @@ from superlink_trio.rpc import (
 from superlink_trio.transport.grpc.loop import TrioEventLoop
 from superlink_trio.wire.bulk import give_back
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -321,7 +321,7 @@ def _explain(error: BaseException, name: str) -> tuple[Refused, BaseException | 
         return Refused(Status.UNAVAILABLE, "The server is stopping."), rest
     # KeyboardInterrupt and the like are not logged here: whom they are raised to does that.
     if fault is not None:
-        logger.error("%s failed", name, exc_info=fault)
+        _log.error("%s failed", name, exc_info=fault)
     return Refused(Status.INTERNAL, "The server failed to answer; its log says why."), rest
 
 

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 else:
     from trio_asyncio import TrioEventLoop
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # Series of trio-asyncio whose own test-suite passes with BatchingLoop in place of its loop.
 TESTED_SERIES = ("0.15", "0.16")
@@ -293,7 +293,7 @@ def _reporter(on_error: ErrorHandler | None) -> Callable[[object, Mapping[str, A
         details = {
             key: value for key, value in context.items() if key not in ("message", "exception")
         }
-        logger.error(
+        _log.error(
             "asyncio: %s %s", context.get("message"), details, exc_info=context.get("exception")
         )
         if on_error is None:
@@ -301,7 +301,7 @@ def _reporter(on_error: ErrorHandler | None) -> Callable[[object, Mapping[str, A
         try:
             on_error(context)
         except Exception:
-            logger.exception("the handler of asyncio's errors failed")
+            _log.exception("the handler of asyncio's errors failed")
 
     return report
 
@@ -364,7 +364,7 @@ def _hand_out(events: Callable[[], object]) -> None:
         except RuntimeError as error:
             # Each time there is one event less: what is left of a call, in a loop that another
             # part of the program has closed since. It concerns nobody any more.
-            logger.debug("a gRPC event came too late: %s", error)
+            _log.debug("a gRPC event came too late: %s", error)
         else:
             return
 

@@ -23,7 +23,7 @@ from superlink_trio.transport.grpc.listen import bind, resolve
 from superlink_trio.transport.grpc.loop import TrioEventLoop
 from superlink_trio.transport.listening import AddressError, fitting
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # How long answers that are ready may take to leave when a server stops in a hurry, in seconds.
 _LAST_ANSWERS = 0.1
@@ -228,7 +228,7 @@ class _Life:
 class _Breakdowns:
     """Tells of servers that broke down, and how long to wait before another takes the place."""
 
-    _throttle: Throttle = attrs.field(factory=lambda: Throttle(logger))
+    _throttle: Throttle = attrs.field(factory=lambda: Throttle(_log))
     _pause: float = 0.0
 
     def note(self, address: Address, life: _Life) -> float:
@@ -325,7 +325,7 @@ async def _stop(server: grpc.aio.Server, grace: float, loop: TrioEventLoop) -> N
     stop.add_done_callback(lambda _: stopped.set())
     await stopped.wait()
     if (error := stop.exception()) is not None:
-        logger.error("a gRPC server did not stop gracefully", exc_info=error)
+        _log.error("a gRPC server did not stop gracefully", exc_info=error)
 
 
 async def _either(*events: trio.Event) -> None:

@@ -31,7 +31,7 @@ from superlink_trio.transport.http.budget import Budget, Full
 from superlink_trio.transport.http.options import HttpOptions
 from superlink_trio.transport.http.problems import Problem
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 MEDIA_TYPE = b"application/protobuf"
 
@@ -161,7 +161,7 @@ class _Endpoint:
             await self._serve(scope, receive, send)
         except ClientGone:
             # What the call held went back on the way here.
-            logger.debug("%s: the client went away", self.name)
+            _log.debug("%s: the client went away", self.name)
         except Full:
             await self._put_off("Too many large messages are on their way.", send)
         except Problem as problem:
@@ -172,7 +172,7 @@ class _Endpoint:
             else:
                 await _send_problem(Problem.of(refusal), send)
         except Exception:
-            logger.exception("%s failed", self.name)
+            _log.exception("%s failed", self.name)
             await _send_problem(
                 Problem(
                     HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -205,7 +205,7 @@ class _Endpoint:
         if self.name in _MADE_AGAIN:
             await _send_problem(Problem(HTTPStatus.SERVICE_UNAVAILABLE, reason), send)
         else:
-            logger.debug("%s: not answered: %s", self.name, reason)
+            _log.debug("%s: not answered: %s", self.name, reason)
 
 
 def _headers(scope: Scope) -> dict[str, str]:
@@ -254,7 +254,7 @@ async def _send_problem(problem: Problem, send: Send) -> None:
         await send(start)
         await send({"type": "http.response.body", "body": problem.body})
     except ClientGone:
-        logger.debug("the client went away before it was told: %s", problem.detail)
+        _log.debug("the client went away before it was told: %s", problem.detail)
 
 
 async def _no_such_call(scope: Scope, receive: Receive, send: Send) -> None:

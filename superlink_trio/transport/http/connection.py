@@ -28,7 +28,7 @@ from superlink_trio.transport.http.options import HttpOptions
 from superlink_trio.transport.http.protocol import Http11
 from superlink_trio.transport.http.watch import Watch
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # Bytes read at a time: where a body is known to be on its way, and before that.
 _LARGE, _SMALL = 65_536, 16_384
@@ -169,7 +169,7 @@ class Connection:
             try:
                 await self._stream.do_handshake()
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                logger.debug("a TLS handshake failed: %s", error.__cause__ or error)
+                _log.debug("a TLS handshake failed: %s", error.__cause__ or error)
                 self.abort()
                 return False
             self._wait(self._options.head_timeout)
@@ -244,7 +244,7 @@ class Connection:
             except ClientGone:
                 self.abort()
             except Exception:
-                logger.exception("an answer failed")
+                _log.exception("an answer failed")
             finally:
                 self._service.calls.end()
             if not exchange.answered or self._aborted:
@@ -298,7 +298,7 @@ class Connection:
                             pass
                     await self._stream.aclose()
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    logger.debug("the client closed the connection first")
+                    _log.debug("the client closed the connection first")
         self.abort()
 
 

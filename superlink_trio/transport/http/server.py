@@ -21,7 +21,7 @@ from superlink_trio.transport.http.options import HttpOptions
 from superlink_trio.transport.http.watch import Watch
 from superlink_trio.transport.listening import AddressError, fitting, look_up
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # How long it has to be quiet before connections without a call are closed under busy clients, in
 # seconds: the time between an answer and the request that follows it.
@@ -121,7 +121,7 @@ class _Server:
         full = len(self._connections) >= self._limit
         if full or self._per_host[host] >= self._service.options.max_connections_per_address:
             # Closed without an answer: Flower's clients try that again, and nothing else.
-            logger.debug("too many connections: one from %s is closed", host)
+            _log.debug("too many connections: one from %s is closed", host)
             transport.socket.close()
             return
         context = None if self._tls is None else _prepared(self._tls())
@@ -132,7 +132,7 @@ class _Server:
         try:
             await connection.run()
         except* Exception as errors:
-            logger.error("a connection from %s failed", host, exc_info=errors)  # noqa: TRY400
+            _log.error("a connection from %s failed", host, exc_info=errors)
         finally:
             self._connections.discard(connection)
             self._service.watch.watched.discard(connection)

@@ -1,0 +1,112 @@
+"""The Fleet API as a supervised service, over gRPC or over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from superlink_trio.config import Address, SuperLinkConfig
+from superlink_trio.fleet.adapter import adapter_api, refusing_adapter_api
+from superlink_trio.fleet.api import fleet_api
+from superlink_trio.rpc import Api
+from superlink_trio.state import State
+from superlink_trio.transport.grpc import GrpcService
+from superlink_trio.transport.listening import fitting, needed_by
+
+if TYPE_CHECKING:
+    from superlink_trio.credentials import Credentials
+
+_ADAPTER_REFUSED = "GrpcAdapter is not served here, where nodes have to authenticate: use grpc-rere"
+
+
+@attrs.frozen(kw_only=True)
+class FleetService:
+    """Serves nodes. Each life of the service makes its APIs anew."""
+
+    config: SuperLinkConfig
+    state: State
+    credentials: Credentials | None
+    grpc: GrpcService
+    address: Callable[[], Address]
+    """Where to listen, asked for at each start."""
+    share: float
+    """Of the files that the process may open, what is for this API's connections."""
+
+    async def __call__(
+        self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]
+    ) -> None:
+        """Serve until `stopping`; `task_status` gets the address that was bound."""
+        address = self.address()
+        connections = fitting(self.config.max_connections, self.share)
+        with needed_by("the Fleet API"):
+            if self._over_http:
+                await self._serve_http(address, connections, stopping, task_status)
+            else:
+                await self.grpc.serve(
+                    self._grpc_apis(),
+                    address,
+                    connections=connections,
+                    stopping=stopping,
+                    task_status=task_status,
+                )
+
+    @property
+    def _over_http(self) -> bool:
+        return self.config.fleet_api_type == "rest"
+
+    def _api(self, *, readmit: bool) -> Api:
+        return fleet_api(
+            self.state,
+            hold=self.config.hold,
+            readmit=readmit,
+            message_limit=self.config.max_message_size,
+            refusals_are_final=self._over_http,
+        )
+
+    def _grpc_apis(self) -> Sequence[Api]:
+        readmit = self.config.readmit
+        keys = None if self.credentials is None else self.credentials.nodes
+        if keys is None:
+            api = self._api(readmit=readmit)
+            return [api, adapter_api(api)]
+        # What checks keys takes a tenth of a second to import.
+        from superlink_trio.fleet.authentication import authenticated
+
+        # Behind authentication a node is known by its key, and re-admitted by that.
+        api = self._api(readmit=False)
+        return [
+            authenticated(api, self.state, keys, readmit=readmit),
+            refusing_adapter_api(_ADAPTER_REFUSED),
+        ]
+
+    async def _serve_http(
+        self,
+        address: Address,
+        connections: int,
+        stopping: trio.Event,
+        task_status: trio.TaskStatus[Address],
+    ) -> None:
+        # Who serves gRPC need not load it.
+        from superlink_trio.transport.http import HttpOptions, serve_http
+
+        certificates = None if self.credentials is None else self.credentials.rest
+        await serve_http(
+            self._api(readmit=self.config.readmit),
+            address,
+            tls=None if certificates is None else certificates.context,
+            options=HttpOptions(
+                grace=self.config.grace,
+                max_body=self.config.max_message_size,
+                max_head=self.config.max_header_size,
+                head_timeout=self.config.request_timeout,
+                body_timeout=self.config.request_timeout,
+                max_connections=connections,
+                max_connections_per_address=connections,
+                max_calls=self.config.max_calls,
+            ),
+            stopping=stopping,
+            task_status=task_status,
+        )
