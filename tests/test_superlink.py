@@ -116,7 +116,7 @@ async def test_peers_are_written_as_addresses(
 @pytest.fixture
 def ample_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a stop wait for nodes until they have left, on a machine as busy as it likes."""
-    monkeypatch.setattr(presence, "PARTING", 20.0)
+    monkeypatch.setattr(presence, "DRAIN_LIMIT", 20.0)
     monkeypatch.setattr(presence, "SILENCE", 20.0)
 
 

@@ -107,7 +107,7 @@ async def test_a_held_pull_gets_the_task_when_it_comes(nursery: trio.Nursery) ->
 async def test_a_node_that_stops_at_the_same_time_signs_off(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(presence, "PARTING", 20.0)
+    monkeypatch.setattr(presence, "DRAIN_LIMIT", 20.0)
     monkeypatch.setattr(presence, "SILENCE", 20.0)
     link = await nursery.start(run_superlink, config(grace=30))
     node = await join(link)

@@ -17,7 +17,7 @@ from superlink_trio.rpc import Caller, Refused, Status
 _log = logging.getLogger(__name__)
 
 # Seconds between two log lines about refusals of the same key, or of keys that are not listed.
-_TELL_EVERY = 10.0
+_LOG_EVERY = 10.0
 
 
 class Denied(Exception):
@@ -41,7 +41,7 @@ class NodeKeys:
         self._by_header: Mapping[str, NodeKey] = {}
         self._secrets: dict[bytes, bytes] = {}
         self._calls: dict[bytes, set[trio.CancelScope]] = {}
-        self._throttle = Throttle(_log, burst=1, period=_TELL_EVERY)
+        self._throttle = Throttle(_log, burst=1, period=_LOG_EVERY)
         self.replace(nodes)
 
     def replace(self, nodes: Mapping[bytes, NodeKey]) -> None:

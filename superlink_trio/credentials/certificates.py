@@ -272,7 +272,7 @@ class Certificates:
         """
         self._identity = load(self.sources, self._now)
 
-    def tell_expiry(self) -> None:
+    def log_expiry(self) -> None:
         """Log until when the certificate is valid: a warning when that is soon."""
         expires = self._identity.expires
         left = expires - self._now()
@@ -296,14 +296,14 @@ class Certificates:
 
     async def serve(self, *, stopping: trio.Event, task_status: trio.TaskStatus[None]) -> None:
         """Tell the expiry at once, and then once a day while it is near, until `stopping`."""
-        self.tell_expiry()
+        self.log_expiry()
         task_status.started()
         while not stopping.is_set():
             with trio.move_on_after(_LOOK_EVERY):
                 await stopping.wait()
                 return
             if self._identity.expires - self._now() <= WARN_BEFORE:
-                self.tell_expiry()
+                self.log_expiry()
 
 
 def _words(moment: datetime.datetime) -> str:

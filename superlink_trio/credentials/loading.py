@@ -53,7 +53,7 @@ async def _reload_certificates(name: str, certificates: Certificates) -> None:
     with _logged(f"The certificates for {name} stay as they were"):
         await trio.to_thread.run_sync(certificates.reload)
         _log.info("New connections get the certificates for %s that were read just now", name)
-        certificates.tell_expiry()
+        certificates.log_expiry()
 
 
 async def _reload_nodes(nodes: NodeKeys) -> None:

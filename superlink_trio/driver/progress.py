@@ -1,4 +1,4 @@
-"""What moves, told in the log: a line a run and second, however many tasks that is."""
+"""What moves, as the log has it: a line a run and second, however many tasks that is."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ class _Moved:
     errors: Counter[str] = attrs.field(factory=Counter)
 
     def __str__(self) -> str:
-        told = []
+        parts = []
         if self.sent:
             kinds = " and ".join(f"{count} {kind}" for kind, count in sorted(self.sent.items()))
             tasks = "task" if self.sent.total() == 1 else "tasks"
-            told.append(f"{kinds} {tasks} sent to {counted(len(self.nodes), 'node')}")
+            parts.append(f"{kinds} {tasks} sent to {counted(len(self.nodes), 'node')}")
         if self.answers:
-            told.append(f"{counted(self.answers, 'answer')} collected")
+            parts.append(f"{counted(self.answers, 'answer')} collected")
         if self.errors:
             reasons = "; ".join(
                 reason if count == 1 else f"{reason} ({count} times)"
                 for reason, count in self.errors.most_common(3)
             )
-            told.append(f"{counted(self.errors.total(), 'error')} among them: {reasons}")
-        return ", ".join(told)
+            parts.append(f"{counted(self.errors.total(), 'error')} among them: {reasons}")
+        return ", ".join(parts)
 
 
 class Progress:
-    """Counts the tasks and answers of every run, and tells what has moved."""
+    """Counts the tasks and answers of every run, and logs what has moved."""
 
     def __init__(self) -> None:
         self._runs: dict[int, _Moved] = {}
@@ -67,7 +67,7 @@ class Progress:
             if isinstance(answer.content, TaskError):
                 moved.errors[shorten(answer.content.reason)] += 1
 
-    async def tell(self) -> None:
+    async def report(self) -> None:
         """Log what has moved, until cancelled; the last of it then."""
         try:
             while True:

@@ -39,7 +39,7 @@ class DriverService:
             progress=progress,
         )
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(progress.tell)
+            nursery.start_soon(progress.report)
             with needed_by("the Driver API"):
                 await self.grpc.serve(
                     [api],

@@ -90,7 +90,7 @@ def fleet_api(
         },
         leased={"PullTaskIns": fleet.pull_task_ins},
         holds=holds,
-        part=presence.part,
+        drain=presence.drain,
     )
     return with_refusals(api)
 

@@ -18,7 +18,7 @@ AFTER_WORK = 4.0
 """Seconds for which a node with a key is held, and only after it has answered a task: its driver
 may sleep for 3 s before it goes on to the next round."""
 
-PARTING = 1.0
+DRAIN_LIMIT = 1.0
 """Seconds for which nodes may sign off from a server that is stopping."""
 
 SILENCE = 0.4
@@ -27,7 +27,7 @@ SILENCE = 0.4
 
 @attrs.define
 class _Node:
-    heard: float
+    last_heartbeat: float
     """When, by Trio's clock."""
     answered: bool = False
     """Whether its last call, pings aside, has got its answer."""
@@ -43,19 +43,19 @@ class Presence:
         self.hold = hold
         self._most = most
         self._nodes: OrderedDict[int, _Node] = OrderedDict()
-        self._parting = trio.Event()
+        self._signed_off = trio.Event()
 
     def joined(self, node_id: int) -> None:
         """Note that a node was given its id."""
-        self._hear(node_id).answered = True
+        self._renew(node_id).answered = True
 
     def pinged(self, node_id: int) -> None:
         """Note that a node is still there."""
-        self._hear(node_id)
+        self._renew(node_id)
 
     def pulls(self, node_id: int, *, has_key: bool) -> float:
         """Note that a node asks for a task; say for how many seconds it may be held."""
-        node = self._hear(node_id)
+        node = self._renew(node_id)
         if has_key:
             hold = min(self.hold, AFTER_WORK) if node.worked else 0.0
         else:
@@ -66,48 +66,48 @@ class Presence:
     def answered(self, node_id: int) -> None:
         """Note that a node which asked for a task has got an answer."""
         if node_id in self._nodes:
-            self._hear(node_id).answered = True
+            self._renew(node_id).answered = True
 
     def worked(self, node_id: int) -> None:
         """Note that a task was answered in the name of a node: a stranger may have used it."""
         if node_id in self._nodes:
-            node = self._hear(node_id)
+            node = self._renew(node_id)
             node.answered = node.worked = True
-            self._parted()
+            self._drain_goes_on()
 
     def left(self, node_id: int) -> None:
         """Note that a node has signed off."""
         self._nodes.pop(node_id, None)
-        self._parted()
+        self._drain_goes_on()
 
-    async def part(self) -> None:
-        """Wait until no node signs off any more, but for `PARTING` seconds at most.
+    async def drain(self) -> None:
+        """Wait until no node signs off any more, but for `DRAIN_LIMIT` seconds at most.
 
         Returns at once where no node is there.
         """
-        with trio.move_on_after(PARTING):
+        with trio.move_on_after(DRAIN_LIMIT):
             while self._anybody():
                 with trio.move_on_after(SILENCE) as silence:
-                    await self._parting.wait()
+                    await self._signed_off.wait()
                 if silence.cancelled_caught:
                     return
 
-    def _parted(self) -> None:
-        self._parting.set()
-        self._parting = trio.Event()
+    def _drain_goes_on(self) -> None:
+        self._signed_off.set()
+        self._signed_off = trio.Event()
 
     def _anybody(self) -> bool:
         # The last of them was heard of last.
         newest = next(reversed(self._nodes.values()), None)
-        return newest is not None and trio.current_time() < newest.heard + SIGN_OF_LIFE
+        return newest is not None and trio.current_time() < newest.last_heartbeat + SIGN_OF_LIFE
 
-    def _hear(self, node_id: int) -> _Node:
+    def _renew(self, node_id: int) -> _Node:
         now = trio.current_time()
         node = self._nodes.get(node_id)
         if node is None:
             if len(self._nodes) >= self._most:
                 self._nodes.popitem(last=False)
             node = self._nodes[node_id] = _Node(now)
-        node.heard = now
+        node.last_heartbeat = now
         self._nodes.move_to_end(node_id)
         return node

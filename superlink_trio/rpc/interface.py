@@ -112,6 +112,6 @@ class Api:
     """The transport releases these first when it is asked to stop."""
     streaming: Mapping[str, Streaming] = attrs.field(factory=dict)
     """Only gRPC carries these."""
-    part: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+    drain: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
     """The transport that is asked to stop waits for this, once it has released the holds, before
     it refuses calls: clients that stop as well say goodbye meanwhile. Bounded by the API."""

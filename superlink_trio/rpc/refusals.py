@@ -18,7 +18,7 @@ from superlink_trio.state import LimitReached, StateUnavailable
 _log = logging.getLogger(__name__)
 
 # Seconds between two log lines of one API about limits.
-_TELL_EVERY = 10.0
+_LOG_EVERY = 10.0
 
 Request = TypeVar("Request", bound=Message)
 
@@ -64,7 +64,7 @@ def with_refusals(api: Api) -> Api:
 class _Refusals:
     """Turns errors of the state into refusals."""
 
-    throttle: Throttle = attrs.field(factory=lambda: Throttle(_log, burst=1, period=_TELL_EVERY))
+    throttle: Throttle = attrs.field(factory=lambda: Throttle(_log, burst=1, period=_LOG_EVERY))
 
     def refusal(self, error: StateUnavailable | LimitReached) -> Refused:
         if isinstance(error, StateUnavailable):

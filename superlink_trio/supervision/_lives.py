@@ -45,7 +45,7 @@ class Tree:
     rng: random.Random
     observer_failures: list[Exception] = attrs.field(factory=list)
 
-    def tell(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
         try:
             self.observer(event)
         except Exception as error:
@@ -81,7 +81,7 @@ class Member:
     def emit(self, kind: EventKind, **details: Any) -> None:
         assert kind in TRANSITIONS[self.state], f"{self.path}: {self.state} to {kind}"
         self.state = kind
-        self.tree.tell(Event(kind=kind, path=self.path, time=trio.current_time(), **details))
+        self.tree.emit(Event(kind=kind, path=self.path, time=trio.current_time(), **details))
 
 
 @attrs.define(eq=False)

@@ -240,8 +240,8 @@ def _without_cancelled(error: BaseException) -> BaseException | None:
 
 async def _asked_to_stop(team: Team, stopping: trio.Event, *starting: Member) -> bool:
     """Whether nothing may be started any more; waits for a request that is on its way here."""
-    told = team.giving_up or team.life.member.tree.control.stopping.is_set()
-    if told or any(member.stands_on_a_failure for member in starting):
+    ending = team.giving_up or team.life.member.tree.control.stopping.is_set()
+    if ending or any(member.stands_on_a_failure for member in starting):
         await stopping.wait()
     return stopping.is_set()
 

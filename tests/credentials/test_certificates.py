@@ -255,7 +255,7 @@ def test_the_log_says_when_a_certificate_expires(
 ) -> None:
     authority.issue(not_before=NOW - DAY, not_after=NOW + days * DAY)
     caplog.set_level(logging.INFO)
-    Certificates(authority.sources, lambda: NOW).tell_expiry()
+    Certificates(authority.sources, lambda: NOW).log_expiry()
     [record] = caplog.records
     assert record.levelno == level
     assert words in record.message

@@ -306,7 +306,7 @@ async def test_the_log_tells_what_moved_once_a_second(
     nursery: trio.Nursery,
 ) -> None:
     caplog.set_level(logging.INFO)
-    nursery.start_soon(progress.tell)
+    nursery.start_soon(progress.report)
     run_id, node_id = await create_run(api), await state.create_node(30.0)
     ids = await push(api, pb_task_ins(run_id, node_id))
     ids += await push(api, pb_task_ins(run_id, node_id), pb_task_ins(run_id, node_id))
@@ -347,9 +347,9 @@ async def test_one_is_no_plural(
     progress.collected(failed)
     with trio.CancelScope() as scope:
         scope.cancel()
-        await progress.tell()
-    [told] = caplog.messages
-    assert told.endswith(line)
+        await progress.report()
+    [message] = caplog.messages
+    assert message.endswith(line)
 
 
 async def test_the_builders_agree_with_the_api(state: MemoryState) -> None:
@@ -388,7 +388,7 @@ async def test_what_a_driver_names_does_not_make_log_lines_long(
     run_id = await create_run(api, pb.CreateRunRequest(fab_id="x" * 100_000))
     node_id = await state.create_node(30.0)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(progress.tell)
+        nursery.start_soon(progress.report)
         await push(
             api,
             *(pb_task_ins(run_id, node_id, task_type=f"{n}" * 100_000) for n in range(10)),

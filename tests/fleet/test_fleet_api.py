@@ -281,7 +281,7 @@ async def test_nobody_is_waited_for_where_no_node_is(api: Api, autojump_clock: M
     await create_node(api)
     await trio.sleep(31)
     before = trio.current_time()
-    await api.part()
+    await api.drain()
     assert trio.current_time() == before
 
 
@@ -298,7 +298,7 @@ async def test_nodes_that_stop_too_have_time_to_sign_off(
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sign_off)
-        await api.part()
+        await api.drain()
     # The one that stays says nothing.
     assert trio.current_time() - before == pytest.approx(0.6 + 0.4)
 
@@ -309,7 +309,7 @@ async def test_the_last_node_that_signs_off_ends_the_wait(
     node_id = await create_node(api)
     before = trio.current_time()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(api.part)
+        nursery.start_soon(api.drain)
         await wait_all_tasks_blocked()
         await delete_node(api, pb_node(node_id))
     assert trio.current_time() == before

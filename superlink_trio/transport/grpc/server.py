@@ -112,7 +112,7 @@ async def serve_grpc(
 ) -> None:
     """Serve APIs over gRPC until `stopping` is set, then stop gracefully.
 
-    Stopping: held calls are released, clients that stop as well may say goodbye (see `Api.part`),
+    Stopping: held calls are released, clients that stop as well may say goodbye (see `Api.drain`),
     and then new calls are refused (UNAVAILABLE). `options.grace` seconds after its beginning calls
     that are still in flight are cancelled. Returns when the handlers of all calls have ended. If
     this function is cancelled instead, calls are cancelled at once, and what they held goes back
@@ -151,7 +151,7 @@ async def serve_grpc(
                     if stopping.is_set():
                         break
                     server = await _listen_again(bound, options, credentials, loop)
-                life.grace = await _part(apis, options.grace)
+                life.grace = await _drain(apis, options.grace)
                 life.ending.set()
             # No answer leaves any more, so whatever is still running has no purpose.
             calls.cancel_scope.cancel()
@@ -159,13 +159,13 @@ async def serve_grpc(
         trio_asyncio.current_loop.reset(outer_loop)
 
 
-async def _part(apis: Sequence[Api], grace: float) -> float:
+async def _drain(apis: Sequence[Api], grace: float) -> float:
     """Release what is held, and let clients say goodbye; give what is left of the grace."""
     for api in apis:
         api.holds.release()
     with trio.move_on_after(grace) as scope:
         for api in apis:
-            await api.part()
+            await api.drain()
     return max(0.0, scope.deadline - trio.current_time())
 
 

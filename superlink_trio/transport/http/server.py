@@ -41,7 +41,7 @@ async def serve_http(
 ) -> None:
     """Serve the Fleet API over HTTP/1.1 until `stopping` is set, then stop gracefully.
 
-    Stopping: held calls are released, clients that stop as well may say goodbye (see `Api.part`),
+    Stopping: held calls are released, clients that stop as well may say goodbye (see `Api.drain`),
     then no new connections are taken. `options.grace` seconds after its beginning every connection
     is closed, which cancels the calls that are left. Whatever clients do, this returns a moment
     later. If this function is cancelled instead, calls are cancelled at once, and what they held
@@ -71,7 +71,7 @@ async def serve_http(
                 api.holds.release()
                 # Flower's nodes open a connection for each call, so those still have their say.
                 with trio.move_on_after(options.grace) as parting:
-                    await api.part()
+                    await api.drain()
                 accepting.cancel_scope.cancel()
             await server.stop(max(0.0, parting.deadline - trio.current_time()))
         finally:
