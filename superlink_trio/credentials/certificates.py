@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from superlink_trio.credentials.files import Faults, FileFault, read
+from superlink_trio.credentials.files import Faults, FileFault, encrypted, read
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +61,16 @@ class Sources:
     client_ca: Path | None = None
     """Clients of the Driver API have to present a certificate that one of these has signed."""
 
+    @property
+    def authorities(self) -> Sequence[Path]:
+        """Those that hold certificates of authorities."""
+        return [path for path in (self.ca, self.client_ca) if path is not None]
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """All of them, each once."""
+        return list(dict.fromkeys((self.certificate, self.key, *self.authorities)))
+
 
 @attrs.frozen(kw_only=True)
 class Identity:
@@ -75,34 +85,21 @@ class Identity:
 
 
 def load(sources: Sources, now: Clock = _utc_now) -> Identity:
-    """Read and check a server's files.
+    """Read the files and check that a server can use them.
 
-    Raises an ExceptionGroup with a FileFault for everything that is wrong with any of them.
+    Raises an ExceptionGroup with a FileFault for everything that is wrong with any of the files.
     """
     faults = Faults()
     texts: dict[Path, bytes] = {}
-    leaves: list[x509.Certificate] = []
-    keys: list[PrivateKeyTypes] = []
-    with faults.collect():
-        texts[sources.certificate] = read(sources.certificate)
-        leaves.append(_leaf(sources.certificate, texts[sources.certificate], now()))
-    with faults.collect():
-        texts[sources.key] = read(sources.key, private=True)
-        keys.append(_private_key(sources.key, texts[sources.key]))
-    if leaves and keys and not _belong_together(leaves[0], keys[0]):
-        faults.append(
-            FileFault(sources.key, f"is not the key of the certificate in {sources.certificate}")
-        )
-    for path in filter(None, (sources.ca, sources.client_ca)):
+    for path in sources.paths:
         with faults.collect():
-            texts[path] = read(path)
-            _check_authority(path, texts[path], now())
-    faults.throw("certificates that cannot be used")
+            texts[path] = read(path, private=path == sources.key)
+    leaf = _verify(sources, texts, now(), faults)
     return Identity(
         certificate=texts[sources.certificate],
         key=texts[sources.key],
         client_ca=texts[sources.client_ca] if sources.client_ca else None,
-        expires=leaves[0].not_valid_after_utc,
+        expires=leaf.not_valid_after_utc,
         context=_context(sources, texts),
     )
 
@@ -112,19 +109,32 @@ def check(ca: bytes, certificate: bytes, key: bytes, now: Clock = _utc_now) -> N
 
     Raises like `load`; the faults call the texts CA, certificate and key.
     """
-    names = Path("CA"), Path("certificate"), Path("key")
-    faults = Faults()
+    names = Sources(certificate=Path("certificate"), key=Path("key"), ca=Path("CA"))
+    texts = dict(zip(names.paths, (certificate, key, ca), strict=True))
+    _verify(names, texts, now(), Faults())
+
+
+def _verify(
+    sources: Sources, texts: Mapping[Path, bytes], now: datetime.datetime, faults: Faults
+) -> x509.Certificate:
+    """Check those texts that could be read; give the server's certificate if nothing is wrong."""
     leaves: list[x509.Certificate] = []
     keys: list[PrivateKeyTypes] = []
-    with faults.collect():
-        leaves.append(_leaf(names[1], certificate, now()))
-    with faults.collect():
-        keys.append(_private_key(names[2], key))
+    if sources.certificate in texts:
+        with faults.collect():
+            leaves.append(_leaf(sources.certificate, texts[sources.certificate], now))
+    if sources.key in texts:
+        with faults.collect():
+            keys.append(_private_key(sources.key, texts[sources.key]))
     if leaves and keys and not _belong_together(leaves[0], keys[0]):
-        faults.append(FileFault(names[2], "is not the key of the certificate"))
-    with faults.collect():
-        _check_authority(names[0], ca, now())
+        faults.append(FileFault(sources.key, f"is not the key of {sources.certificate}"))
+    for path in sources.authorities:
+        if path in texts:
+            with faults.collect():
+                _check_authority(path, texts[path], now)
+    faults.sort(key=lambda fault: sources.paths.index(fault.path))
     faults.throw("certificates that cannot be used")
+    return leaves[0]
 
 
 def _leaf(path: Path, text: bytes, now: datetime.datetime) -> x509.Certificate:
@@ -189,11 +199,7 @@ def _private_key(path: Path, text: bytes) -> PrivateKeyTypes:
     try:
         return load_pem_private_key(text, password=None)
     except TypeError as error:
-        raise FileFault(
-            path,
-            "is encrypted, and a server has nobody to ask for the passphrase: write the key "
-            f"without one (openssl pkey -in {path} -out NEW_FILE)",
-        ) from error
+        raise encrypted(path, f"openssl pkey -in {path} -out NEW_FILE") from error
     except (ValueError, UnsupportedAlgorithm) as error:
         if b"-----BEGIN CERTIFICATE-----" in text and b"PRIVATE KEY-----" not in text:
             problem = "holds a certificate where a private key belongs: are two files swapped?"

@@ -29,6 +29,15 @@ class FileFault(ValueError):
         self.problem = problem
 
 
+def encrypted(path: Path, remedy: str) -> FileFault:
+    """Give the fault of a private key that asks for a passphrase; `remedy` is a command."""
+    return FileFault(
+        path,
+        "is encrypted, and a server has nobody to ask for the passphrase: write the key without "
+        f"one ({remedy})",
+    )
+
+
 class Faults(list[FileFault]):
     """Every fault found so far."""
 

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_public_key,
 )
 
-from superlink_trio.credentials.files import Faults, FileFault, read
+from superlink_trio.credentials.files import Faults, FileFault, encrypted, read
 
 _log = logging.getLogger(__name__)
 
@@ -196,11 +196,7 @@ def _read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     except (TypeError, ValueError, UnsupportedAlgorithm) as error:
         # A TypeError since cryptography 43, a ValueError like any other before.
         if "password" in str(error):
-            raise FileFault(
-                path,
-                "is encrypted, and a server has nobody to ask for the passphrase: write the key "
-                f"without one (ssh-keygen -p -N '' -f {path})",
-            ) from error
+            raise encrypted(path, f"ssh-keygen -p -N '' -f {path}") from error
         raise FileFault(path, f"is no private key in OpenSSH's format; {_MAKE}") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise FileFault(path, f"is no EC key; {_MAKE}")

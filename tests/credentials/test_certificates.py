@@ -110,7 +110,7 @@ def _another_key(sources: Sources) -> None:
         (_break, ["holds a certificate that cannot be read"]),
         (_encrypt, ["is encrypted"]),
         (_unknown_kind, ["key "]),  # cryptography 42 calls it unreadable, later ones unsupported
-        (_another_key, ["is not the key of the certificate in"]),
+        (_another_key, ["is not the key of"]),
         (lambda sources: sources.certificate.write_bytes(b""), ["holds no certificate"]),
         (lambda sources: sources.key.unlink(), ["No such file"]),
     ],
