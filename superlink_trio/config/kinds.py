@@ -13,6 +13,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -71,34 +72,32 @@ class Kind:
         raise ValueError(f"{value!r} is no text: put it in quotes")
 
 
-def check(right: Callable[[Any], bool], wrong: str) -> Check:
-    """Make a check; `wrong` follows a value that is not right."""
+def checking(right: Callable[[Any], bool], wrong: str) -> Check:
+    """Make a check; `wrong` is said of a value that is not right."""
     return lambda value: None if right(value) else f"{value!r} {wrong}"
 
 
 def within(kind: Kind, least: float, most: float, what: str) -> Kind:
     """Take only numbers from `least` to `most`, of the type that `least` has."""
-    return attrs.evolve(
-        kind,
-        check=check(
-            lambda value: type(value) is type(least) and least <= value <= most,
-            f"is no {what} that can be used: write {least} to {most}",
-        ),
+    check = checking(
+        lambda value: type(value) is type(least) and least <= value <= most,
+        f"is no {what} that can be used: write {least} to {most}",
     )
+    return attrs.evolve(kind, check=check)
 
 
 def text(metavar: str) -> Kind:
     """Take any text but an empty one."""
-    right = check(
+    check = checking(
         lambda value: isinstance(value, str) and value != "", "is no text, or an empty one"
     )
-    return Kind(metavar=(metavar,), read=str, check=right)
+    return Kind(metavar=(metavar,), read=str, check=check)
 
 
 def choice(*choices: str) -> Kind:
     """Take one of these words."""
-    right = check(lambda value: value in choices, f"is none of {', '.join(choices)}")
-    return Kind(metavar=("{" + ",".join(choices) + "}",), read=_refusing(right), check=right)
+    check = checking(lambda value: value in choices, f"is none of {', '.join(choices)}")
+    return Kind(metavar=("{" + ",".join(choices) + "}",), read=partial(_right, check), check=check)
 
 
 def files(*metavar: str) -> Kind:
@@ -111,13 +110,10 @@ def files(*metavar: str) -> Kind:
             raise ValueError(f"{words!r} {wrong}")
         return tuple(map(_read_path, words))
 
-    right = check(
-        lambda value: (
-            isinstance(value, tuple) and len(value) == count and not any(map(_check_path, value))
-        ),
-        wrong,
-    )
-    return Kind(metavar=metavar, read=read, read_native=read, check=right)
+    def right(value: object) -> bool:
+        return isinstance(value, tuple) and len(value) == count and not any(map(_check_path, value))
+
+    return Kind(metavar=metavar, read=read, read_native=read, check=checking(right, wrong))
 
 
 def to_address(value: Address | str | None) -> Address | None:
@@ -175,15 +171,16 @@ def size_text(size: int) -> str:
     return str(size)
 
 
-def _refusing(check: Check) -> Reader:
-    """Make a reader that takes a value as it is, if it is right."""
+def _right(check: Check, value: object) -> Any:
+    """Give the value if it is right; raise ValueError if it is not."""
+    if (problem := check(value)) is not None:
+        raise ValueError(problem)
+    return value
 
-    def read(value: object) -> object:
-        if (problem := check(value)) is not None:
-            raise ValueError(problem)
-        return value
 
-    return read
+def _read_path(text: str) -> Path:
+    path: Path = _right(_check_path, to_path(text))
+    return path
 
 
 def _number(to_number: Callable[[Any], float], what: str, *types: type) -> Reader:
@@ -196,12 +193,6 @@ def _number(to_number: Callable[[Any], float], what: str, *types: type) -> Reade
         raise ValueError(f"{value!r} is no {what}")
 
     return read
-
-
-def _read_path(text: str) -> Path:
-    if not text:
-        raise ValueError("'' is no path")
-    return Path(text)
 
 
 def _read_json(text: str) -> object:
@@ -226,16 +217,23 @@ def _check_address(value: object) -> str | None:
     return None
 
 
-_check_flag = check(lambda value: isinstance(value, bool), "is neither true nor false")
-_check_path = check(lambda value: isinstance(value, Path) and "\0" not in str(value), "is no path")
-_check_count = check(
+_check_flag = checking(lambda value: isinstance(value, bool), "is neither true nor false")
+_check_path = checking(
+    lambda value: isinstance(value, Path) and "\0" not in str(value), "is no path"
+)
+_check_count = checking(
     lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 1,
     "is no whole number from 1 up",
 )
+_check_seconds = checking(
+    # Written so that NaN, which compares false with everything, is refused as well.
+    lambda value: isinstance(value, float) and value >= 0,
+    "is no number of seconds: write 0 or more",
+)
 
 FLAG = Kind(
-    read=lambda word: _refusing(_check_flag)(_FLAG_WORDS.get(word.strip().lower(), word)),
-    read_native=_refusing(_check_flag),
+    read=lambda word: _right(_check_flag, _FLAG_WORDS.get(word.strip().lower(), word)),
+    read_native=partial(_right, _check_flag),
     check=_check_flag,
     to_text=lambda on: "on" if on else "off",
 )
@@ -243,11 +241,7 @@ SECONDS = Kind(
     metavar=("SECONDS",),
     read=_number(float, "number of seconds", str),
     read_native=_number(float, "number of seconds", int, float),
-    # Written so that NaN, which compares false with everything, is refused as well.
-    check=check(
-        lambda value: isinstance(value, float) and value >= 0,
-        "is no number of seconds: write 0 or more",
-    ),
+    check=_check_seconds,
     to_text="{:g}".format,
 )
 COUNT = Kind(
@@ -256,23 +250,23 @@ COUNT = Kind(
     read_native=_number(int, "whole number", int),
     check=_check_count,
 )
-_read_size = _number(int, "size: write bytes, or text like '512MiB'", int)
+_bytes = _number(int, "size: write bytes, or text like '512MiB'", int)
 SIZE = Kind(
     metavar=("SIZE",),
     read=parse_size,
-    read_native=lambda value: parse_size(value) if isinstance(value, str) else _read_size(value),
+    read_native=lambda value: parse_size(value) if isinstance(value, str) else _bytes(value),
     check=_check_count,
     to_text=size_text,
 )
 ADDRESS = Kind(metavar=("HOST:PORT",), read=Address.parse, check=_check_address)
 FILE = Kind(metavar=("FILE",), read=_read_path, check=_check_path)
 DIRECTORY = Kind(metavar=("DIR",), read=_read_path, check=_check_path)
-JSON = Kind(
+_JSON = Kind(
     metavar=("JSON",),
     read=_read_json,
-    check=check(lambda value: isinstance(value, dict), "is no JSON object"),
+    check=checking(lambda value: isinstance(value, dict), "is no JSON object"),
     to_text=json.dumps,
 )
 TABLE = attrs.evolve(
-    JSON, read_native=lambda value: value if isinstance(value, dict) else JSON.from_toml(value)
+    _JSON, read_native=lambda value: value if isinstance(value, dict) else _JSON.from_toml(value)
 )

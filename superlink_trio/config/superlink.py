@@ -14,30 +14,10 @@ from typing import Literal, TypeAlias
 import attrs
 from attrs import field
 
-from superlink_trio.config import checks
+from superlink_trio.config import checks, kinds
 from superlink_trio.config.address import Address
 from superlink_trio.config.errors import ConfigError, raise_all
-from superlink_trio.config.kinds import (
-    ADDRESS,
-    COUNT,
-    DIRECTORY,
-    FILE,
-    FLAG,
-    MOST,
-    SECONDS,
-    SIZE,
-    TABLE,
-    Files,
-    choice,
-    files,
-    text,
-    to_address,
-    to_dict,
-    to_files,
-    to_path,
-    to_seconds,
-    within,
-)
+from superlink_trio.config.kinds import Files
 from superlink_trio.config.limits import Limits
 from superlink_trio.config.options import Apis, Section, option, problem_with
 from superlink_trio.config.places import MEMORY, Place
@@ -51,13 +31,14 @@ _NO_TLS = "--insecure for no encryption"
 _HOW_GRPC = f"--certificates CA_CERT SERVER_CERT PRIVATE_KEY for TLS, or {_NO_TLS}"
 _HOW_REST = f"--ssl-certfile FILE and --ssl-keyfile FILE for HTTPS, or {_NO_TLS}"
 
-
+_general = partial(option, Section.GENERAL, Apis.BOTH)
 _security = partial(option, Section.SECURITY, Apis.BOTH)
 _driver = partial(option, Section.DRIVER, Apis.DRIVER)
 _fleet = partial(option, Section.FLEET, Apis.FLEET)
 _rest = partial(option, Section.REST)
 _limit = partial(option, Section.LIMITS)
 _simulation = partial(option, Section.SIMULATION, Apis.FLEET)
+_flower = partial(option, Section.FLOWER, Apis.FLEET)
 
 
 def _everywhere_or_here(port: int) -> str:
@@ -86,31 +67,29 @@ class SuperLinkConfig(Limits):
 
     database: str = field(
         default=MEMORY,
-        metadata=option(
-            *(Section.GENERAL, Apis.BOTH, text("DATABASE")), "where nodes, runs and tasks are kept"
-        ),
+        metadata=_general(kinds.text("DATABASE"), "where nodes, runs and tasks are kept"),
     )
     """`MEMORY`, or the path of an SQLite file."""
 
     insecure: bool = field(
         default=False,
         metadata=_security(
-            FLAG, "serve without TLS, whatever certificates there are", negatable=True
+            kinds.FLAG, "serve without TLS, whatever certificates there are", negatable=True
         ),
     )
     certificates: Files | None = field(
         default=None,
-        converter=to_files,
+        converter=kinds.to_files,
         metadata=_security(
-            files("CA_CERT", "SERVER_CERT", "PRIVATE_KEY"),
+            kinds.files("CA_CERT", "SERVER_CERT", "PRIVATE_KEY"),
             "PEM files for the gRPC ports, and for REST unless it has its own",
         ),
     )
     require_client_authentication: Files | None = field(
         default=None,
-        converter=to_files,
+        converter=kinds.to_files,
         metadata=_security(
-            files("CLIENT_KEYS", "SERVER_PRIVATE_KEY", "SERVER_PUBLIC_KEY"),
+            kinds.files("CLIENT_KEYS", "SERVER_PRIVATE_KEY", "SERVER_PUBLIC_KEY"),
             "admit only nodes whose public key is listed: a CSV file of OpenSSH public keys, then "
             "the server's two OpenSSH key files",
         ),
@@ -118,26 +97,26 @@ class SuperLinkConfig(Limits):
 
     driver_api_address: Address | None = field(
         default=None,
-        converter=to_address,
+        converter=kinds.to_address,
         metadata=_driver(
-            ADDRESS, "where drivers connect", shown_default=_everywhere_or_here(_DRIVER_PORT)
+            kinds.ADDRESS, "where drivers connect", shown_default=_everywhere_or_here(_DRIVER_PORT)
         ),
     )
     """None: every interface if it was said how to serve other machines (`certificates` or
     `insecure`), and loopback if it was not."""
     driver_client_ca: Path | None = field(
         default=None,
-        converter=to_path,
+        converter=kinds.to_path,
         metadata=_driver(
-            FILE,
+            kinds.FILE,
             "let in only drivers with a certificate that an authority in this PEM file signed",
         ),
     )
     driver_hold: float = field(
         default=5.0,
-        converter=to_seconds,
+        converter=kinds.to_seconds,
         metadata=_driver(
-            SECONDS,
+            kinds.SECONDS,
             "how long a driver's pull waits for all its results, while one follows the other; "
             "0 answers at once",
         ),
@@ -145,78 +124,87 @@ class SuperLinkConfig(Limits):
 
     fleet_api_type: FleetApiType = field(
         default="grpc-rere",
-        metadata=option(
-            *(Section.FLOWER, Apis.FLEET, choice("grpc-rere", "grpc-adapter", "rest", "vce")),
+        metadata=_flower(
+            kinds.choice("grpc-rere", "grpc-adapter", "rest", "vce"),
             "like --grpc-rere, --rest and --vce; both gRPC names serve both gRPC services",
         ),
     )
     """How nodes connect; "vce" simulates them."""
     grpc_rere_fleet_api_address: Address | None = field(
         default=None,
-        converter=to_address,
+        converter=kinds.to_address,
         metadata=_fleet(
-            *(ADDRESS, "where nodes connect over gRPC"),
+            kinds.ADDRESS,
+            "where nodes connect over gRPC",
             shown_default=_everywhere_or_here(_GRPC_FLEET_PORT),
         ),
     )
     """None: like `driver_api_address`."""
     hold: float = field(
         default=20.0,
-        converter=to_seconds,
-        metadata=_fleet(SECONDS, "how long a node's pull waits for a task; 0 answers at once"),
+        converter=kinds.to_seconds,
+        metadata=_fleet(
+            kinds.SECONDS, "how long a node's pull waits for a task; 0 answers at once"
+        ),
     )
     readmit: bool = field(
         default=True,
         metadata=_fleet(
-            *(FLAG, "take nodes back that a SuperLink before this one had registered"),
+            kinds.FLAG,
+            "take nodes back that a SuperLink before this one had registered",
             negatable=True,
         ),
     )
     rest_fleet_api_address: Address | None = field(
         default=None,
-        converter=to_address,
+        converter=kinds.to_address,
         metadata=_rest(
-            *(Apis.FLEET, ADDRESS, "where nodes connect over REST"),
+            Apis.FLEET,
+            kinds.ADDRESS,
+            "where nodes connect over REST",
             shown_default=_everywhere_or_here(_REST_FLEET_PORT),
         ),
     )
     """None: like `driver_api_address`; the two files below say how to serve others as well."""
     ssl_certfile: Path | None = field(
         default=None,
-        converter=to_path,
-        metadata=_rest(Apis.BOTH, FILE, "PEM certificate for REST"),
+        converter=kinds.to_path,
+        metadata=_rest(Apis.BOTH, kinds.FILE, "PEM certificate for REST"),
     )
     """None: the one in `certificates`, and its key."""
     ssl_keyfile: Path | None = field(
         default=None,
-        converter=to_path,
-        metadata=_rest(Apis.BOTH, FILE, "PEM private key for REST"),
+        converter=kinds.to_path,
+        metadata=_rest(Apis.BOTH, kinds.FILE, "PEM private key for REST"),
     )
     rest_fleet_api_workers: int = field(
         default=1,
         metadata=_rest(
-            *(Apis.FLEET, attrs.evolve(COUNT, check=_one_worker)), "1: another number is refused"
+            Apis.FLEET, attrs.evolve(kinds.COUNT, check=_one_worker), "1: another number is refused"
         ),
     )
 
     max_nodes: int = field(
         default=100_000,
         metadata=_limit(
-            *(Apis.FLEET, within(COUNT, 1, MOST, "number of nodes")),
+            Apis.FLEET,
+            kinds.within(kinds.COUNT, 1, kinds.MOST, "number of nodes"),
             "registered nodes; those offline give way",
         ),
     )
     max_tasks_per_node: int = field(
         default=10_000,
         metadata=_limit(
-            *(Apis.DRIVER, COUNT),
+            Apis.DRIVER,
+            kinds.COUNT,
             "tasks of one node without an answer; anonymous nodes count as one",
         ),
     )
     max_stored_size: int | None = field(
         default=None,
         metadata=_limit(
-            *(Apis.BOTH, SIZE),
+            Apis.BOTH,
+            kinds.SIZE,
             "payloads and tasks that are kept; answers may fill all of it, tasks half",
             shown_default="half of the memory, or of the disk",
         ),
@@ -225,25 +213,27 @@ class SuperLinkConfig(Limits):
     client_app: str | None = field(
         default=None,
         metadata=_simulation(
-            text("MODULE:ATTRIBUTE"), "the app that simulated nodes run, client:app for example"
+            kinds.text("MODULE:ATTRIBUTE"),
+            "the app that simulated nodes run, client:app for example",
         ),
     )
     num_supernodes: int | None = field(
-        default=None, metadata=_simulation(COUNT, "how many nodes to simulate")
+        default=None, metadata=_simulation(kinds.COUNT, "how many nodes to simulate")
     )
     backend: Backend = field(
-        default="ray", metadata=_simulation(choice("ray", "process"), "what runs the apps")
+        default="ray", metadata=_simulation(kinds.choice("ray", "process"), "what runs the apps")
     )
     backend_config: dict[str, object] = field(
         factory=_default_backend_config,
-        converter=to_dict,
-        metadata=_simulation(TABLE, "settings of the backend"),
+        converter=kinds.to_dict,
+        metadata=_simulation(kinds.TABLE, "settings of the backend"),
     )
     app_dir: Path = field(
         default=Path(),
-        converter=to_path,
+        converter=kinds.to_path,
         metadata=_simulation(
-            *(DIRECTORY, "put on the import path to find the app"),
+            kinds.DIRECTORY,
+            "put on the import path to find the app",
             shown_default="the working directory",
         ),
     )
