@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
@@ -29,9 +28,7 @@ from superlink_trio.config import (
     option,
     table,
 )
-from superlink_trio.config.aliases import fold
-from superlink_trio.config.kinds import COUNT, parse_size, size_text, within
-from superlink_trio.config.reading import read_toml
+from superlink_trio.config.kinds import COUNT, within
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "configuration.md"
@@ -99,19 +96,6 @@ def test_what_is_no_size_is_a_fault(size: str) -> None:
     assert f"--max-message-size: {size!r} is no size: write bytes, or a number with KiB" in fault
 
 
-@given(st.integers(0, 2**62))
-def test_a_size_that_was_written_is_read_again(size: int) -> None:
-    assert parse_size(size_text(size)) == size
-
-
-@given(st.text())
-def test_any_text_is_a_size_or_a_fault(text: str) -> None:
-    try:
-        assert parse_size(text) >= 0
-    except ValueError as error:
-        assert "is no size" in str(error)  # noqa: PT017 (either is right)
-
-
 def test_a_size_in_a_file_is_a_number_or_text(tmp_path: Path) -> None:
     file = tmp_path / "superlink.toml"
     file.write_text("insecure = true\nmax-message-size = 1048576\nmax-stored-size = '2GiB'\n")
@@ -123,15 +107,6 @@ def test_a_size_in_a_file_is_a_number_or_text(tmp_path: Path) -> None:
 
 def test_nothing_given_is_the_default() -> None:
     assert config_of("--insecure") == SuperLinkConfig(insecure=True)
-
-
-def test_every_option_is_a_field_or_folded_into_one() -> None:
-    folded = {"grpc_rere", "rest", "vce", "fleet_api_address", "fleet_api_num_workers"}
-    folded |= {"ssl_ca_certfile", "storage_dir", "auth_list_public_keys"}
-    folded |= {"auth_superlink_private_key", "auth_superlink_public_key"}
-    of_the_program = {"config", "log_level", "log_format"}
-    fields = {field.name for field in attrs.fields(SuperLinkConfig)}
-    assert set(OPTIONS.options) - folded - of_the_program == fields
 
 
 def test_the_command_line_wins_then_the_environment_then_the_file(
@@ -322,23 +297,6 @@ def test_an_unknown_variable_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> No
 )
 def test_any_command_line_is_a_config_or_faults(words: list[str]) -> None:
     settings = given_words(*words)
-    assert all(settings.faults)
-
-
-scalars = st.booleans() | st.integers() | st.floats() | st.text()
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from([*OPTIONS.options, "unknown"]),
-        scalars | st.lists(scalars) | st.dictionaries(st.text(), scalars),
-    )
-)
-def test_any_value_in_a_file_is_a_config_or_faults(table: dict[str, Any]) -> None:
-    settings = Settings(OPTIONS)
-    read_toml(settings, Path("x.toml"), table)
-    fold(settings)
-    build(settings, cli.SUPERLINK.apis)
     assert all(settings.faults)
 
 
@@ -536,11 +494,6 @@ def test_what_is_slow_to_import_waits(script: str) -> None:
 
 
 PAGE = runpy.run_path(str(ROOT / "scripts" / "configuration-page"))
-
-
-def test_the_document_lists_the_options_as_they_are() -> None:
-    assert PAGE["rewritten"](DOCUMENT.read_text(), OPTIONS) == DOCUMENT.read_text()
-    assert DOCUMENT.read_text().count("| `--") == len(OPTIONS.options)
 
 
 @attrs.frozen(kw_only=True)
