@@ -22,7 +22,7 @@ from superlink_trio.config.options import (
     options_of,
     problem_with,
 )
-from superlink_trio.config.settings import Setting, Settings, Table
+from superlink_trio.config.settings import Settings, Table
 from superlink_trio.config.superlink import SuperLinkConfig
 
 PROGRAM = (
@@ -79,10 +79,8 @@ def read_command_line(settings: Settings, given: Mapping[str, bool | list[str]])
     """Take the words that followed each option, or whether a flag was set."""
     for name, words in given.items():
         option = settings.table.options[name]
-        if isinstance(words, bool):
-            settings.put(name, Setting(words, option.flag, _COMMAND_LINE))
-        else:
-            settings.read(name, option.flag, _COMMAND_LINE, option.kind.from_words, words)
+        read = bool if isinstance(words, bool) else option.kind.from_words
+        settings.read(name, option.flag, _COMMAND_LINE, read, words)
 
 
 def read_environment(settings: Settings, environ: Mapping[str, str]) -> None:

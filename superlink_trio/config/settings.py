@@ -54,11 +54,6 @@ class Settings:
         setting = self.given.get(name)
         return None if setting is None else setting.value
 
-    def put(self, name: str, setting: Setting) -> None:
-        """Take a value unless there is a higher one."""
-        if name not in self.given or self.given[name].rank <= setting.rank:
-            self.given[name] = setting
-
     def fault(self, problem: str, *names: str) -> None:
         """Note a fault that makes these options unclear."""
         self.faults.append(problem)
@@ -67,11 +62,17 @@ class Settings:
     def read(
         self, name: str, source: str, rank: int, read: Callable[[Any], object], raw: object
     ) -> None:
-        """Take what `read` makes of `raw`; its ValueError is a fault."""
+        """Take what `read` makes of `raw`, unless there is a higher value.
+
+        A ValueError is a fault.
+        """
         try:
-            self.put(name, Setting(read(raw), source, rank))
+            setting = Setting(read(raw), source, rank)
         except ValueError as error:
             self.fault(f"{source}: {error}", name)
+            return
+        if name not in self.given or self.given[name].rank <= rank:
+            self.given[name] = setting
 
     def settle(self, name: str, *candidates: Setting | None) -> None:
         """Let the highest of several settings for one thing count; equals have to agree."""

@@ -31,6 +31,7 @@ _NO_TLS = "--insecure for no encryption"
 _HOW_GRPC = f"--certificates CA_CERT SERVER_CERT PRIVATE_KEY for TLS, or {_NO_TLS}"
 _HOW_REST = f"--ssl-certfile FILE and --ssl-keyfile FILE for HTTPS, or {_NO_TLS}"
 
+# What the options under one heading have in common.
 _general = partial(option, Section.GENERAL, Apis.BOTH)
 _security = partial(option, Section.SECURITY, Apis.BOTH)
 _driver = partial(option, Section.DRIVER, Apis.DRIVER)
@@ -277,11 +278,9 @@ class SuperLinkConfig(Limits):
 
     def places(self, apis: Apis) -> list[Place]:
         """Where these APIs are to listen."""
-        places = [
-            self.driver_place if Apis.DRIVER in apis else None,
-            self.fleet_place if Apis.FLEET in apis else None,
-        ]
-        return [place for place in places if place is not None]
+        driver = self.driver_place if Apis.DRIVER in apis else None
+        fleet = self.fleet_place if Apis.FLEET in apis else None
+        return [place for place in (driver, fleet) if place is not None]
 
     @property
     def _grpc_secured(self) -> bool:
