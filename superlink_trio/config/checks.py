@@ -5,6 +5,7 @@ All of it depends on which APIs are to run.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -144,7 +145,8 @@ def _simulation(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
             f"{config.client_app!r} names no app: write module:attribute, client:app for example",
             "client_app",
         )
-    if not config.app_dir.is_dir():
+    # Unlike Path.is_dir, it has an answer for a name that is too long as well.
+    if not os.path.isdir(config.app_dir):
         yield ConfigError(f"{config.app_dir} is no directory", "app_dir")
     if not config.num_supernodes:
         yield ConfigError(

@@ -379,7 +379,11 @@ def test_what_names_no_app_is_refused(name: str) -> None:
 def test_apps_lie_in_a_directory(tmp_path: Path) -> None:
     assert problems(simulation(app_dir=tmp_path)) == {}
     gone = tmp_path / "gone"
-    assert problems(simulation(app_dir=gone)) == {"app_dir": f"{gone} is no directory"}
+    too_long = tmp_path / ("a" * 300)
+    for directory in (gone, too_long):
+        assert problems(simulation(app_dir=directory)) == {
+            "app_dir": f"{directory} is no directory"
+        }
 
 
 def test_a_password_in_the_database_is_not_told() -> None:
