@@ -1,4 +1,4 @@
-"""What a SuperLink is told before it starts, by whichever way, and everything that can be wrong.
+"""The settings of a SuperLink, wherever they come from, and everything that can be wrong with them.
 
 address, places     where things are
 kinds, options      what values and options are

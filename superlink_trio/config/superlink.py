@@ -1,4 +1,4 @@
-"""What a SuperLink is told before it starts.
+"""The settings of a SuperLink.
 
 A value that is wrong by itself is refused when the config is made. What is wrong about values
 together depends on which APIs are to run: `SuperLinkConfig.check` finds that before anything
@@ -61,7 +61,7 @@ def _default_backend_config() -> dict[str, object]:
 
 @attrs.frozen(kw_only=True)
 class SuperLinkConfig(Limits):
-    """Everything a SuperLink can be told. The fields are the options' names.
+    """The settings of a SuperLink. The fields are the options' names; each says what it is for.
 
     Raises ConfigErrors, with a part for every field that is wrong by itself.
     """
