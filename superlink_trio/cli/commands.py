@@ -20,7 +20,17 @@ import attrs
 
 from superlink_trio import __version__
 from superlink_trio.cli.running import USAGE, Runner, run
-from superlink_trio.config import Apis, SuperLinkConfig, options
+from superlink_trio.config import (
+    OPTIONS,
+    Apis,
+    Option,
+    Settings,
+    SuperLinkConfig,
+    Table,
+    build,
+    read_sources,
+)
+from superlink_trio.config.reading import did_you_mean, suggestion
 
 if TYPE_CHECKING:
     from superlink_trio.cli.live import Terminal
@@ -39,7 +49,7 @@ class Program:
     runner: Callable[[Display | None], Runner]
     """Imports what runs it; the display is for a simulation."""
 
-    def has(self, option: options.Option) -> bool:
+    def has(self, option: Option) -> bool:
         """Whether the command line of this program takes the option."""
         return bool(option.apis & self.apis)
 
@@ -91,14 +101,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     `argv` is the command line without the program's name, `sys.argv` by default.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    if words and words[0] in _COMMANDS:
-        return _main(_COMMANDS[words[0]], words[1:])
-    if words and words[0] in _TOOLS:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv and argv[0] in _COMMANDS:
+        return _main(_COMMANDS[argv[0]], argv[1:])
+    if argv and argv[0] in _TOOLS:
         from superlink_trio.cli import tools
 
-        return tools.COMMANDS[words[0]](words[1:])
-    return _main(SUPERLINK, words)
+        return tools.COMMANDS[argv[0]](argv[1:])
+    return _main(SUPERLINK, argv)
 
 
 def driver_api() -> int:
@@ -111,9 +121,9 @@ def fleet_api() -> int:
     return _main(FLEET_API, sys.argv[1:])
 
 
-def _main(program: Program, words: Sequence[str]) -> int:
-    settings = read(program, words)
-    config = options.build(settings, program.apis)
+def _main(program: Program, argv: Sequence[str]) -> int:
+    settings = read(program, argv)
+    config = build(settings, program.apis)
     if settings.faults:
         for fault in settings.faults:
             sys.stderr.write(f"{program.name}: error: {fault}\n")
@@ -132,7 +142,7 @@ def _main(program: Program, words: Sequence[str]) -> int:
     return run(partial(program.runner, display), config)
 
 
-def _terminal(settings: options.Settings, config: SuperLinkConfig) -> Terminal | None:
+def _terminal(settings: Settings, config: SuperLinkConfig) -> Terminal | None:
     """Give the terminal where a simulation is watched, None where there is nobody to watch."""
     if config.fleet_api_type != "vce" or settings.get("log_format") == "json":
         return None
@@ -144,38 +154,35 @@ def _terminal(settings: options.Settings, config: SuperLinkConfig) -> Terminal |
     return Terminal(sys.stderr)
 
 
-def read(program: Program, words: Sequence[str]) -> options.Settings:
+def read(program: Program, argv: Sequence[str], table: Table = OPTIONS) -> Settings:
     """Collect what the command line, the environment and the file say, and every fault in it.
 
     `--help` and `--version` raise SystemExit.
     """
-    settings = options.Settings()
-    parser = _parser(program)
+    settings = Settings(table)
+    parser = _parser(program, table)
     namespace = argparse.Namespace()
     try:
-        _, unknown = parser.parse_known_args(words, namespace)
+        _, unknown = parser.parse_known_args(argv, namespace)
     except (_UsageError, argparse.ArgumentError) as error:
         # What came after the fault was not read, so nothing is certain about any option.
-        settings.fault(str(error), *options.OPTIONS)
+        settings.fault(str(error), *table.options)
         unknown = []
     _refuse_unknown(settings, program, unknown)
-    options.read_command_line(settings, vars(namespace))
-    options.read_environment(settings, os.environ)
-    if "config" in settings.given:
-        options.read_file(settings, settings.get("config"))
-    options.fold(settings)
+    read_sources(settings, vars(namespace), os.environ)
     return settings
 
 
-def _refuse_unknown(settings: options.Settings, program: Program, words: Sequence[str]) -> None:
-    flags = {option.flag: name for name, option in options.OPTIONS.items() if program.has(option)}
+def _refuse_unknown(settings: Settings, program: Program, argv: Sequence[str]) -> None:
+    options = settings.table.options.values()
+    flags = {option.flag: option.name for option in options if program.has(option)}
     after_option = False
-    for word in words:
+    for word in argv:
         if word.startswith("-"):
             after_option = True
             flag = word.partition("=")[0]
-            meant = options.suggestion(flag, flags)
-            hint = options.did_you_mean(meant)
+            meant = suggestion(flag, flags)
+            hint = did_you_mean(meant)
             settings.fault(f"{flag}: no such option{hint}", *([flags[meant]] if meant else []))
         elif word in (*_COMMANDS, *_TOOLS):
             settings.fault(f"{word}: a command comes first, before every option")
@@ -192,7 +199,7 @@ class _Parser(argparse.ArgumentParser):
         raise _UsageError(message)
 
 
-def _parser(program: Program) -> argparse.ArgumentParser:
+def _parser(program: Program, table: Table) -> argparse.ArgumentParser:
     commands = f"[{' | '.join((*_COMMANDS, *_TOOLS))}] " if program is SUPERLINK else ""
     parser = _Parser(
         prog=program.name,
@@ -207,19 +214,19 @@ def _parser(program: Program) -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("--version", action="version", version=f"superlink-trio {__version__}")
-    for title, group in options.GROUPS.items():
-        section = parser.add_argument_group(title)
-        for option in filter(program.has, group):
-            section.add_argument(option.flag, help=_help(option), **_action(option))
+    for section, options in table.by_section():
+        group = parser.add_argument_group(section.value)
+        for option in filter(program.has, options):
+            group.add_argument(option.flag, help=_help(option), **_action(option))
     return parser
 
 
-def _help(option: options.Option) -> str:
+def _help(option: Option) -> str:
     default = f"default: {option.default}; " if option.default else ""
     return f"{option.help} [{default}{option.variable}]".replace("%", "%%")
 
 
-def _action(option: options.Option) -> dict[str, Any]:
+def _action(option: Option) -> dict[str, Any]:
     metavar = option.kind.metavar
     if not metavar:
         return {

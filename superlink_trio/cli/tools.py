@@ -16,7 +16,7 @@ from superlink_trio.state.sqlite.backup import back_up
 from superlink_trio.state.sqlite.report import STATES, Report, report
 
 
-def backup(words: Sequence[str]) -> int:
+def backup(argv: Sequence[str]) -> int:
     """Run `superlink-trio backup` and answer the exit status."""
     parser = argparse.ArgumentParser(
         prog="superlink-trio backup",
@@ -25,11 +25,11 @@ def backup(words: Sequence[str]) -> int:
     )
     parser.add_argument("database", metavar="DATABASE", help="the file that --database names")
     parser.add_argument("file", metavar="FILE", help="the copy; it must not exist yet")
-    given = parser.parse_args(words)
-    return _told(parser, lambda: back_up(given.database, given.file))
+    given = parser.parse_args(argv)
+    return _run(parser, lambda: back_up(given.database, given.file))
 
 
-def inspect(words: Sequence[str]) -> int:
+def inspect(argv: Sequence[str]) -> int:
     """Run `superlink-trio inspect` and answer the exit status."""
     parser = argparse.ArgumentParser(
         prog="superlink-trio inspect",
@@ -37,20 +37,20 @@ def inspect(words: Sequence[str]) -> int:
     )
     parser.add_argument("database", metavar="DATABASE", help="the file that --database names")
     parser.add_argument("--json", action="store_true", help="for machines; sizes are bytes")
-    given = parser.parse_args(words)
+    given = parser.parse_args(argv)
 
-    def tell() -> None:
+    def show() -> None:
         found = report(given.database, time.time())
         text = json.dumps(attrs.asdict(found), indent=2) if given.json else _text(found)
         sys.stdout.write(f"{text}\n")
 
-    return _told(parser, tell)
+    return _run(parser, show)
 
 
 COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"backup": backup, "inspect": inspect}
 
 
-def _told(parser: argparse.ArgumentParser, work: Callable[[], None]) -> int:
+def _run(parser: argparse.ArgumentParser, work: Callable[[], None]) -> int:
     try:
         work()
     except CannotOpen as error:

@@ -1,4 +1,4 @@
-"""Where APIs listen when nobody says where: everywhere if they are secured, else on loopback."""
+"""Where things are: what is kept, and where APIs listen when nobody says where."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import attrs
 
 from superlink_trio.config.address import Address
 
+MEMORY = ":flwr-in-memory-state:"
+"""The database name that means: keep everything in this process's memory."""
+
 
 @attrs.frozen(kw_only=True)
 class Place:
-    """Where one API is to listen."""
+    """Where one API is to listen: everywhere if it is secured, else on loopback."""
 
     api: str
     """What people call it."""

@@ -24,7 +24,7 @@ from typing import Any, TypeAlias
 import attrs
 import trio
 
-from superlink_trio.config.address import Address
+from superlink_trio.config import Address, Limits
 from superlink_trio.federation import (
     ClientManagerLike,
     ConfigLike,
@@ -65,7 +65,7 @@ _GRACE = 0.8
 # What the server needs beyond that, to cancel what is left and see it end.
 _DRAIN = 0.2
 
-_MESSAGE_LIMIT = 536_870_912
+_MESSAGE_LIMIT = Limits().max_message_size
 
 # What ends a script, and what stands there while the script has no mind of its own about it.
 _ENDING = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
@@ -152,7 +152,7 @@ class Federation:
             self._given_address,
             loop=loop,
             credentials=credentials,
-            options=GrpcOptions(max_message_length=self._limit, grace=_GRACE),
+            options=GrpcOptions(max_message_size=self._limit, grace=_GRACE),
             stopping=stopping,
             task_status=task_status,
         )

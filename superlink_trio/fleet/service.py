@@ -97,16 +97,7 @@ class FleetService:
             self._api(readmit=self.config.readmit),
             address,
             tls=None if certificates is None else certificates.context,
-            options=HttpOptions(
-                grace=self.config.grace,
-                max_body=self.config.max_message_size,
-                max_head=self.config.max_header_size,
-                head_timeout=self.config.request_timeout,
-                body_timeout=self.config.request_timeout,
-                max_connections=connections,
-                max_connections_per_address=connections,
-                max_calls=self.config.max_calls,
-            ),
+            options=HttpOptions.of(self.config, max_connections=connections),
             stopping=stopping,
             task_status=task_status,
         )

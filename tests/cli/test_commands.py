@@ -3,11 +3,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
@@ -16,8 +16,19 @@ from hypothesis import strategies as st
 
 import superlink_trio
 from superlink_trio.cli import commands as cli
-from superlink_trio.config import SuperLinkConfig, options
-from superlink_trio.config.address import Address
+from superlink_trio.config import (
+    OPTIONS,
+    Address,
+    Apis,
+    ConfigErrors,
+    Section,
+    Settings,
+    SuperLinkConfig,
+    build,
+    option,
+    table,
+)
+from superlink_trio.config.kinds import COUNT, within
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "configuration.md"
@@ -32,15 +43,15 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-def given_words(*words: str, program: cli.Program = cli.SUPERLINK) -> options.Settings:
+def given_words(*words: str, program: cli.Program = cli.SUPERLINK) -> Settings:
     settings = cli.read(program, words)
-    options.build(settings, program.apis)
+    build(settings, program.apis)
     return settings
 
 
 def config_of(*words: str) -> SuperLinkConfig:
     settings = cli.read(cli.SUPERLINK, words)
-    config = options.build(settings, cli.SUPERLINK.apis)
+    config = build(settings, cli.SUPERLINK.apis)
     assert settings.faults == []
     return config
 
@@ -85,19 +96,6 @@ def test_what_is_no_size_is_a_fault(size: str) -> None:
     assert f"--max-message-size: {size!r} is no size: write bytes, or a number with KiB" in fault
 
 
-@given(st.integers(0, 2**62))
-def test_a_size_that_was_written_is_read_again(size: int) -> None:
-    assert options.parse_size(options.size_text(size)) == size
-
-
-@given(st.text())
-def test_any_text_is_a_size_or_a_fault(text: str) -> None:
-    try:
-        assert options.parse_size(text) >= 0
-    except ValueError as error:
-        assert "is no size" in str(error)  # noqa: PT017 (either is right)
-
-
 def test_a_size_in_a_file_is_a_number_or_text(tmp_path: Path) -> None:
     file = tmp_path / "superlink.toml"
     file.write_text("insecure = true\nmax-message-size = 1048576\nmax-stored-size = '2GiB'\n")
@@ -109,15 +107,6 @@ def test_a_size_in_a_file_is_a_number_or_text(tmp_path: Path) -> None:
 
 def test_nothing_given_is_the_default() -> None:
     assert config_of("--insecure") == SuperLinkConfig(insecure=True)
-
-
-def test_every_option_is_a_field_or_folded_into_one() -> None:
-    folded = {"grpc_rere", "rest", "vce", "fleet_api_address", "fleet_api_num_workers"}
-    folded |= {"ssl_ca_certfile", "storage_dir", "auth_list_public_keys"}
-    folded |= {"auth_superlink_private_key", "auth_superlink_public_key"}
-    of_the_program = {"config", "log_level", "log_format"}
-    fields = {field.name for field in attrs.fields(SuperLinkConfig)}
-    assert set(options.OPTIONS) - folded - of_the_program == fields
 
 
 def test_the_command_line_wins_then_the_environment_then_the_file(
@@ -298,7 +287,7 @@ def test_an_unknown_variable_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> No
 
 @given(
     st.lists(
-        st.sampled_from([option.flag for option in options.OPTIONS.values()])
+        st.sampled_from([option.flag for option in OPTIONS.options.values()])
         | st.sampled_from(
             ["--", "-1", "driver-api", "a:1", "nan", "{}", "--hold=", "--no-insecure"]
         )
@@ -308,23 +297,6 @@ def test_an_unknown_variable_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> No
 )
 def test_any_command_line_is_a_config_or_faults(words: list[str]) -> None:
     settings = given_words(*words)
-    assert all(settings.faults)
-
-
-scalars = st.booleans() | st.integers() | st.floats() | st.text()
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from([*options.OPTIONS, "unknown"]),
-        scalars | st.lists(scalars) | st.dictionaries(st.text(), scalars),
-    )
-)
-def test_any_value_in_a_file_is_a_config_or_faults(table: dict[str, Any]) -> None:
-    settings = options.Settings()
-    options.read_table(settings, Path("x.toml"), table)
-    options.fold(settings)
-    options.build(settings, cli.SUPERLINK.apis)
     assert all(settings.faults)
 
 
@@ -476,9 +448,9 @@ def test_help_has_every_option_with_its_default_and_variable(
         cli.read(program, ["--help"])
     assert caught.value.code == 0
     told = capsys.readouterr().out
-    for option in options.OPTIONS.values():
-        assert (f"{option.variable}]" in told) is program.has(option)
-        assert not program.has(option) or option.default in told
+    for known in OPTIONS.options.values():
+        assert (f"{known.variable}]" in told) is program.has(known)
+        assert not program.has(known) or known.default in told
 
 
 def python(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -521,19 +493,62 @@ def test_what_is_slow_to_import_waits(script: str) -> None:
     assert told.stdout.splitlines()[-1] == "SLOW set()", told
 
 
-def test_the_document_lists_the_options_as_they_are() -> None:
-    def row(option: options.Option) -> str:
-        flag = " ".join([option.flag, *option.kind.metavar]).replace("|", "\\|")
-        names = f"`{flag}`, `--no-{option.flag[2:]}`" if option.negatable else f"`{flag}`"
-        default = f"`{option.default}`" if option.default else ""
-        return f"| {names} | `{option.variable}` | {default} | {option.help} |"
+PAGE = runpy.run_path(str(ROOT / "scripts" / "configuration-page"))
 
-    document = DOCUMENT.read_text()
-    for title, group in options.GROUPS.items():
-        table = "\n".join(map(row, group))
-        assert f"### {title[0].upper()}{title[1:]}\n" in document
-        assert table in document, f"write this into the document:\n{table}"
-    assert document.count("| `--") == len(options.OPTIONS)
+
+@attrs.frozen(kw_only=True)
+class WithOneMore(SuperLinkConfig):
+    """A config with an option that is declared here and nowhere else."""
+
+    max_naps: int = attrs.field(
+        default=7,
+        metadata=option(
+            *(Section.LIMITS, Apis.FLEET, within(COUNT, 1, 99, "number of naps")),
+            "naps that a node may take",
+        ),
+    )
+
+
+def test_an_option_is_declared_once_and_found_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extended = table(WithOneMore)
+
+    def naps(*argv: str) -> object:
+        settings = cli.read(cli.SUPERLINK, argv, extended)
+        config = build(settings, Apis.BOTH)
+        assert settings.faults == []
+        assert isinstance(config, WithOneMore)
+        return config.max_naps
+
+    assert WithOneMore().max_naps == 7
+    with pytest.raises(ConfigErrors, match="configuration"):
+        WithOneMore(max_naps=100)
+
+    file = tmp_path / "superlink.toml"
+    file.write_text("max-naps = 8\n")
+    assert naps() == 7
+    assert naps("--config", str(file)) == 8
+    monkeypatch.setenv("SUPERLINK_MAX_NAPS", "9")
+    assert naps("--config", str(file)) == 9
+    assert naps("--config", str(file), "--max-naps", "10") == 10
+    refused = cli.read(cli.SUPERLINK, ["--max-naps", "0"], extended)
+    build(refused, Apis.BOTH)
+    assert refused.faults == [
+        "--max-naps: 0 is no number of naps that can be used: write 1 to 99",
+    ]
+    assert cli.read(cli.DRIVER_API, ["--max-naps", "1"], extended).faults
+
+    monkeypatch.setenv("COLUMNS", "500")
+    with pytest.raises(SystemExit):
+        cli.read(cli.SUPERLINK, ["--help"], extended)
+    told = capsys.readouterr().out
+    assert "naps that a node may take [default: 7; SUPERLINK_MAX_NAPS]" in told
+    written = PAGE["rewritten"](DOCUMENT.read_text(), extended).splitlines()
+    assert "| `--max-naps N` | `SUPERLINK_MAX_NAPS` | `7` | naps that a node may take |" in written
+    assert [line for line in written if "MAX_NAPS" not in line] == (
+        DOCUMENT.read_text().splitlines()
+    )
 
 
 def test_the_file_in_the_document_works(tmp_path: Path) -> None:

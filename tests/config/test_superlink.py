@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import ast
-import inspect
-import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from hypothesis import strategies as st
 
 from superlink_trio.config import Apis, ConfigError, ConfigErrors, SuperLinkConfig
 from superlink_trio.config.address import Address
+from superlink_trio.config.options import options_of
 
 FILES = ("ca.pem", "server.pem", "server.key")
 KEYS = ("keys.csv", "server", "server.pub")
@@ -40,15 +38,9 @@ def listening(config: SuperLinkConfig, apis: Apis = Apis.BOTH) -> list[str]:
 
 
 def test_every_field_is_documented() -> None:
-    [tree] = ast.parse(inspect.getsource(SuperLinkConfig)).body
-    assert isinstance(tree, ast.ClassDef)
-    documented = {
-        before.target.id
-        for before, after in itertools.pairwise(tree.body)
-        if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)
-        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-    }
-    assert documented == {field.name for field in attrs.fields(SuperLinkConfig)}
+    options = {option.name: option for option in options_of(SuperLinkConfig)}
+    assert options.keys() == {field.name for field in attrs.fields(SuperLinkConfig)}
+    assert len({option.help for option in options.values()} - {""}) == len(options)
 
 
 def test_the_defaults_are_those_of_the_reference() -> None:
@@ -387,7 +379,11 @@ def test_what_names_no_app_is_refused(name: str) -> None:
 def test_apps_lie_in_a_directory(tmp_path: Path) -> None:
     assert problems(simulation(app_dir=tmp_path)) == {}
     gone = tmp_path / "gone"
-    assert problems(simulation(app_dir=gone)) == {"app_dir": f"{gone} is no directory"}
+    too_long = tmp_path / ("a" * 300)
+    for directory in (gone, too_long):
+        assert problems(simulation(app_dir=directory)) == {
+            "app_dir": f"{directory} is no directory"
+        }
 
 
 def test_a_password_in_the_database_is_not_told() -> None:

@@ -14,7 +14,7 @@ import grpc.aio
 import trio
 import trio_asyncio  # type: ignore[import-untyped]  # ships no types
 
-from superlink_trio.config.address import Address
+from superlink_trio.config import Address, Limits
 from superlink_trio.logs.throttle import Throttle
 from superlink_trio.rpc import Api, CallLimit
 from superlink_trio.transport.grpc.calls import generic_handler
@@ -41,28 +41,17 @@ _CALM = 10.0
 
 
 @attrs.frozen(kw_only=True)
-class GrpcOptions:
-    """How a gRPC server behaves. Times are in seconds."""
+class GrpcOptions(Limits):
+    """How a gRPC server behaves, beside the limits that every server has. Times are in seconds.
 
-    max_message_length: int = 536_870_912
-    """Bytes of the largest message taken or sent; Flower's clients have the same limit."""
-    max_header: int = 16_384
-    """Bytes of all header fields of a call."""
-    max_calls: int = 32_768
-    """Calls under way at the same time, held ones included; see `CallLimit`."""
-    patience: float = 20.0
-    """How long a request may take before its call gives way, should there be too many."""
+    `request_timeout` is for TLS and the beginning of HTTP/2.
+    """
+
     max_streams: int = 1024
     """Calls at the same time on one connection. A client waits with what is more."""
-    max_connections: int = 16_384
-    """Connections in all; fewer where the process may not open as many files."""
-    handshake_timeout: float = 20.0
-    """How long a new connection may take for TLS and for the beginning of HTTP/2."""
     max_idle: float = 600.0
     """How long a connection may be without a call: such a one is not pinged, so nothing else tells
     whether anybody is still there. Clients connect again without a word."""
-    grace: float = 10.0
-    """How long calls may go on once the server is asked to stop."""
     keepalive_time: float = 210.0
     """A connection with calls that was silent for this long is pinged. Load balancers of the large
     clouds drop connections after 4 minutes of silence."""
@@ -76,17 +65,17 @@ class GrpcOptions:
         Source: https://grpc.github.io/grpc/core/group__grpc__arg__keys.html
         """
         return [
-            ("grpc.max_send_message_length", self.max_message_length),
-            ("grpc.max_receive_message_length", self.max_message_length),
+            ("grpc.max_send_message_length", self.max_message_size),
+            ("grpc.max_receive_message_length", self.max_message_size),
             # Up to the first no call is refused, from the second on each is, between them some.
-            ("grpc.max_metadata_size", self.max_header),
-            ("grpc.absolute_max_metadata_size", self.max_header),
+            ("grpc.max_metadata_size", self.max_header_size),
+            ("grpc.absolute_max_metadata_size", self.max_header_size),
             # Nothing but what is not compressed: Flower's clients compress nothing, and grpc would
-            # unpack a message that is small by max_message_length into a thousand times as much.
+            # unpack a message that is small by max_message_size into a thousand times as much.
             ("grpc.compression_enabled_algorithms_bitset", 1),
             ("grpc.max_concurrent_streams", self.max_streams),
             ("grpc.max_allowed_incoming_connections", fitting(self.max_connections)),
-            ("grpc.server_handshake_timeout_ms", round(self.handshake_timeout * 1000)),
+            ("grpc.server_handshake_timeout_ms", round(self.request_timeout * 1000)),
             ("grpc.max_connection_idle_ms", round(self.max_idle * 1000)),
             ("grpc.keepalive_time_ms", round(self.keepalive_time * 1000)),
             ("grpc.keepalive_timeout_ms", round(self.keepalive_timeout * 1000)),
@@ -133,7 +122,7 @@ async def serve_grpc(
         bound = Address(address.host, port)
         async with trio.open_nursery() as calls:
             holds = [api.holds for api in apis]
-            limit = CallLimit(options.max_calls, holds, patience=options.patience)
+            limit = CallLimit(options.max_calls, holds, patience=options.request_timeout)
             handlers = [generic_handler(api, calls, limit, loop) for api in apis]
             async with trio.open_nursery() as servers:
                 breakdowns = _Breakdowns()

@@ -48,15 +48,7 @@ class GrpcService:
             address,
             loop=self.loop,
             credentials=credentials,
-            options=GrpcOptions(
-                grace=self.config.grace,
-                max_message_length=self.config.max_message_size,
-                max_header=self.config.max_header_size,
-                handshake_timeout=self.config.request_timeout,
-                patience=self.config.request_timeout,
-                max_connections=connections,
-                max_calls=self.config.max_calls,
-            ),
+            options=GrpcOptions.of(self.config, max_connections=connections),
             stopping=stopping,
             task_status=task_status,
         )

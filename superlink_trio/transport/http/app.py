@@ -66,7 +66,7 @@ class ClientGone(OSError):
 def fleet_app(api: Api, options: HttpOptions, stopping: trio.Event) -> ASGIApp:
     """Make the application that serves the Fleet API; `stopping` says that its server is."""
     answers = Budget(options.max_answers)
-    limit = CallLimit(options.max_calls, [api.holds], patience=options.body_timeout)
+    limit = CallLimit(options.max_calls, [api.holds], patience=options.request_timeout)
     ways = {name: _unary(handler, answers) for name, handler in api.unary.items()}
     ways |= {name: _leased(leased, answers, stopping) for name, leased in api.leased.items()}
     ways["Ping"] = _ping(api.unary["Ping"])
@@ -185,7 +185,7 @@ class _Endpoint:
         _check_method(scope["method"])
         headers = _headers(scope)
         _check_media_types(headers)
-        _check_length(headers, self.options.max_body)
+        _check_length(headers, self.options.max_message_size)
         request = (await receive())["body"]
         # Counted from here on: what is still arriving has limits of its own, and must not keep
         # out what is here.

@@ -68,7 +68,7 @@ class Connection:
         self._options = service.options
         self.deadline = math.inf
         """When it is to be aborted, unless something happens before."""
-        self._wait(self._options.head_timeout)
+        self._wait(self._options.request_timeout)
         self._tls = tls is not None
         self._transport = transport
         self._stream: trio.SocketStream | trio.SSLStream[trio.SocketStream] = transport
@@ -117,7 +117,9 @@ class Connection:
     def begin(self, scope: Scope, respond: Send) -> Send:
         """Begin to answer a request whose head is here; give what takes its body."""
         self._arrival = None
-        exchange = Exchange(scope, respond, self, self._options.max_body, self._service.joining)
+        exchange = Exchange(
+            scope, respond, self, self._options.max_message_size, self._service.joining
+        )
         self._newest = self._next = exchange
         self._has_next.set()
         return exchange.put
@@ -172,14 +174,14 @@ class Connection:
                 _log.debug("a TLS handshake failed: %s", error.__cause__ or error)
                 self.abort()
                 return False
-            self._wait(self._options.head_timeout)
+            self._wait(self._options.request_timeout)
         return True
 
     async def _serve(self) -> None:
         socket = self._transport.socket
         self._protocol = Http11(
             self,
-            max_head=self._options.max_head,
+            max_header_size=self._options.max_header_size,
             tls=self._tls,
             client=socket.getpeername()[:2],
             server=socket.getsockname()[:2],
@@ -209,7 +211,7 @@ class Connection:
                 break
             self._held += len(data)
             if self._newest is None and self._arrival is None:
-                head = trio.current_time() + self._options.head_timeout
+                head = trio.current_time() + self._options.request_timeout
                 self._wait_until(min(self.deadline, head))
             await self._protocol.receive(bytes(data))
             self._note(len(data))
@@ -224,7 +226,7 @@ class Connection:
         if self._aborted or (request is not None and request.ended):
             return
         if self._arrival is None:
-            self._arrival = Arrival(self._options.body_timeout, self._options.min_body_rate)
+            self._arrival = Arrival(self._options.request_timeout, self._options.min_body_rate)
             self._service.bodies.add(self)
         self._arrival.note(size)
         if request is not None:

@@ -32,7 +32,7 @@ class Exchange:
     """One request and its answer, as ASGI's `scope`, `receive` and `send`."""
 
     def __init__(
-        self, scope: Scope, respond: Send, owner: Owner, max_body: int, joining: trio.Lock
+        self, scope: Scope, respond: Send, owner: Owner, max_message_size: int, joining: trio.Lock
     ) -> None:
         self.scope = scope
         self.respond = respond
@@ -44,7 +44,7 @@ class Exchange:
         """Whether the whole body is here."""
         self.answered = False
         self._owner = owner
-        self._max_body = max_body
+        self._max_message_size = max_message_size
         self._joining = joining
         self._parts: list[bytes] = []
         self._taken = 0
@@ -79,7 +79,7 @@ class Exchange:
             await self._wake.wait()
         if self._too_large:
             self._parts.clear()
-            raise too_large(self._max_body)
+            raise too_large(self._max_message_size)
         return {"type": "http.request", "body": await self._joined(), "more_body": False}
 
     async def send(self, message: Message) -> None:
@@ -88,7 +88,7 @@ class Exchange:
 
     @property
     def _too_large(self) -> bool:
-        return self.received > self._max_body
+        return self.received > self._max_message_size
 
     async def _joined(self) -> bytes:
         if len(self._parts) < 2:

@@ -45,14 +45,14 @@ class Http11:
         self,
         owner: Owner,
         *,
-        max_head: int,
+        max_header_size: int,
         tls: bool,
         client: tuple[str, int],
         server: tuple[str, int],
     ) -> None:
         wiring: dict[str, Any] = {
             "app": None,  # for Hypercorn's streams, as its task group is
-            "config": _config(max_head),
+            "config": _config(max_header_size),
             "context": _CONTEXT,
             "task_group": None,
             "connection_state": {},
@@ -64,7 +64,7 @@ class Http11:
         self._owner = owner
         self._protocol = _WithoutUpgrades(owner, **wiring)
         self._h11 = self._protocol.connection = _OnlyHttp1(
-            h11.SERVER, max_incomplete_event_size=max_head
+            h11.SERVER, max_incomplete_event_size=max_header_size
         )
 
     @property
@@ -180,11 +180,11 @@ def _date(seconds: int) -> bytes:
 
 
 @cache
-def _config(max_head: int) -> Config:
+def _config(max_header_size: int) -> Config:
     config = Config()
     config.include_server_header = False
     config.include_date_header = False
-    config.h11_max_incomplete_size = max_head
+    config.h11_max_incomplete_size = max_header_size
     config.keep_alive_max_requests = sys.maxsize
     config.errorlog = None
     return config

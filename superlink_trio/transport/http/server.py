@@ -118,8 +118,9 @@ class _Server:
             # Accepted a moment before the end.
             transport.socket.close()
             return
+        per_host = self._service.options.max_connections_per_address
         full = len(self._connections) >= self._limit
-        if full or self._per_host[host] >= self._service.options.max_connections_per_address:
+        if full or (per_host is not None and self._per_host[host] >= per_host):
             # Closed without an answer: Flower's clients try that again, and nothing else.
             _log.debug("too many connections: one from %s is closed", host)
             transport.socket.close()

@@ -361,7 +361,7 @@ async def test_messages_over_the_limit_are_refused_both_ways(serving: Any) -> No
     lease.release.set()
     unary = {"Echo": echo, "Grow": grow}
     leased = {"Lease": lease.handler}
-    options = GrpcOptions(max_message_length=1000)
+    options = GrpcOptions(max_message_size=1000)
     async with serving(unary=unary, leased=leased, options=options) as server:
         assert await server.call("Echo", bytes(1000)) == bytes(1000)
         for method, request in (("Echo", bytes(1001)), ("Grow", bytes(501)), ("Lease", b"")):

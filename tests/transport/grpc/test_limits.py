@@ -162,7 +162,7 @@ async def test_a_compressed_request_is_refused(serving: Any, compression: grpc.C
 
 async def test_requests_that_do_not_come_make_room_for_others(serving: Any) -> None:
     # Long enough to be refused first, even where the machine is busy.
-    options = GrpcOptions(max_calls=5, patience=2)
+    options = GrpcOptions(max_calls=5, request_timeout=2)
     async with serving(unary={"Echo": echo}, options=options) as server:
         async with halting(server, 5) as stream:
             await becomes(server, EXHAUSTED)
@@ -189,9 +189,7 @@ async def test_a_call_that_ends_without_a_request_is_refused(serving: Any) -> No
 
 
 async def test_a_message_too_large_is_refused(serving: Any) -> None:
-    async with serving(
-        unary={"Echo": echo}, options=GrpcOptions(max_message_length=1000)
-    ) as server:
+    async with serving(unary={"Echo": echo}, options=GrpcOptions(max_message_size=1000)) as server:
         assert await server.call("Echo", bytes(1000)) == bytes(1000)
         code, details = await server.status("Echo", bytes(1001))
         assert code is EXHAUSTED
@@ -199,7 +197,7 @@ async def test_a_message_too_large_is_refused(serving: Any) -> None:
 
 
 async def test_headers_too_large_are_refused(serving: Any) -> None:
-    async with serving(unary={"Echo": echo}, options=GrpcOptions(max_header=2000)) as server:
+    async with serving(unary={"Echo": echo}, options=GrpcOptions(max_header_size=2000)) as server:
         assert await server.call("Echo", b"x", metadata=(("key", "v" * 1000),)) == b"x"
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await server.call("Echo", b"x", metadata=(("key", "v" * 2000),))
@@ -211,7 +209,7 @@ async def test_headers_too_large_are_refused(serving: Any) -> None:
     "first", [b"", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"], ids=["silent", "half"]
 )
 async def test_a_connection_that_does_not_begin_is_closed(serving: Any, first: bytes) -> None:
-    options = GrpcOptions(handshake_timeout=0.5)
+    options = GrpcOptions(request_timeout=0.5)
     async with serving(unary={"Echo": echo}, options=options) as server:
         where = (server.address.host, server.address.port)
         async with await trio.open_tcp_stream(*where) as stream:

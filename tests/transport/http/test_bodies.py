@@ -71,7 +71,7 @@ async def test_large_bodies_that_are_announced_and_trickle_keep_nobody_out(
 async def test_the_one_whose_end_is_farthest_gives_way(
     serving: Any, clock: MockClock, announced: bool
 ) -> None:
-    options = HttpOptions(max_body=2 * MB, max_bodies=4 * MB)
+    options = HttpOptions(max_message_size=2 * MB, max_bodies=4 * MB)
     begun = head("POST", PUSH, 2 * MB)
     if not announced:
         chunked = head("POST", PUSH, None, [*PROTOBUF, ("transfer-encoding", "chunked")])
@@ -92,7 +92,7 @@ async def test_the_one_whose_end_is_farthest_gives_way(
 
 
 async def test_honest_nodes_on_slow_lines_all_get_through(serving: Any, clock: MockClock) -> None:
-    options = HttpOptions(max_body=2 * MB, max_bodies=5 * MB)
+    options = HttpOptions(max_message_size=2 * MB, max_bodies=5 * MB)
     sent: list[int] = []
     async with (
         serving(unary={"PushTaskRes": count}, options=options) as server,
@@ -105,7 +105,7 @@ async def test_honest_nodes_on_slow_lines_all_get_through(serving: Any, clock: M
 
 
 async def test_small_bodies_count_as_well(serving: Any, clock: MockClock) -> None:
-    options = HttpOptions(max_body=MB // 2, max_bodies=MB)
+    options = HttpOptions(max_message_size=MB // 2, max_bodies=MB)
     async with (
         serving(unary={"PushTaskRes": count}, options=options) as server,
         trio.open_nursery() as nursery,
@@ -129,7 +129,7 @@ async def test_small_bodies_count_as_well(serving: Any, clock: MockClock) -> Non
 async def test_a_body_that_stalls_after_a_fast_start_is_given_up(
     serving: Any, clock: MockClock
 ) -> None:
-    async with serving(options=HttpOptions(body_timeout=20)) as server:
+    async with serving(options=HttpOptions(request_timeout=20)) as server:
         client = await server.http1()
         await client.send(head("POST", PUSH, 5 * MB) + bytes(4 * MB))
         before = trio.current_time()

@@ -15,7 +15,7 @@ from transport.http.clients import FLEET, head
 from examples import at_most
 from superlink_trio.transport.http import HttpOptions
 
-OPTIONS = HttpOptions(grace=0, head_timeout=2, body_timeout=2, max_body=1000)
+OPTIONS = HttpOptions(grace=0, request_timeout=2, max_message_size=1000)
 
 methods = st.sampled_from(["POST", "GET", "OPTIONS", "CONNECT", "PRI", "post"]) | st.text(
     string.ascii_letters + string.punctuation + "é ", max_size=8

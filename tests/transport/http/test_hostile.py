@@ -83,7 +83,7 @@ async def test_http2_with_prior_knowledge_is_refused(serving: Any) -> None:
     ],
 )
 async def test_bytes_that_are_no_request(serving: Any, request_: bytes) -> None:
-    async with serving(options=HttpOptions(head_timeout=0.5)) as server:
+    async with serving(options=HttpOptions(request_timeout=0.5)) as server:
         client = await server.http1()
         await client.send(request_ + b"\r\n\r\n")
         answer = await client.answer()
@@ -95,7 +95,7 @@ async def test_bytes_that_are_no_request(serving: Any, request_: bytes) -> None:
 
 async def test_a_body_that_nobody_reads(serving: Any) -> None:
     """A refused request takes no memory, and does not keep the others from being served."""
-    async with serving(options=HttpOptions(max_body=10_000)) as server:
+    async with serving(options=HttpOptions(max_message_size=10_000)) as server:
         before = memory()
         for _ in range(50):
             client = await server.http1()

@@ -45,7 +45,7 @@ class Owner:
 
 def http11(owner: Owner) -> Http11:
     peers = {"client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2)}
-    return Http11(owner, max_head=1000, tls=False, **peers)
+    return Http11(owner, max_header_size=1000, tls=False, **peers)
 
 
 def test_a_protocol_is_made_of_what_we_give_it() -> None:

@@ -26,7 +26,7 @@ async def elapsing(least: float, most: float) -> AsyncIterator[None]:
 
 
 async def test_the_largest_body_is_taken(serving: Any, clock: MockClock) -> None:
-    async with serving(options=HttpOptions(max_body=50_000)) as server:
+    async with serving(options=HttpOptions(max_message_size=50_000)) as server:
         client = await server.http1()
         answer = await client.post(PING, bytes(50_000))
         assert len(answer.body) == len(b"Ping:") + 50_000
@@ -36,7 +36,7 @@ async def test_the_largest_body_is_taken(serving: Any, clock: MockClock) -> None
 async def test_a_body_that_is_declared_too_large_is_refused_before_it_comes(
     serving: Any, clock: MockClock, length: int
 ) -> None:
-    async with serving(options=HttpOptions(max_body=1000)) as server:
+    async with serving(options=HttpOptions(max_message_size=1000)) as server:
         client = await server.http1()
         await client.send(head("POST", PING, length))
         answer = await client.answer()
@@ -47,14 +47,14 @@ async def test_a_body_that_is_declared_too_large_is_refused_before_it_comes(
 async def test_a_client_that_sends_all_before_it_reads_is_told_as_well(
     serving: Any, clock: MockClock
 ) -> None:
-    async with serving(options=HttpOptions(max_body=1000)) as server:
+    async with serving(options=HttpOptions(max_message_size=1000)) as server:
         client = await server.http1()
         answer = await client.post(PING, bytes(10_000_000))
         assert answer.status == 413
 
 
 async def test_a_body_is_counted_while_it_comes(serving: Any, clock: MockClock) -> None:
-    async with serving(options=HttpOptions(max_body=1000)) as server:
+    async with serving(options=HttpOptions(max_message_size=1000)) as server:
         client = await server.http1()
         chunked = [*PROTOBUF, ("transfer-encoding", "chunked")]
         await client.send(head("POST", PING, None, chunked) + b"3e8\r\n" + bytes(1000) + b"\r\n")
@@ -71,7 +71,7 @@ async def test_a_chunked_body_is_taken(serving: Any, clock: MockClock) -> None:
 
 
 async def test_a_body_that_does_not_come_is_given_up(serving: Any, clock: MockClock) -> None:
-    async with serving(options=HttpOptions(body_timeout=20)) as server:
+    async with serving(options=HttpOptions(request_timeout=20)) as server:
         client = await server.http1()
         async with elapsing(20, 21):
             await client.send(head("POST", PING, 10) + b"12345")
@@ -81,7 +81,7 @@ async def test_a_body_that_does_not_come_is_given_up(serving: Any, clock: MockCl
 
 
 async def test_a_slow_body_has_the_time_it_needs(serving: Any, clock: MockClock) -> None:
-    async with serving(options=HttpOptions(body_timeout=20, min_body_rate=10)) as server:
+    async with serving(options=HttpOptions(request_timeout=20, min_body_rate=10)) as server:
         client = await server.http1()
         await client.send(head("POST", PING, 600))
         for _ in range(6):
@@ -91,7 +91,7 @@ async def test_a_slow_body_has_the_time_it_needs(serving: Any, clock: MockClock)
 
 
 async def test_a_trickled_body_is_given_up(serving: Any, clock: MockClock) -> None:
-    async with serving(options=HttpOptions(body_timeout=20, min_body_rate=10)) as server:
+    async with serving(options=HttpOptions(request_timeout=20, min_body_rate=10)) as server:
         client = await server.http1()
         await client.send(head("POST", PING, 600))
         async with trio.open_nursery() as nursery:
@@ -108,7 +108,7 @@ async def test_a_trickled_body_is_given_up(serving: Any, clock: MockClock) -> No
 
 
 async def test_a_head_that_is_too_large_is_refused(serving: Any, clock: MockClock) -> None:
-    async with serving(options=HttpOptions(max_head=4096)) as server:
+    async with serving(options=HttpOptions(max_header_size=4096)) as server:
         client = await server.http1()
         await client.send(b"POST / HTTP/1.1\r\n" + b"x: " + bytes([97]) * 5000)
         answer = await client.answer()
@@ -119,7 +119,7 @@ async def test_a_head_that_is_too_large_is_refused(serving: Any, clock: MockCloc
 async def test_a_head_that_does_not_come_ends_the_connection(
     serving: Any, clock: MockClock, start: bytes
 ) -> None:
-    async with serving(options=HttpOptions(head_timeout=10)) as server:
+    async with serving(options=HttpOptions(request_timeout=10)) as server:
         client = await server.http1()
         await client.send(start)
         async with elapsing(9, 11):
@@ -127,7 +127,7 @@ async def test_a_head_that_does_not_come_ends_the_connection(
 
 
 async def test_a_trickled_head_ends_the_connection(serving: Any, clock: MockClock) -> None:
-    async with serving(options=HttpOptions(head_timeout=10)) as server:
+    async with serving(options=HttpOptions(request_timeout=10)) as server:
         client = await server.http1()
         await client.post(PING)
         async with elapsing(10, 13):
@@ -138,7 +138,7 @@ async def test_a_trickled_head_ends_the_connection(serving: Any, clock: MockCloc
 
 
 async def test_a_connection_without_requests_is_closed(serving: Any, clock: MockClock) -> None:
-    async with serving(options=HttpOptions(keep_alive=60, head_timeout=10)) as server:
+    async with serving(options=HttpOptions(keep_alive=60, request_timeout=10)) as server:
         client = await server.http1()
         await client.post(PING)
         async with elapsing(60, 61):
@@ -161,7 +161,7 @@ async def test_a_held_call_may_be_held(serving: Any, clock: MockClock, lease: An
 async def test_a_tls_handshake_that_stalls_ends_the_connection(
     serving: Any, clock: MockClock, server_context: ssl.SSLContext
 ) -> None:
-    options = HttpOptions(head_timeout=10)
+    options = HttpOptions(request_timeout=10)
     async with serving(tls=lambda: server_context, options=options) as server:
         client = await server.http1()
         async with elapsing(9, 11):

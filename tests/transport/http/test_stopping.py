@@ -176,7 +176,7 @@ async def test_no_client_over_tls_can_keep_it(
     server_context: ssl.SSLContext,
     client_context: ssl.SSLContext,
 ) -> None:
-    options = HttpOptions(grace=2, head_timeout=60)
+    options = HttpOptions(grace=2, request_timeout=60)
     async with serving(
         pull=large_lease.pull, tls=lambda: server_context, options=options
     ) as server:

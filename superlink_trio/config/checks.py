@@ -1,0 +1,185 @@
+"""What is wrong about the values of a config together, and what is worth a line in the log.
+
+All of it depends on which APIs are to run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from superlink_trio.config.errors import ConfigError
+from superlink_trio.config.options import Apis
+from superlink_trio.config.places import MEMORY
+
+if TYPE_CHECKING:
+    from superlink_trio.config.superlink import SuperLinkConfig
+
+_WILDCARD_HOSTS = {"0.0.0.0", "::"}
+
+
+def faults(config: SuperLinkConfig, apis: Apis) -> list[ConfigError]:
+    """List what keeps these APIs from running; see `SuperLinkConfig.faults`."""
+    return [fault for rule in _RULES for fault in rule(config, apis)]
+
+
+def warnings(config: SuperLinkConfig, apis: Apis) -> list[str]:
+    """List what is not as somebody might think; see `SuperLinkConfig.warnings`."""
+    warnings = []
+    driver = config.driver_place.address
+    serves_driver, serves_fleet = Apis.DRIVER in apis, Apis.FLEET in apis
+    serves_grpc = serves_driver or config.fleet_api_type in ("grpc-rere", "grpc-adapter")
+    if config.insecure and config.certificates and serves_grpc:
+        warnings.append(
+            "--insecure wins: gRPC is served without TLS, the certificates are not used"
+        )
+    if serves_fleet and _certfiles_unused(config):
+        warnings.append(
+            "--ssl-certfile and --ssl-keyfile are not used: they rule the REST Fleet API only"
+        )
+    if serves_driver and config.tls and config.driver_client_ca is None and not driver.loopback:
+        warnings.append(
+            f"the Driver API on {driver} lets in whoever reaches it, and who is in can do "
+            "everything: bind it to 127.0.0.1, put a firewall before it, or ask drivers for "
+            "certificates with --driver-client-ca FILE"
+        )
+    return warnings
+
+
+def notices(config: SuperLinkConfig, apis: Apis) -> list[str]:
+    """List what follows from options that were not given; see `SuperLinkConfig.notices`."""
+    places = [place for place in config.places(apis) if place.withdrawn]
+    if not places:
+        return []
+    names = " and ".join(place.api for place in places)
+    verb = "serve" if len(places) > 1 else "serves"
+    # What makes gRPC secure makes REST so as well.
+    return [
+        f"{names[0].upper()}{names[1:]} {verb} this machine only (127.0.0.1 and ::1): to serve "
+        f"others, give {places[0].how}"
+    ]
+
+
+def _certfiles_unused(config: SuperLinkConfig) -> bool:
+    files = (config.ssl_certfile, config.ssl_keyfile)
+    if None in files or config.fleet_api_type == "rest":
+        return False
+    # Flower 1.9 names the gRPC files by these options; such files are here under both names.
+    return config.certificates is None or config.certificates[1:] != files
+
+
+def _exposed(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
+    for place in config.places(apis):
+        if place.exposed:
+            yield ConfigError(
+                f"{place.address} can be reached from other machines: say how to serve them, by "
+                f"{place.how}; or leave the address out, to serve this machine only",
+                *(place.field, "insecure", "certificates"),
+                *(("ssl_certfile", "ssl_keyfile") if place.field.startswith("rest") else ()),
+            )
+
+
+def _credentials(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
+    match config.ssl_certfile, config.ssl_keyfile:
+        case Path(), None:
+            yield ConfigError("needs --ssl-keyfile as well", "ssl_certfile", "ssl_keyfile")
+        case None, Path():
+            yield ConfigError("needs --ssl-certfile as well", "ssl_keyfile", "ssl_certfile")
+    leave_out = "leave out --insecure and " if config.insecure else ""
+    needs_tls = f"needs TLS: {leave_out}give --certificates"
+    if config.driver_client_ca is not None and not config.tls and Apis.DRIVER in apis:
+        yield ConfigError(needs_tls, "driver_client_ca", "insecure", "certificates")
+    if config.require_client_authentication is None:
+        return
+    name = "require_client_authentication"
+    if not config.tls:
+        yield ConfigError(needs_tls, name, "insecure", "certificates")
+    if Apis.FLEET in apis and config.fleet_api_type != "grpc-rere":
+        yield ConfigError(
+            f"works with --grpc-rere only, not with {config.fleet_api_type}",
+            *(name, "fleet_api_type"),
+        )
+
+
+def _one_port_twice(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
+    if apis != Apis.BOTH or config.fleet_place is None:
+        return
+    driver, fleet = config.driver_place.address, config.fleet_place.address
+    hosts = {driver.host, fleet.host}
+    overlap = len(hosts) == 1 or not hosts.isdisjoint(_WILDCARD_HOSTS)
+    if driver.port == fleet.port != 0 and overlap:
+        yield ConfigError(
+            f"{driver} and the Fleet API's {fleet} are the same port: choose another for one of "
+            "them",
+            *("driver_api_address", config.fleet_place.field, "fleet_api_type"),
+        )
+
+
+def _database(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
+    if apis != Apis.BOTH and config.database in (MEMORY, ":memory:"):
+        yield ConfigError(
+            f"{config.database} cannot be shared: the Driver API and the Fleet API in processes of "
+            "their own need a database that both can open. Without one, run both in one process",
+            "database",
+        )
+    # Not named: there may be a password in it.
+    if config.database.startswith(("postgresql://", "postgres://")):
+        yield ConfigError(
+            f"PostgreSQL is not in this version yet; use a file, or {MEMORY} (default)", "database"
+        )
+
+
+def _simulation(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
+    if Apis.FLEET not in apis or config.fleet_api_type != "vce":
+        return
+    if not config.client_app:
+        yield ConfigError(
+            "--vce needs the app to run: --client-app module:attribute",
+            *("client_app", "fleet_api_type"),
+        )
+    elif not _names_an_app(config.client_app):
+        yield ConfigError(
+            f"{config.client_app!r} names no app: write module:attribute, client:app for example",
+            "client_app",
+        )
+    # Unlike Path.is_dir, it has an answer for a name that is too long as well.
+    if not os.path.isdir(config.app_dir):
+        yield ConfigError(f"{config.app_dir} is no directory", "app_dir")
+    if not config.num_supernodes:
+        yield ConfigError(
+            "--vce needs the number of nodes: --num-supernodes N",
+            *("num_supernodes", "fleet_api_type"),
+        )
+    if config.backend == "ray" and not _ray_is_installed():
+        yield ConfigError(
+            f"the ray backend needs the package ray: {sys.executable} -m pip install 'ray>=2.52'; "
+            "--backend process works without",
+            *("backend", "fleet_api_type"),
+        )
+
+
+def _names_an_app(reference: str) -> bool:
+    module, _, attribute = reference.partition(":")
+    return all(part.isidentifier() for part in (*module.split("."), *attribute.split(".")))
+
+
+def _ray_is_installed() -> bool:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        version("ray")
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+_RULES: tuple[Callable[[SuperLinkConfig, Apis], Iterator[ConfigError]], ...] = (
+    _exposed,
+    _credentials,
+    _one_port_twice,
+    _database,
+    _simulation,
+)
