@@ -46,12 +46,12 @@ class Program:
 
     async def read(self) -> None:
         """Collect what the process writes, until it has ended."""
-        assert self.process.stdout is not None
         rest = b""
-        async for chunk in self.process.stdout:
-            *complete, rest = (rest + chunk).split(b"\n")
-            self.lines += [line.decode(errors="replace") for line in complete]
-            self._notify()
+        if self.process.stdout is not None:
+            async for chunk in self.process.stdout:
+                *complete, rest = (rest + chunk).split(b"\n")
+                self.lines += [line.decode(errors="replace") for line in complete]
+                self._notify()
         self.lines.append(rest.decode(errors="replace"))
         await self.process.wait()
         self._ended = True
@@ -169,35 +169,26 @@ class Launch(Protocol):
     async def __call__(self, name: str, *command: str | Path, **environment: str) -> Program: ...
 
 
-async def launch(
-    nursery: trio.Nursery, name: str, *command: str | Path, **environment: str
-) -> Program:
-    """Start a program that the nursery reads; whoever starts it ends it."""
-    process = await trio.lowlevel.open_process(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**_ENVIRONMENT, **environment},
-    )
-    program = Program(name, process)
-    nursery.start_soon(program.read)
-    return program
-
-
 @asynccontextmanager
-async def launching() -> AsyncIterator[Launch]:
-    """Give the block a way to start programs; none outlives it, however it is left."""
+async def launching(*, silent: bool = False) -> AsyncIterator[Launch]:
+    """Give the block a way to start programs; none outlives it. What silent ones write is lost."""
     programs: list[Program] = []
     async with trio.open_nursery() as nursery:
 
-        async def start(name: str, *command: str | Path, **environment: str) -> Program:
-            program = await launch(nursery, name, *command, **environment)
-            programs.append(program)
-            return program
+        async def launch(name: str, *command: str | Path, **environment: str) -> Program:
+            process = await trio.lowlevel.open_process(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL if silent else subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env={**_ENVIRONMENT, **environment},
+            )
+            programs.append(Program(name, process))
+            nursery.start_soon(programs[-1].read)
+            return programs[-1]
 
         try:
-            yield start
+            yield launch
         finally:
             for program in programs:
                 program.process.kill()
@@ -212,10 +203,12 @@ async def launching() -> AsyncIterator[Launch]:
 
 
 @asynccontextmanager
-async def running(name: str, *command: str | Path, **environment: str) -> AsyncIterator[Program]:
-    """Run a program of this checkout, or that knows none, which does not outlive the block."""
-    async with launching() as start:
-        yield await start(name, *command, **{**THIS_CHECKOUT, **environment})
+async def running(
+    name: str, *command: str | Path, silent: bool = False, **environment: str
+) -> AsyncIterator[Program]:
+    """Run a program, which imports this checkout if any, for as long as the block."""
+    async with launching(silent=silent) as launch:
+        yield await launch(name, *command, **{**THIS_CHECKOUT, **environment})
 
 
 async def output(
@@ -265,7 +258,7 @@ class SuperLink:
 
 
 async def start_superlink(
-    start: Launch,
+    launch: Launch,
     *options: str | Path,
     driver: str = ANY_PORT,
     fleet: str = ANY_PORT,
@@ -277,7 +270,7 @@ async def start_superlink(
 
     With `ca` it speaks TLS, and the options have to name its certificates.
     """
-    program = await start(
+    program = await launch(
         "SuperLink",
         *(*OURS, "--log-format", "json", *(["--insecure"] if ca is None else [])),
         *("--driver-api-address", driver),
@@ -295,9 +288,9 @@ def free_address() -> str:
         return f"127.0.0.1:{server.getsockname()[1]}"
 
 
-def this_checkout(start: Launch) -> Launch:
+def this_checkout(launch: Launch) -> Launch:
     """Have what is started import this checkout."""
-    return partial(start, **THIS_CHECKOUT)
+    return partial(launch, **THIS_CHECKOUT)
 
 
 def lines_of(log: Sequence[str]) -> list[dict[str, Any]]:
