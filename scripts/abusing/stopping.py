@@ -13,7 +13,7 @@ from http.client import HTTPConnection
 import attrs
 import trio
 from peering.client import NotAnswered, post
-from peering.processes import launching, start_superlink, this_checkout
+from peering.processes import CHECKOUT, launching, start_superlink
 
 from superlink_trio.wire import superlink_pb2 as pb
 
@@ -47,7 +47,7 @@ async def stop_once(*, clients: int, grace: float, load: float) -> Stop:
 
     async with launching() as start, trio.open_nursery() as nursery:
         options = ("--grace", str(grace))
-        link = await start_superlink(this_checkout(start), *options, transport="rest")
+        link = await start_superlink(start, *options, transport="rest", PYTHONPATH=CHECKOUT)
         for number in range(clients):
             nursery.start_soon(keep_busy, number)
         await to_thread(busy.wait)

@@ -53,7 +53,7 @@ async def unary(bench: Bench) -> list[Row]:
     ]
 
 
-async def unary_on_sqlite(bench: Bench) -> list[Row]:
+async def unary_sqlite(bench: Bench) -> list[Row]:
     """Ping, and PullTaskIns with nothing to pull, the state in SQLite."""
 
     async def measure(side: Side) -> Figures:

@@ -43,7 +43,7 @@ async def rounds(bench: Bench) -> list[Row]:
     return [compared.row("seconds", "3 rounds, 2 clients of 1.9", SECONDS, at_most(0.12, SECONDS))]
 
 
-async def rounds_on_sqlite(bench: Bench) -> list[Row]:
+async def rounds_sqlite(bench: Bench) -> list[Row]:
     """10 rounds with 4 clients, the state in SQLite."""
 
     async def measure(side: Side) -> Figures:

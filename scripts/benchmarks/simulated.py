@@ -138,7 +138,7 @@ async def engine(bench: Bench) -> list[Row]:
     return [_tasks_per_second(await bench.measure_ours(measure), "process", 1500)]
 
 
-async def engine_on_ray(bench: Bench) -> list[Row]:
+async def engine_ray(bench: Bench) -> list[Row]:
     """Trivial tasks a second through the whole simulation, on Ray."""
     if find_spec("ray") is None:
         raise NotMeasured("Ray is not installed (an extra of this package: vce)")

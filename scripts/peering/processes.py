@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,8 +21,8 @@ import trio
 ROOT = Path(__file__).resolve().parents[2]
 ANY_PORT = "127.0.0.1:0"
 OURS = (sys.executable, "-m", "superlink_trio")
-# What is run is this checkout, whatever else is installed.
-THIS_CHECKOUT = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'scripts'}"}
+# The PYTHONPATH with which this checkout is run, whatever else is installed.
+CHECKOUT = f"{ROOT}{os.pathsep}{ROOT / 'scripts'}"
 
 _ENVIRONMENT = {**os.environ, "PYTHONUNBUFFERED": "1", "FLWR_TELEMETRY_ENABLED": "0"}
 _PATIENCE = 60
@@ -208,7 +207,7 @@ async def running(
 ) -> AsyncIterator[Program]:
     """Run a program, which imports this checkout if any, for as long as the block."""
     async with launching(silent=silent) as launch:
-        yield await launch(name, *command, **{**THIS_CHECKOUT, **environment})
+        yield await launch(name, *command, **{"PYTHONPATH": CHECKOUT, **environment})
 
 
 async def output(
@@ -224,7 +223,7 @@ async def output(
             check=False,
             capture_stdout=True,
             stderr=stderr,
-            env={**_ENVIRONMENT, **THIS_CHECKOUT, **environment},
+            env={**_ENVIRONMENT, "PYTHONPATH": CHECKOUT, **environment},
             deliver_cancel=_kill,
         )
     if done.returncode:
@@ -286,11 +285,6 @@ def free_address() -> str:
     """Give an address on which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return f"127.0.0.1:{server.getsockname()[1]}"
-
-
-def this_checkout(launch: Launch) -> Launch:
-    """Have what is started import this checkout."""
-    return partial(launch, **THIS_CHECKOUT)
 
 
 def lines_of(log: Sequence[str]) -> list[dict[str, Any]]:

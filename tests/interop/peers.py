@@ -15,7 +15,7 @@ import trio
 from _peers import interpreter
 from peering.processes import (
     ANY_PORT,
-    ROOT,
+    CHECKOUT,
     Launch,
     Misbehaved,
     Program,
@@ -234,7 +234,7 @@ class Peers:
 
     async def _beside(self, name: str, *arguments: str | Path, **environment: str) -> Program:
         python = await trio.to_thread.run_sync(partial(interpreter, "1.9.0", beside=True))
-        return await self._launch(name, python, *arguments, PYTHONPATH=str(ROOT), **environment)
+        return await self._launch(name, python, *arguments, PYTHONPATH=CHECKOUT, **environment)
 
     async def launcher(self, version: str, name: str, *options: str | Path) -> Program:
         """Start a program of a Flower release."""
