@@ -70,3 +70,5 @@ async def test_held_calls_are_answered_across_processes(addresses: dict[str, str
             task_ids = await thread(driver.push_tasks, [task_ins(run_id, me)])
             assert len(await thread(driver.pull_results, task_ids)) == 1
             assert time.monotonic() - pushed_at < 2, "no hold ran out"
+    await thread(fleet.delete_node, me)
+    assert not await thread(driver.nodes, run_id)

@@ -172,6 +172,7 @@ class Launch(Protocol):
 async def launching(*, silent: bool = False) -> AsyncIterator[Launch]:
     """Give the block a way to start programs; none outlives it. What silent ones write is lost."""
     programs: list[Program] = []
+    failure: Exception | None = None
     async with trio.open_nursery() as nursery:
 
         async def launch(name: str, *command: str | Path, **environment: str) -> Program:
@@ -188,6 +189,9 @@ async def launching(*, silent: bool = False) -> AsyncIterator[Launch]:
 
         try:
             yield launch
+        except Exception as error:
+            # Raised below: it is the block's, not one of several of a nursery.
+            failure = error
         finally:
             for program in programs:
                 program.process.kill()
@@ -199,6 +203,8 @@ async def launching(*, silent: bool = False) -> AsyncIterator[Launch]:
                 for program in programs:
                     await program.end()
             nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 @asynccontextmanager
