@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 import subprocess
+from functools import partial
 
 import trio
 from peering.processes import output
@@ -41,11 +42,7 @@ _MEGABYTES, _NODES = 64, 16
 
 async def unary(bench: Bench) -> list[Row]:
     """Ping, and PullTaskIns with nothing to pull, the state in memory."""
-
-    async def measure(side: Side) -> Figures:
-        return await _over_grpc(bench, side)
-
-    compared = await bench.compare(measure, times=5)
+    compared = await bench.compare(partial(_over_grpc, bench), times=5)
     pull = "PullTaskIns with nothing to pull, 64 connections, hold off"
     return [
         compared.row("Ping", "Ping, 64 connections", CALLS_PER_SECOND, times_better(1.6)),
@@ -55,23 +52,18 @@ async def unary(bench: Bench) -> list[Row]:
 
 async def unary_sqlite(bench: Bench) -> list[Row]:
     """Ping, and PullTaskIns with nothing to pull, the state in SQLite."""
-
-    async def measure(side: Side) -> Figures:
-        return await _over_grpc(bench, side, *side.database(bench.folder))
-
-    compared = await bench.compare(measure, times=3)
+    compared = await bench.compare(partial(_over_grpc, bench, sqlite=True), times=3)
     return [
         compared.row(name, f"{name}, 64 connections, SQLite", CALLS_PER_SECOND, times_better(4))
         for name in _PATHS
     ]
 
 
-async def _over_grpc(bench: Bench, side: Side, *options: str) -> Figures:
+async def _over_grpc(bench: Bench, side: Side, *, sqlite: bool = False) -> Figures:
+    options = side.database(bench.folder) if sqlite else ()
     async with superlink(side, *_hold_off(bench, side), *options) as link:
-        figures = {}
-        for name, call in (
-            await load("messages.prepared", link.fleet, str(bench.folder), False)
-        ).items():
+        calls, figures = await load("messages.prepared", link.fleet, str(bench.folder), False), {}
+        for name, call in calls.items():
             url = f"http://{link.fleet}/flwr.proto.Fleet/{name}"
             await _h2load(*_GRPC, url, body=call["body"], number=_WARM_UP)
             number = _number(bench)

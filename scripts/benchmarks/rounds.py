@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -35,34 +36,29 @@ _IDLE = 100
 
 async def rounds(bench: Bench) -> list[Row]:
     """3 rounds with 2 clients, the state in memory."""
-
-    async def measure(side: Side) -> Figures:
-        return {"seconds": await _run(bench, side, clients=2, rounds=3)}
-
-    compared = await bench.compare(measure, times=3)
+    compared = await bench.compare(partial(_run, bench, clients=2, rounds=3), times=3)
     return [compared.row("seconds", "3 rounds, 2 clients of 1.9", SECONDS, at_most(0.12, SECONDS))]
 
 
 async def rounds_sqlite(bench: Bench) -> list[Row]:
     """10 rounds with 4 clients, the state in SQLite."""
-
-    async def measure(side: Side) -> Figures:
-        database = side.database(bench.folder)
-        return {"seconds": await _run(bench, side, *database, clients=4, rounds=10)}
-
-    compared = await bench.compare(measure, times=2)
+    run = partial(_run, bench, clients=4, rounds=10, sqlite=True)
+    compared = await bench.compare(run, times=2)
     what = "10 rounds, 4 clients of 1.9, SQLite"
     return [compared.row("seconds", what, SECONDS, at_most(1, SECONDS))]
 
 
-async def _run(bench: Bench, side: Side, *options: str, clients: int, rounds: int) -> float:
+async def _run(
+    bench: Bench, side: Side, *, clients: int, rounds: int, sqlite: bool = False
+) -> Figures:
+    options = side.database(bench.folder) if sqlite else ()
     async with superlink(side, *options) as link, AsyncExitStack() as processes:
         for _ in range(clients):
             client = bench.client(PROGRAMS / "adder.py", link.fleet, "grpc-rere")
             await processes.enter_async_context(client)
         await load("messages.online", link.driver, clients)
         report = await server_app(bench, link.driver, clients=clients, rounds=rounds)
-    return reported_seconds(report, rounds)
+    return {"seconds": reported_seconds(report, rounds)}
 
 
 def reported_seconds(report: str, rounds: int) -> float:
