@@ -233,7 +233,8 @@ async def output(
             deliver_cancel=_kill,
         )
     if done.returncode:
-        raise Misbehaved(f"{command} ended with status {done.returncode}: {done.stdout.decode()}")
+        what = " ".join(map(str, command))
+        raise Misbehaved(f"{what} ended with status {done.returncode}: {done.stdout.decode()}")
     return done.stdout.decode()
 
 
