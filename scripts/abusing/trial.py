@@ -8,18 +8,17 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
 import trio
-from benchmarks.loads.flower import push_task_ins, record_set
-from benchmarks.processes import SuperLink, output
+from peering.client import Client, fleet, over_grpc
+from peering.messages import record_set, task_ins
+from peering.processes import SuperLink, lines_of, output
 
 from abusing.assault import assault
 from abusing.attacks import ANSWER, ANSWERS, MEGABYTE, Attack
-from abusing.bystander import over_grpc, over_rest
 from abusing.wire import Tally, Target
 from superlink_trio.wire import superlink_pb2 as pb
 
@@ -30,6 +29,7 @@ _SERVED = 5.0
 _LEAD, _TAIL = 1.5, 1.5
 
 _SAMPLE = 0.02
+_TIMEOUT = 30.0
 
 
 @attrs.frozen(kw_only=True)
@@ -106,17 +106,14 @@ class Trial:
 
     link: SuperLink
     rest: bool
-    authority: Path | None
-    """The certificate of who signed the server's; None where it speaks no TLS."""
-    log: Path
     seconds: float
     """How long each attack lasts."""
 
     async def attempt(self, attack: Attack) -> Outcome:
         """Make one attack while a normal client works, and after it."""
         target = await trio.to_thread.run_sync(self.target, attack)
-        await self.link.quiet()
-        logged, tally, reports = self.log.stat().st_size, Tally(), list[dict[str, Any]]()
+        await self.link.program.quiet()
+        logged, tally, reports = len(self.link.program.lines), Tally(), list[dict[str, Any]]()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._normal_client, reports)
             await trio.sleep(_LEAD)
@@ -129,7 +126,7 @@ class Trial:
             memory=attack.memory if self.rest else attack.memory_grpc or attack.memory,
             tally=tally,
             seconds=self.seconds,
-            cost=attrs.evolve(cost, after=self.link.resident()),
+            cost=attrs.evolve(cost, after=self.link.program.resident()),
             latencies=[
                 seconds
                 for start, seconds, _ in report["calls"]
@@ -137,33 +134,22 @@ class Trial:
             ],
             errors=[error for *_, errors in report["calls"] for error in errors],
             unserved=report["unserved"],
-            logged=list(_lines(self.log.read_bytes()[logged:])),
+            logged=lines_of(self.link.program.lines[logged:]),
         )
 
     def target(self, attack: Attack) -> Target:
         """Make the node that the attacker pulls for, and tasks for it."""
-        certificate = None if self.authority is None else self.authority.read_bytes()
-        driver = over_grpc(self.link.driver, "Driver", certificate)
-        fleet = (
-            over_rest(self.link.fleet, certificate)
-            if self.rest
-            else over_grpc(self.link.fleet, "Fleet", certificate)
-        )
-        create = pb.CreateNodeRequest(ping_interval=3600).SerializeToString()
-        node = pb.CreateNodeResponse.FromString(fleet("CreateNode")(create)).node
+        ca = None if self.link.ca is None else self.link.ca.read_bytes()
+        node = fleet(self.link.fleet, ca, rest=self.rest, timeout=_TIMEOUT).create_node()
         if attack.large_answers:
-            run_id = pb.CreateRunResponse.FromString(driver("CreateRun")(b"")).run_id
-            request = push_task_ins(run_id, node, record_set(bytes(ANSWER)))
+            driver = Client(over_grpc(self.link.driver, "Driver", ca))
+            task = task_ins(driver.create_run(), node, record_set(bytes(ANSWER)))
             for _ in range(ANSWERS):
-                driver("PushTaskIns")(request)
-        host, _, port = self.link.fleet.rpartition(":")
+                driver.push_tasks([task])
         return Target(
-            host=host,
-            port=int(port),
+            address=self.link.fleet,
             rest=self.rest,
-            tls=None
-            if certificate is None
-            else ssl.create_default_context(cadata=certificate.decode()),
+            tls=None if ca is None else ssl.create_default_context(cadata=ca.decode()),
             pull=pb.PullTaskInsRequest(node=node).SerializeToString(),
             idle_pull=pb.PullTaskInsRequest(node=pb.Node(anonymous=True)).SerializeToString(),
         )
@@ -175,43 +161,35 @@ class Trial:
             for attack, target in zip(attacks, targets, strict=True):
                 nursery.start_soon(assault, attack, target, Tally())
             await trio.sleep(1)
-            seconds = await self.link.terminate()
+            seconds = await self.link.program.terminate()
             nursery.cancel_scope.cancel()
-        return seconds, self.link.process.returncode
+        return seconds, self.link.program.process.returncode
 
     async def _normal_client(self, reports: list[dict[str, Any]]) -> None:
         seconds = _LEAD + self.seconds + _TAIL
-        kind = "rest" if self.rest else "grpc"
         command = [
             *(sys.executable, "-m", "abusing.bystander", self.link.driver, self.link.fleet),
-            *(kind, str(seconds), *([] if self.authority is None else [str(self.authority)])),
+            *("rest" if self.rest else "grpc", str(seconds)),
+            *([] if self.link.ca is None else [str(self.link.ca)]),
         ]
-        reports.append(json.loads(await output(command, seconds=seconds + 60)))
+        reports.append(json.loads(await output(*command, seconds=seconds + 60)))
 
     async def _measure(self, attack: Attack, target: Target, tally: Tally) -> Cost:
-        sizes = [self.link.resident()]
-        used = self.link.cpu_seconds()
+        sizes = [self.link.program.resident()]
+        used = self.link.program.cpu_seconds()
 
         async def watch() -> None:
             while True:
                 await trio.sleep(_SAMPLE)
-                sizes.append(self.link.resident())
+                sizes.append(self.link.program.resident())
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch)
             with trio.move_on_after(self.seconds):
                 await assault(attack, target, tally)
                 await trio.sleep_forever()
-            cpu = self.link.cpu_seconds() - used
+            cpu = self.link.program.cpu_seconds() - used
             # What was begun may still grow.
             await trio.sleep(_TAIL / 2)
             nursery.cancel_scope.cancel()
         return Cost(before=sizes[0], peak=max(sizes), after=sizes[-1], cpu=cpu)
-
-
-def _lines(log: bytes) -> Iterator[dict[str, Any]]:
-    for line in log.splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            yield {"event": line}  # not ours: grpc's C++, or the interpreter

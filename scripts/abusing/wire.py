@@ -1,85 +1,35 @@
-"""HTTP as an attacker makes it, and a connection that keeps no rules.
-
-Source: https://www.rfc-editor.org/rfc/rfc9113 and rfc7541
-"""
+"""A connection of an attacker, who keeps no rules, and what the server does to it."""
 
 from __future__ import annotations
 
 import re
 import ssl
-import struct
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from enum import IntEnum
 
 import attrs
-import hpack
 import trio
 from h2.errors import ErrorCodes
+from peering.http2 import (
+    END_HEADERS,
+    END_STREAM,
+    Kind,
+    block,
+    frame,
+    grpc_fields,
+    grpc_message,
+    take_frames,
+)
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-LARGEST_FRAME = 16_384
-LARGEST_WINDOW = 2**31 - 1
-
-_HEAD = 9
 _READ = 65_536
 _CONNECT = 10.0
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3})")
-
-
-class Kind(IntEnum):
-    """The types of frames."""
-
-    DATA = 0
-    HEADERS = 1
-    PRIORITY = 2
-    RST_STREAM = 3
-    SETTINGS = 4
-    PING = 6
-    GOAWAY = 7
-    WINDOW_UPDATE = 8
-    CONTINUATION = 9
-
-
-END_STREAM, ACK, END_HEADERS = 0x1, 0x1, 0x4
-MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE = 0x3, 0x4
-
-
-def frame(kind: Kind, flags: int, stream: int, payload: bytes) -> bytes:
-    """Serialise one frame."""
-    return struct.pack("!I", len(payload))[1:] + struct.pack("!BBI", kind, flags, stream) + payload
-
-
-def settings(values: Mapping[int, int]) -> bytes:
-    """Serialise a SETTINGS frame."""
-    payload = b"".join(struct.pack("!HI", number, value) for number, value in values.items())
-    return frame(Kind.SETTINGS, 0, 0, payload)
-
-
-def reset(stream: int) -> bytes:
-    """Serialise the frame that gives a stream up."""
-    return frame(Kind.RST_STREAM, 0, stream, struct.pack("!I", ErrorCodes.CANCEL))
-
-
-def window_update(stream: int, size: int) -> bytes:
-    """Serialise the frame that lets the server send more."""
-    return frame(Kind.WINDOW_UPDATE, 0, stream, struct.pack("!I", size))
-
-
-def block(fields: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """Encode header fields so that the bytes mean the same wherever they stand."""
-    encoded: bytes = hpack.Encoder().encode(
-        [hpack.NeverIndexedHeaderTuple(*field) for field in fields], huffman=False
-    )
-    return encoded
 
 
 @attrs.frozen
 class Target:
     """The Fleet API that is attacked, and what its calls look like."""
 
-    host: str
-    port: int
+    address: str
     rest: bool
     tls: ssl.SSLContext | None
     pull: bytes
@@ -98,23 +48,12 @@ class Target:
 
     def fields(self, call: str) -> list[tuple[bytes, bytes]]:
         """Give the header fields of a call over gRPC."""
-        return [
-            (b":method", b"POST"),
-            (b":scheme", b"http" if self.tls is None else b"https"),
-            (b":path", f"/flwr.proto.Fleet/{call}".encode()),
-            (b":authority", b"localhost"),
-            (b"content-type", b"application/grpc"),
-            (b"te", b"trailers"),
-        ]
-
-    def body(self, message: bytes) -> bytes:
-        """Give the bytes that carry a message in DATA frames."""
-        return struct.pack("!BI", 0, len(message)) + message
+        return grpc_fields(call, scheme=b"http" if self.tls is None else b"https")
 
     def call(self, stream: int, call: str, message: bytes) -> bytes:
         """Serialise a whole call: two frames."""
         return frame(Kind.HEADERS, END_HEADERS, stream, block(self.fields(call))) + frame(
-            Kind.DATA, END_STREAM, stream, self.body(message)
+            Kind.DATA, END_STREAM, stream, grpc_message(message)
         )
 
 
@@ -127,8 +66,6 @@ class Tally:
     refused_connections: int = 0
     ended: int = 0
     """Connections that the server ended."""
-    received: int = 0
-    """Bytes."""
     said: Counter[str] = attrs.field(factory=Counter)
     """GOAWAY and RST_STREAM with their codes, HTTP/1.1 answers with their status."""
 
@@ -146,14 +83,12 @@ class Ended(Exception):
     """The server ended the connection."""
 
 
+@attrs.frozen
 class Wire:
     """A connection to a target, whose every byte is the attacker's choice."""
 
-    def __init__(self, stream: trio.abc.Stream, tally: Tally) -> None:
-        self._stream = stream
-        self._tally = tally
-        self._buffer = bytearray()
-        self._skip = 0
+    _stream: trio.abc.Stream
+    _tally: Tally
 
     async def send(self, data: bytes, frames: int) -> None:
         """Send bytes as they are. Raises Ended."""
@@ -165,14 +100,14 @@ class Wire:
 
     async def read_frames(self) -> None:
         """Read until the server ends the connection, and note what it says. Raises Ended."""
+        buffer = bytearray()
         while True:
-            self._buffer += await self._receive()
-            while len(self._buffer) >= _HEAD:
-                length = int.from_bytes(self._buffer[:3], "big")
-                if len(self._buffer) < _HEAD + length:
-                    break
-                self._note(self._buffer[3], bytes(self._buffer[_HEAD : _HEAD + length]))
-                del self._buffer[: _HEAD + length]
+            buffer += await self._receive()
+            for kind, _, payload in take_frames(buffer):
+                if kind == Kind.GOAWAY:
+                    self._tally.said[f"GOAWAY {_code(payload[4:8])}"] += 1
+                elif kind == Kind.RST_STREAM:
+                    self._tally.said[f"reset {_code(payload)}"] += 1
 
     async def read_text(self) -> None:
         """The same for a connection that speaks HTTP/1.1. Raises Ended."""
@@ -187,14 +122,7 @@ class Wire:
             raise Ended from None
         if not data:
             raise Ended
-        self._tally.received += len(data)
         return bytes(data)
-
-    def _note(self, kind: int, payload: bytes) -> None:
-        if kind == Kind.GOAWAY:
-            self._tally.said[f"GOAWAY {_code(payload[4:8])}"] += 1
-        elif kind == Kind.RST_STREAM:
-            self._tally.said[f"reset {_code(payload)}"] += 1
 
 
 def _code(payload: bytes) -> str:
@@ -207,8 +135,9 @@ def _code(payload: bytes) -> str:
 
 async def connect(target: Target) -> trio.SocketStream:
     """Open a TCP connection. Raises OSError."""
+    host, _, port = target.address.rpartition(":")
     with trio.fail_after(_CONNECT):
-        return await trio.open_tcp_stream(target.host, target.port)
+        return await trio.open_tcp_stream(host, int(port))
 
 
 async def secure(stream: trio.SocketStream, target: Target, protocol: str) -> trio.abc.Stream:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
 import attrs
+from peering.report import table
 
 _HEAD = ("what", "Flower", "superlink-trio", "times better")
 
@@ -101,8 +102,7 @@ class Skipped:
 
 def markdown(rows: Iterable[Row | Skipped]) -> str:
     """Write the table."""
-    table = [_HEAD, ("---",) * len(_HEAD), *(row.cells() for row in rows)]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in table)
+    return table(_HEAD, [row.cells() for row in rows])
 
 
 def missed(rows: Iterable[Row | Skipped]) -> list[str]:

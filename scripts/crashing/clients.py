@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import os
 import random
-import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Concatenate, Generic, ParamSpec, TypeVar
 
 import attrs
-import grpc
 import trio
+from peering import client
+from peering.client import NotAnswered, over_grpc
+from peering.messages import task_ins, task_res
 
 from crashing.record import Life, Record
 from crashing.servers import Server
 from superlink_trio.wire import superlink_pb2 as pb
 
-TTL = 3600.0
 _NOT_TAKEN = "None"
+_SIZES = (100, 100, 20_000)
 
 # What a killed server leaves of a call, and one that waits for the other's lock.
-_PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+_PASSING = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
 
 _threads = trio.CapacityLimiter(50)
 
+P = ParamSpec("P")
 Answer = TypeVar("Answer")
 
 
@@ -41,100 +42,79 @@ class Reply(Generic[Answer]):
 class Client:
     """Calls one side of a SuperLink, wherever it lives, again and again until it answers."""
 
-    def __init__(self, server: Server, side: str) -> None:
-        self._server, self._side = server, side
+    def __init__(self, servers: Collection[Server], side: str) -> None:
+        [self._server] = [server for server in servers if side in server.sides]
+        self._side = side
         self._life: Life | None = None
-        self._channel: grpc.Channel | None = None
 
-    def close(self) -> None:
-        if self._channel is not None:
-            self._channel.close()
-
-    async def call(self, name: str, request: Any, kind: type[Answer]) -> Reply[Answer]:
+    async def call(
+        self,
+        method: Callable[Concatenate[client.Client, P], Answer],
+        *arguments: P.args,
+        **named: P.kwargs,
+    ) -> Reply[Answer]:
         attempts = 0
         while True:
             attempts += 1
             life = await self._server.alive()
-            call = self._channel_to(life).unary_unary(
-                f"/flwr.proto.{self._side.title()}/{name}",
-                request_serializer=lambda message: message.SerializeToString(),
-                response_deserializer=kind.FromString,  # type: ignore[attr-defined]
-            )
+            if life is not self._life:
+                send = over_grpc(life.addresses[self._side], self._side.title(), timeout=10)
+                self._life, self._client = life, client.Client(send)
+            once = partial(method, self._client, *arguments, **named)
             try:
-                answer = await trio.to_thread.run_sync(
-                    partial(call, request, timeout=10), limiter=_threads
-                )
-                return Reply(answer, life, attempts)
-            except grpc.RpcError as error:
-                if error.code() not in _PASSING:
+                content = await trio.to_thread.run_sync(once, limiter=_threads)
+            except NotAnswered as error:
+                if error.code not in _PASSING:
                     raise
                 await trio.sleep(0.02)
-
-    def _channel_to(self, life: Life) -> grpc.Channel:
-        if self._channel is None or self._life is not life:
-            self.close()
-            self._life, self._channel = life, grpc.insecure_channel(life.addresses[self._side])
-        return self._channel
-
-
-@contextmanager
-def client(servers: Collection[Server], side: str) -> Iterator[Client]:
-    """Give a client of the server that has this side."""
-    [server] = [each for each in servers if side in each.sides]
-    client = Client(server, side)
-    try:
-        yield client
-    finally:
-        client.close()
+            else:
+                return Reply(content, life, attempts)
 
 
 async def node(servers: Collection[Server], record: Record) -> None:
     """Answer every task with its own id."""
-    with client(servers, "fleet") as fleet:
-        create = pb.CreateNodeRequest(ping_interval=60)
-        created = await fleet.call("CreateNode", create, pb.CreateNodeResponse)
-        me = created.content.node.node_id
-        record.nodes.add(me)
-        while True:
-            pull = pb.PullTaskInsRequest(node=pb.Node(node_id=me))
-            pulled = await fleet.call("PullTaskIns", pull, pb.PullTaskInsResponse)
-            for asked in pulled.content.task_ins_list:
-                record.hand(asked.task_id, me)
-                push = pb.PushTaskResRequest(task_res_list=[answer_to(asked)])
-                pushed = await fleet.call("PushTaskRes", push, pb.PushTaskResResponse)
-                [answer_id] = pushed.content.results
-                taken = None if answer_id == _NOT_TAKEN else answer_id
-                record.store(asked.task_id, taken, pushed.attempts)
+    fleet = Client(servers, "fleet")
+    me = (await fleet.call(client.Client.create_node)).content
+    record.nodes.add(me.node_id)
+    while True:
+        for asked in (await fleet.call(client.Client.pull_tasks, me)).content:
+            record.hand(asked.task_id, me.node_id)
+            answer = task_res(asked, asked.task_id.encode())
+            pushed = await fleet.call(client.Client.push_results, [answer])
+            [answer_id] = pushed.content
+            taken = None if answer_id == _NOT_TAKEN else answer_id
+            record.store(asked.task_id, taken, pushed.attempts)
 
 
 async def driver(servers: Collection[Server], record: Record, over: trio.Event) -> None:
     """Push tasks and collect their answers, round after round, until it is over."""
-    with client(servers, "driver") as drives:
-        created = await drives.call("CreateRun", pb.CreateRunRequest(), pb.CreateRunResponse)
-        run_id = created.content.run_id
-        record.runs.add(run_id)
-        last = False
-        while not last:
-            last = over.is_set()
-            node_ids = random.choices(sorted(record.nodes), k=random.randint(1, 8))
-            push = pb.PushTaskInsRequest(
-                task_ins_list=[question(run_id, node_id) for node_id in node_ids]
+    drives = Client(servers, "driver")
+    run_id = (await drives.call(client.Client.create_run)).content
+    record.runs.add(run_id)
+    last = False
+    while not last:
+        last = over.is_set()
+        node_ids = random.choices(sorted(record.nodes), k=random.randint(1, 8))
+        tasks = [
+            task_ins(
+                run_id, pb.Node(node_id=node_id), os.urandom(random.choice([100, 100, 20_000]))
             )
-            pushed = await drives.call("PushTaskIns", push, pb.PushTaskInsResponse)
-            record.asked |= dict(zip(pushed.content.task_ids, node_ids, strict=True))
-            await collect(drives, record, pushed.content.task_ids)
-            await ask_again(drives, record, pushed.content.task_ids)
+            for node_id in node_ids
+        ]
+        task_ids = (await drives.call(client.Client.push_tasks, tasks)).content
+        record.asked |= dict(zip(task_ids, node_ids, strict=True))
+        await collect(drives, record, task_ids)
+        await ask_again(drives, record, task_ids)
 
 
 async def collect(drives: Client, record: Record, task_ids: Collection[str]) -> None:
     """Get the answers to all these tasks."""
     waiting = set(task_ids)
     while waiting:
-        pull = pb.PullTaskResRequest(task_ids=sorted(waiting))
-        pulled = await drives.call("PullTaskRes", pull, pb.PullTaskResResponse)
-        if not pulled.content.task_res_list:
+        pulled = await drives.call(client.Client.pull_results, sorted(waiting))
+        if not pulled.content:
             await trio.sleep(0.1)  # what is lost is not waited for
-        for answer in pulled.content.task_res_list:
+        for answer in pulled.content:
             asked_id = answer.task.ancestry[0]
             waiting.remove(asked_id)
             record.give(asked_id, answer.task_id, pulled.life)
@@ -144,50 +124,22 @@ async def collect(drives: Client, record: Record, task_ids: Collection[str]) -> 
 
 async def ask_again(drives: Client, record: Record, task_ids: Collection[str]) -> None:
     """Ask for answers that were got already."""
-    pull = pb.PullTaskResRequest(task_ids=task_ids)
-    again = await drives.call("PullTaskRes", pull, pb.PullTaskResResponse)
-    for answer in again.content.task_res_list:
+    again = await drives.call(client.Client.pull_results, task_ids)
+    for answer in again.content:
         record.give_again(answer.task.ancestry[0], answer.task_id, again.life)
-
-
-def question(run_id: int, node_id: int) -> pb.TaskIns:
-    task = pb.Task(
-        producer=pb.Node(node_id=0, anonymous=True),
-        consumer=pb.Node(node_id=node_id),
-        created_at=time.time(),
-        ttl=TTL,
-        task_type="train",
-        recordset=os.urandom(random.choice([100, 100, 20_000])),
-    )
-    return pb.TaskIns(group_id="1", run_id=run_id, task=task)
-
-
-def answer_to(asked: pb.TaskIns) -> pb.TaskRes:
-    task = pb.Task(
-        producer=asked.task.consumer,
-        consumer=asked.task.producer,
-        created_at=time.time(),
-        ttl=TTL,
-        ancestry=[asked.task_id],
-        task_type=asked.task.task_type,
-        recordset=asked.task_id.encode(),
-    )
-    return pb.TaskRes(group_id=asked.group_id, run_id=asked.run_id, task=task)
 
 
 async def compare(servers: Collection[Server], record: Record) -> None:
     """Ask the last SuperLinks for everything that was acknowledged."""
-    with client(servers, "driver") as drives, client(servers, "fleet") as fleet:
-        for run_id in record.runs:
-            try:
-                await drives.call("GetRun", pb.GetRunRequest(run_id=run_id), pb.GetRunResponse)
-            except grpc.RpcError as error:
-                record.faults.append(f"run {run_id} is lost: {error.details()}")
-        for node_id in record.nodes:
-            ping = pb.PingRequest(node=pb.Node(node_id=node_id), ping_interval=60)
-            pong = await fleet.call("Ping", ping, pb.PingResponse)
-            if not pong.content.success:
-                record.faults.append(f"node {node_id} is lost")
-        await ask_again(drives, record, list(record.given))
-        # Tasks of pushes that were stored, but of which the driver was not told.
-        await collect(drives, record, record.stored.keys() - record.given.keys())
+    drives, fleet = Client(servers, "driver"), Client(servers, "fleet")
+    for run_id in record.runs:
+        try:
+            await drives.call(client.Client.get_run, run_id)
+        except NotAnswered as error:
+            record.faults.append(f"run {run_id} is lost: {error.details}")
+    for node_id in record.nodes:
+        if not (await fleet.call(client.Client.ping, pb.Node(node_id=node_id))).content:
+            record.faults.append(f"node {node_id} is lost")
+    await ask_again(drives, record, list(record.given))
+    # Tasks of pushes that were stored, but of which the driver was not told.
+    await collect(drives, record, record.stored.keys() - record.given.keys())

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import random
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import trio
+from peering.processes import ANY_PORT, OURS, lines_of, running
 
 from crashing.record import UNCERTAIN, Life, Record
 
 _OPTIONS = {
-    "driver": ("--driver-hold", "2", "--driver-api-address", "127.0.0.1:0"),
-    "fleet": ("--hold", "2", "--no-readmit", "--grpc-rere-fleet-api-address", "127.0.0.1:0"),
+    "driver": ("--driver-hold", "2", "--driver-api-address", ANY_PORT),
+    "fleet": ("--hold", "2", "--no-readmit", "--grpc-rere-fleet-api-address", ANY_PORT),
 }
 
 # A long life now and then: what is collected early in it must not come again after its end.
@@ -29,10 +26,9 @@ class Server:
     """A process over the database, both sides or one, that is started again whenever it ends."""
 
     def __init__(self, database: Path, side: str | None = None) -> None:
-        self.sides = _OPTIONS if side is None else [side]
-        self._command = [sys.executable, "-m", "superlink_trio", "--log-format", "json"]
-        self._command[3:3] = [] if side is None else [f"{side}-api"]
-        self._command += ["--insecure", "--database", str(database)]
+        self.sides = list(_OPTIONS) if side is None else [side]
+        self._command = [*OURS, *([] if side is None else [f"{side}-api"])]
+        self._command += ["--insecure", "--log-format", "json", "--database", str(database)]
         self._command += [option for each in self.sides for option in _OPTIONS[each]]
         self._life: Life | None = None
         self._born = trio.Event()
@@ -50,32 +46,24 @@ class Server:
         assert self._life is not None
         assert self._process is not None
         self._life.killed_at = time.monotonic()
-        self._process.send_signal(signal.SIGKILL)
+        self._process.kill()
         self._life, self._born, self._killed = None, trio.Event(), True
 
     async def serve(self) -> None:
-        """Live again and again, until cancelled."""
+        """Live again and again, until cancelled. Raises Misbehaved when it ends by itself."""
         while True:
             self._killed = False
-            async with trio.open_nursery() as nursery:
-                self._process = await nursery.start(
-                    partial(trio.run_process, self._command, check=False, stderr=subprocess.PIPE)
-                )
-                assert self._process.stderr is not None
-                await self._live(self._process.stderr)
-
-    async def _live(self, log: trio.abc.ReceiveStream) -> None:
-        received = b""
-        async for chunk in log:
-            *lines, received = (received + chunk).split(b"\n")
-            for said in map(json.loads, lines):
-                if said["level"] == "error":
-                    print(said["event"], file=sys.stderr)
-                if f"{next(iter(self.sides))}_address" in said:
-                    self._life = Life({side: said[f"{side}_address"] for side in self.sides})
-                    self._born.set()
-        if not self._killed:
-            raise RuntimeError(f"It ended by itself: {' '.join(self._command)}")
+            async with running("SuperLink", *self._command) as program:
+                self._process = program.process
+                ready = await program.report(f"{self.sides[0]}_address")
+                self._life = Life({side: ready[f"{side}_address"] for side in self.sides})
+                self._born.set()
+                await program.end()
+                for event in lines_of(program.lines):
+                    if event.get("level") == "error":
+                        print(event["event"], file=sys.stderr)
+                if not self._killed:
+                    raise program.ended("by itself")
 
 
 async def kill(servers: Sequence[Server], kills: int, record: Record) -> None:

@@ -6,11 +6,12 @@ import itertools
 import secrets
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import trio
 from google.protobuf.message import Message
+from peering.messages import task_ins, task_res
 
 from superlink_trio.driver import Progress, driver_api
 from superlink_trio.fleet import adapter_api, fleet_api
@@ -21,23 +22,20 @@ from superlink_trio.wire import superlink_pb2 as pb
 NOW = 1_800_000_000.0
 LIMIT = 1_000_000
 
-CALLS: tuple[tuple[str, str, type[Message]], ...] = (
-    ("Driver", "CreateRun", pb.CreateRunResponse),
-    ("Driver", "GetNodes", pb.GetNodesResponse),
-    ("Driver", "PushTaskIns", pb.PushTaskInsResponse),
-    ("Driver", "PullTaskRes", pb.PullTaskResResponse),
-    ("Driver", "GetRun", pb.GetRunResponse),
-    ("Driver", "GetFab", pb.GetFabResponse),
-    ("Fleet", "CreateNode", pb.CreateNodeResponse),
-    ("Fleet", "DeleteNode", pb.DeleteNodeResponse),
-    ("Fleet", "Ping", pb.PingResponse),
-    ("Fleet", "PullTaskIns", pb.PullTaskInsResponse),
-    ("Fleet", "PushTaskRes", pb.PushTaskResResponse),
-    ("Fleet", "GetRun", pb.GetRunResponse),
-    ("Fleet", "GetFab", pb.GetFabResponse),
-    ("GrpcAdapter", "SendReceive", pb.MessageContainer),
+CALLS = tuple(
+    (service, name)
+    for service, names in {
+        "Driver": "CreateRun GetNodes PushTaskIns PullTaskRes GetRun GetFab",
+        "Fleet": "CreateNode DeleteNode Ping PullTaskIns PushTaskRes GetRun GetFab",
+        "GrpcAdapter": "SendReceive",
+    }.items()
+    for name in names.split()
 )
-_INDEX = {name: index for index, name in enumerate(call[:2] for call in CALLS)}
+
+
+def _parsed(name: str, answer: bytes) -> Any:
+    kind = "MessageContainer" if name == "SendReceive" else f"{name}Response"
+    return getattr(pb, kind).FromString(answer)
 
 
 def check(raw: bytes) -> None:
@@ -66,12 +64,8 @@ async def _check(raw: bytes) -> None:
     link = _Link()
     with _fixed_ids():
         for place, request in _requests(raw):
-            service, name, response = CALLS[place]
-            try:
-                answer = await link.call(service, name, request)
-            except Refused:
-                continue
-            response.FromString(answer)
+            with suppress(Refused):
+                _parsed(CALLS[place][1], await link.call(place, request))
     # From here on nobody knows the ids beforehand, as it really is.
     await _work(link)
 
@@ -98,63 +92,36 @@ class _Link:
         }
         self.made = bytearray()
 
-    async def call(self, service: str, name: str, request: bytes) -> bytes:
-        self.made += bytes([_INDEX[service, name]]) + len(request).to_bytes(2, "big") + request
-        api = self._apis[service]
-        caller = Caller("127.0.0.1:1")
+    async def call(self, place: int, request: bytes) -> bytes:
+        self.made += bytes([place]) + len(request).to_bytes(2, "big") + request
+        service, name = CALLS[place]
+        api, caller = self._apis[service], Caller("127.0.0.1:1")
         if name in api.unary:
             return await api.unary[name](request, caller)
         async with api.leased[name](request, caller) as answer:
             return answer
 
-    async def message(self, service: str, name: str, request: Message) -> Any:
-        answer = await self.call(service, name, request.SerializeToString())
-        return CALLS[_INDEX[service, name]][2].FromString(answer)
+    async def __call__(self, service: str, request: Message) -> Any:
+        """Call the method of a service that takes such a request; give its answer."""
+        adapted = isinstance(request, pb.MessageContainer)
+        name = "SendReceive" if adapted else type(request).__name__.removesuffix("Request")
+        answer = await self.call(CALLS.index((service, name)), request.SerializeToString())
+        return _parsed(name, answer)
 
 
 async def _work(link: _Link) -> None:
     """Let a good task make its way. Raises AssertionError if it does not."""
-    run_id = (await link.message("Driver", "CreateRun", pb.CreateRunRequest())).run_id
-    create = pb.CreateNodeRequest(ping_interval=30)
-    node = (await link.message("Fleet", "CreateNode", create)).node
-    assert (
-        node in (await link.message("Driver", "GetNodes", pb.GetNodesRequest(run_id=run_id))).nodes
-    )
-    push = pb.PushTaskInsRequest(task_ins_list=[_question(run_id, node)])
-    (task_id,) = (await link.message("Driver", "PushTaskIns", push)).task_ids
-    pull = pb.PullTaskInsRequest(node=node)
-    (asked,) = (await link.message("Fleet", "PullTaskIns", pull)).task_ins_list
+    run_id = (await link("Driver", pb.CreateRunRequest())).run_id
+    node = (await link("Fleet", pb.CreateNodeRequest(ping_interval=30))).node
+    assert node in (await link("Driver", pb.GetNodesRequest(run_id=run_id))).nodes
+    push = pb.PushTaskInsRequest(task_ins_list=[task_ins(run_id, node, now=NOW)])
+    (task_id,) = (await link("Driver", push)).task_ids
+    (asked,) = (await link("Fleet", pb.PullTaskInsRequest(node=node))).task_ins_list
     assert (asked.task_id, asked.task.recordset) == (task_id, b"model")
-    answer = pb.PushTaskResRequest(task_res_list=[_answer(asked)])
-    assert "None" not in (await link.message("Fleet", "PushTaskRes", answer)).results
-    results = pb.PullTaskResRequest(task_ids=[task_id])
-    (result,) = (await link.message("Driver", "PullTaskRes", results)).task_res_list
+    answer = pb.PushTaskResRequest(task_res_list=[task_res(asked, b"result", now=NOW)])
+    assert "None" not in (await link("Fleet", answer)).results
+    (result,) = (await link("Driver", pb.PullTaskResRequest(task_ids=[task_id]))).task_res_list
     assert result.task.recordset == b"result"
-
-
-def _question(run_id: int, node: pb.Node) -> pb.TaskIns:
-    task = pb.Task(
-        producer=pb.Node(anonymous=True),
-        consumer=node,
-        created_at=NOW,
-        ttl=3600,
-        task_type="train",
-        recordset=b"model",
-    )
-    return pb.TaskIns(group_id="1", run_id=run_id, task=task)
-
-
-def _answer(asked: pb.TaskIns) -> pb.TaskRes:
-    task = pb.Task(
-        producer=asked.task.consumer,
-        consumer=asked.task.producer,
-        created_at=NOW,
-        ttl=60,
-        ancestry=[asked.task_id],
-        task_type=asked.task.task_type,
-        recordset=b"result",
-    )
-    return pb.TaskRes(group_id=asked.group_id, run_id=asked.run_id, task=task)
 
 
 def seeds() -> Iterator[bytes]:
@@ -175,19 +142,18 @@ async def _honest() -> bytearray:
     run = pb.CreateRunRequest(
         fab_id="a/b", fab=fab, override_config={"lr": pb.Scalar(double_value=0.1)}
     )
-    run_id = (await link.message("Driver", "CreateRun", run)).run_id
+    run_id = (await link("Driver", run)).run_id
     for service in ("Driver", "Fleet"):
-        await link.message(service, "GetRun", pb.GetRunRequest(run_id=run_id))
-        await link.message(service, "GetFab", pb.GetFabRequest(hash_str=fab.hash_str))
-    create = pb.CreateNodeRequest(ping_interval=30)
-    node = (await link.message("Fleet", "CreateNode", create)).node
+        await link(service, pb.GetRunRequest(run_id=run_id))
+        await link(service, pb.GetFabRequest(hash_str=fab.hash_str))
+    node = (await link("Fleet", pb.CreateNodeRequest(ping_interval=30))).node
     ping = pb.PingRequest(node=node, ping_interval=30)
-    await link.message("Fleet", "Ping", ping)
+    await link("Fleet", ping)
     packed = pb.MessageContainer(
         grpc_message_name="PingRequest", grpc_message_content=ping.SerializeToString()
     )
-    await link.message("GrpcAdapter", "SendReceive", packed)
-    push = pb.PushTaskInsRequest(task_ins_list=[_question(run_id, node)] * 2)
-    await link.message("Driver", "PushTaskIns", push)
-    await link.message("Fleet", "DeleteNode", pb.DeleteNodeRequest(node=node))
+    await link("GrpcAdapter", packed)
+    tasks = [task_ins(run_id, node, now=NOW)] * 2
+    await link("Driver", pb.PushTaskInsRequest(task_ins_list=tasks))
+    await link("Fleet", pb.DeleteNodeRequest(node=node))
     return link.made

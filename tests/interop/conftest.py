@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from _peers import NoPython, interpreter
-from interop.peers import REFERENCE, VERSIONS, Peers, SuperLink, open_peers
+from interop.peers import REFERENCE, VERSIONS, Peers, open_peers
+from peering.processes import SuperLink
 
 _PEERS = pytest.StashKey[Peers]()
 

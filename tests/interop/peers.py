@@ -4,106 +4,30 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import socket
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import attrs
 import trio
 from _peers import interpreter
+from peering.processes import (
+    ANY_PORT,
+    CHECKOUT,
+    Launch,
+    Misbehaved,
+    Program,
+    SuperLink,
+    free_address,
+    launching,
+    start_superlink,
+)
 
 VERSIONS = ("1.8.0", "1.9.0", "1.10.0", "1.11.1")
 REFERENCE = os.environ.get("INTEROP_SUPERLINK")
 _PROGRAMS = Path(__file__).parent / "programs"
-_ROOT = Path(__file__).parents[2]
-_ANY_PORT = "127.0.0.1:0"
-
-
-class Ended(Exception):
-    """A program ended, or ended otherwise, than the test needs."""
-
-
-class Program:
-    """A process and every line it has written so far, standard output and error alike."""
-
-    def __init__(self, name: str, process: trio.Process) -> None:
-        self.name = name
-        self.process = process
-        self.lines: list[str] = []
-        self._ended = False
-        self._news = trio.Event()
-
-    async def read(self) -> None:
-        """Collect what the process writes, until it has ended."""
-        assert self.process.stdout is not None
-        rest = b""
-        async for chunk in self.process.stdout:
-            *complete, rest = (rest + chunk).split(b"\n")
-            self.lines += [line.decode(errors="replace") for line in complete]
-            self._tell()
-        self.lines.append(rest.decode(errors="replace"))
-        self._ended = True
-        self._tell()
-
-    async def write(self, text: str) -> None:
-        """Put text on the process's standard input."""
-        assert self.process.stdin is not None
-        await self.process.stdin.send_all(text.encode())
-
-    async def line(self, pattern: str, *, nth: int = 1) -> str:
-        """Wait for the nth line in which the pattern is found.
-
-        Raises Ended when the process ends without it.
-        """
-        while True:
-            news = self._news
-            found = [line for line in self.lines if re.search(pattern, line)]
-            if len(found) >= nth:
-                return found[nth - 1]
-            if self._ended:
-                raise Ended(f"{self.name} ended without line {nth} of {pattern!r}")
-            await news.wait()
-
-    async def report(self, key: str) -> dict[str, Any]:
-        """Wait for a line that is a JSON object with this key."""
-        return dict(json.loads(await self.line(rf'^{{.*"{key}":')))
-
-    async def end(self) -> int:
-        """Wait for the process to end; gives its exit status, negative for a signal."""
-        while not self._ended:
-            await self._news.wait()
-        return await self.process.wait()
-
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = trio.Event()
-
-
-@attrs.frozen
-class SuperLink:
-    """A SuperLink that serves, and where."""
-
-    program: Program
-    driver: str
-    fleet: str
-    ca: Path | None = None
-    """The certificate that clients have to trust, if it speaks TLS."""
-
-    @property
-    def url(self) -> str:
-        """Where clients find its Fleet API if that is REST."""
-        return f"{'http' if self.ca is None else 'https'}://{self.fleet}"
-
-    @property
-    def client_options(self) -> list[str | Path]:
-        """How a Flower program is told to connect, but for the address."""
-        return ["--insecure"] if self.ca is None else ["--root-certificates", self.ca]
 
 
 @attrs.frozen
@@ -120,15 +44,15 @@ class Peers:
     """Starts programs; each runs in the environment of the Flower release that is asked for."""
 
     _interpreters: Mapping[str, Path]
-    _nursery: trio.Nursery
+    _start: Launch
     programs: list[Program] = attrs.field(factory=list, init=False)
     _clients: list[Program] = attrs.field(factory=list, init=False)
 
     async def superlink(
         self,
         *options: str,
-        driver: str = _ANY_PORT,
-        fleet: str = _ANY_PORT,
+        driver: str = ANY_PORT,
+        fleet: str = ANY_PORT,
         transport: str = "grpc-rere",
         ca: Path | None = None,
     ) -> SuperLink:
@@ -139,19 +63,12 @@ class Peers:
         """
         if REFERENCE is not None:
             return await self._reference(REFERENCE, driver, fleet, transport)
-        program = await self._launch(
-            "SuperLink",
-            *(sys.executable, "-m", "superlink_trio", "--log-format", "json"),
-            *(["--insecure"] if ca is None else []),
-            *("--driver-api-address", driver),
-            *("--fleet-api-type", transport, "--fleet-api-address", fleet),
-            *options,
+        return await start_superlink(
+            self._launch, *options, driver=driver, fleet=fleet, transport=transport, ca=ca
         )
-        ready = await program.report("fleet_address")
-        return SuperLink(program, ready["driver_address"], ready["fleet_address"], ca)
 
     async def _reference(self, version: str, driver: str, fleet: str, transport: str) -> SuperLink:
-        driver, fleet = _with_port(driver), _with_port(fleet)
+        driver, fleet = (free_address() if each == ANY_PORT else each for each in (driver, fleet))
         if version == "1.8.0":
             fleet_options = ["--grpc-rere-fleet-api-address", fleet]
         else:
@@ -260,7 +177,7 @@ class Peers:
             superlink, version, clients=clients, rounds=rounds, round_timeout=round_timeout
         )
         if status := await program.end():
-            raise Ended(f"{program.name} ended with status {status}")
+            raise Misbehaved(f"{program.name} ended with status {status}")
         reports = [json.loads(line) for line in program.lines if line.startswith('{"round"')]
         return [Round(r["round"], r["loss"], r["failures"]) for r in reports]
 
@@ -276,7 +193,7 @@ class Peers:
         program = await self._launch(
             "start_server",
             *(sys.executable, _PROGRAMS / "round_loop.py"),
-            *(_ANY_PORT, *map(str, certificates)),
+            *(ANY_PORT, *map(str, certificates)),
             CLIENTS=str(clients),
             ROUNDS=str(rounds),
             ROUND_TIMEOUT="" if round_timeout is None else str(round_timeout),
@@ -306,7 +223,7 @@ class Peers:
         """Start a SuperLink whose workers can import flwr 1.9."""
         return await self._beside(
             "SuperLink",
-            *("-m", "superlink_trio", "--log-format", "json", "--driver-api-address", _ANY_PORT),
+            *("-m", "superlink_trio", "--log-format", "json", "--driver-api-address", ANY_PORT),
             *options,
             **environment,
         )
@@ -317,7 +234,7 @@ class Peers:
 
     async def _beside(self, name: str, *arguments: str | Path, **environment: str) -> Program:
         python = await trio.to_thread.run_sync(partial(interpreter, "1.9.0", beside=True))
-        return await self._launch(name, python, *arguments, PYTHONPATH=str(_ROOT), **environment)
+        return await self._launch(name, python, *arguments, PYTHONPATH=CHECKOUT, **environment)
 
     async def launcher(self, version: str, name: str, *options: str | Path) -> Program:
         """Start a program of a Flower release."""
@@ -333,24 +250,9 @@ class Peers:
             *arguments,
         )
 
-    async def kill(self) -> None:
-        """End every program that still runs."""
-        for program in self.programs:
-            program.process.kill()
-        for program in self.programs:
-            await program.end()
-
     async def _launch(self, name: str, *command: str | Path, **environment: str) -> Program:
-        process = await trio.lowlevel.open_process(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
-        )
-        program = Program(name, process)
+        program = await self._start(name, *command, **environment)
         self.programs.append(program)
-        self._nursery.start_soon(program.read)
         return program
 
     def _command(self, version: str, name: str) -> Path:
@@ -360,22 +262,9 @@ class Peers:
 @asynccontextmanager
 async def open_peers(interpreters: Mapping[str, Path]) -> AsyncIterator[Peers]:
     """Give the block programs to start; none outlives it."""
-    async with trio.open_nursery() as nursery:
-        peers = Peers(interpreters, nursery)
-        try:
-            yield peers
-        finally:
-            # What was killed ends at once: this is over soon, in a cancelled test too.
-            with trio.CancelScope(shield=True):
-                await peers.kill()
+    async with launching() as start:
+        yield Peers(interpreters, start)
 
 
 def _server_option(version: str) -> str:
     return "--server" if version == "1.8.0" else "--superlink"
-
-
-def _with_port(address: str) -> str:
-    if address != _ANY_PORT:
-        return address
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"127.0.0.1:{server.getsockname()[1]}"

@@ -10,7 +10,8 @@ import attrs
 import pytest
 import trio
 import trustme
-from interop.peers import Peers, Round, SuperLink
+from interop.peers import Peers, Round
+from peering.processes import SuperLink
 
 pytestmark = [
     pytest.mark.interop,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import trio
-from interop.peers import REFERENCE, Peers, Program, SuperLink
+from interop.peers import REFERENCE, Peers
+from peering.processes import Program, SuperLink
 
 pytestmark = [
     pytest.mark.interop,

@@ -18,7 +18,8 @@ import h2.connection
 import h2.events
 import pytest
 import trio
-from interop.peers import Peers, Round, SuperLink
+from interop.peers import Peers, Round
+from peering.processes import SuperLink
 from transport.http.clients import FLEET, Http1, head
 
 from superlink_trio.wire import superlink_pb2 as pb

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import trio
-from interop.peers import Peers, Program
+from interop.peers import Peers
+from peering.processes import Program
 
 pytestmark = pytest.mark.interop
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import trio
 from certificates import Authority
-from interop.peers import REFERENCE, VERSIONS, Peers, SuperLink
+from interop.peers import REFERENCE, VERSIONS, Peers
+from peering.processes import SuperLink
 
 pytestmark = [
     pytest.mark.interop,

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import trio
 from certificates import Authority
-from interop.peers import VERSIONS, Peers, Round, SuperLink
+from interop.peers import VERSIONS, Peers, Round
+from peering.processes import SuperLink
 
 pytestmark = pytest.mark.interop
 

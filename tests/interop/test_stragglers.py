@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import trio
-from interop.peers import VERSIONS, Peers, SuperLink
+from interop.peers import VERSIONS, Peers
+from peering.processes import SuperLink
 
 pytestmark = pytest.mark.interop
 

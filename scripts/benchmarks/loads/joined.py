@@ -1,16 +1,9 @@
-"""Clients of `start_server` that wait to be chosen: `joined ADDRESS NUMBER`.
-
-Each has a connection of its own. Reports once they are connected, and once more how many were told
-to disconnect when all streams have ended.
-"""
+"""Clients of `start_server` that wait to be chosen, each with a connection of its own."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
 
 import grpc
 
@@ -21,17 +14,22 @@ _GOODBYE = pb.ClientMessage(disconnect_res=pb.DisconnectRes(reason=pb.Disconnect
 _OPTIONS = [("grpc.use_local_subchannel_pool", 1)]
 
 
-async def main(address: str, number: int) -> None:
-    async with AsyncExitStack() as stack:
-        channels = [
-            await stack.enter_async_context(grpc.aio.insecure_channel(address, _OPTIONS))
-            for _ in range(number)
-        ]
-        await asyncio.gather(*(channel.channel_ready() for channel in channels))
-        clients = [asyncio.create_task(_stay(channel)) for channel in channels]
-        print(json.dumps({"connected": number}), flush=True)
-        dismissed = sum(await asyncio.gather(*clients))
-    print(json.dumps({"dismissed": dismissed}), flush=True)
+def clients(address: str, number: int) -> Iterator[dict[str, int]]:
+    """Report once all are connected, and how many were told to disconnect when all have ended."""
+    with asyncio.Runner() as runner:
+        staying = runner.run(_join(address, number))
+        yield {"connected": number}
+        yield {"dismissed": runner.run(_dismissed(staying))}
+
+
+async def _join(address: str, number: int) -> list[asyncio.Task[bool]]:
+    channels = [grpc.aio.insecure_channel(address, _OPTIONS) for _ in range(number)]
+    await asyncio.gather(*(channel.channel_ready() for channel in channels))
+    return [asyncio.create_task(_stay(channel)) for channel in channels]
+
+
+async def _dismissed(staying: list[asyncio.Task[bool]]) -> int:
+    return sum(await asyncio.gather(*staying))
 
 
 async def _stay(channel: grpc.aio.Channel) -> bool:
@@ -55,7 +53,3 @@ async def _stay(channel: grpc.aio.Channel) -> bool:
     except grpc.aio.AioRpcError:
         return False
     return dismissed
-
-
-if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2])))

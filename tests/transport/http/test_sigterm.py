@@ -10,7 +10,7 @@ import pytest
 
 from examples import fewer
 
-SCRIPT = Path(__file__).parents[3] / "scripts" / "stop-under-load"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "abuse"
 
 
 @pytest.mark.alone
@@ -19,6 +19,7 @@ def test_sigterm_under_load_is_bounded_and_loses_nothing() -> None:
     command = [
         sys.executable,
         str(SCRIPT),
+        "--stop",
         "--times",
         str(fewer(5, 1)),
         "--load",
