@@ -186,7 +186,7 @@ class State(ABC):
     async def create_node(self, ping_interval: float, public_key: bytes = b"") -> int:
         """Register a node, online for `ping_interval` seconds from now; give its id.
 
-        The interval counts as `bounded_interval` says, here and in `ping`.
+        The interval counts as `rules.bounded_interval` says, here and in `ping`.
         With `public_key` the node is bound to that key. A key has one node: where it has it
         already, that one is online anew, and its id is given. Raises LimitReached.
         """
@@ -370,15 +370,6 @@ class State(ABC):
             raise
         with last_words():
             await self.confirm_task_res(answers)
-
-
-def bounded_interval(ping_interval: float) -> float:
-    """Give the seconds for which a ping keeps a node online: 0 to `MAX_PING_INTERVAL`, NaN is 0.
-
-    A node that named any interval it liked would be online for ever after it is gone: drivers
-    would choose it, and it would never give way to another.
-    """
-    return min(max(0.0, ping_interval), MAX_PING_INTERVAL)
 
 
 def last_words() -> trio.CancelScope:

@@ -8,16 +8,16 @@ from collections.abc import Collection, Mapping, Sequence
 
 import attrs
 
+from superlink_trio.state import rules
 from superlink_trio.state.ids import draw_id
 from superlink_trio.state.interface import (
-    COME_BACK,
     MAX_PING_INTERVAL,
     Admission,
     StateLimits,
 )
+from superlink_trio.state.rules import Phase
 from superlink_trio.state.sqlite import schema
 from superlink_trio.state.sqlite.transaction import Kind, Transaction
-from superlink_trio.wire.tasks import ANONYMOUS
 
 
 @attrs.frozen
@@ -54,9 +54,8 @@ class Alive:
     def until(self, node_id: int, stored: float, now: float) -> float:
         """Say when a registered node goes offline, for which the file says `stored`."""
         beat = self.beats.get(node_id)
-        if node_id in self.attended:
-            return now + COME_BACK
-        return stored if beat is None else beat.applied(stored)
+        until = stored if beat is None else beat.applied(stored)
+        return rules.online_until(until, attended=node_id in self.attended, now=now)
 
 
 def create(tx: Transaction, beat: Beat, public_key: bytes, now: float, limits: StateLimits) -> int:
@@ -116,16 +115,18 @@ def bind(
     readmit: bool,
 ) -> Admission:
     """Say whether a node is the key's, and make it so where it may be."""
-    own = of_key(tx.connection, public_key)
-    if own is not None:
-        if own != node_id:
-            return Admission.FOREIGN
+    bound = "SELECT 1 FROM superlink_node_key WHERE node_id = ?"
+    admission = rules.bind(
+        node_id,
+        node_of_key=of_key(tx.connection, public_key),
+        has_key=tx.first(bound, node_id) is not None,
+        deleted=_was_deleted(tx, node_id),
+        readmit=readmit,
+    )
+    if admission is Admission.KNOWN:
         tx.tell(Kind.BOUND, node_id, public_key)
-        return Admission.KNOWN
-    if tx.first("SELECT 1 FROM superlink_node_key WHERE node_id = ?", node_id) is not None:
-        return Admission.FOREIGN
-    if not readmit or node_id == ANONYMOUS or _was_deleted(tx, node_id):
-        return Admission.UNKNOWN
+    if admission is not Admission.READMITTED:
+        return admission
     if tx.first("SELECT 1 FROM node WHERE node_id = ?", node_id) is None:
         _make_room(tx, now, limits)
         _insert(tx, node_id, Beat(now))
@@ -155,7 +156,7 @@ def _insert(tx: Transaction, node_id: int, beat: Beat) -> None:
     )
     tx.tell(Kind.KNOWN, node_id, beat.until)
     # One that comes back may take now what could not be taken before.
-    queued = "SELECT 1 FROM superlink_task WHERE node_id = ? AND phase = 0"
+    queued = f"SELECT 1 FROM superlink_task WHERE node_id = ? AND phase = {Phase.QUEUED}"
     for _ in tx.execute(queued, node_id).fetchall():
         tx.tell(Kind.QUEUED, node_id)
 
@@ -190,15 +191,19 @@ def admit(
 ) -> Admission:
     """Take a sign of life of a node that this process has not met."""
     row = tx.first("SELECT online_until FROM node WHERE node_id = ?", node_id)
+    admission = rules.admit(
+        node_id,
+        registered=row is not None,
+        deleted=row is None and _was_deleted(tx, node_id),
+        readmit=readmit,
+    )
     if row is not None:
         write_beat(tx, node_id, beat)
         tx.tell(Kind.KNOWN, node_id, Alive({node_id: beat}).until(node_id, row[0], now))
-        return Admission.KNOWN
-    if not readmit or _was_deleted(tx, node_id):
-        return Admission.UNKNOWN
-    _make_room(tx, now, limits)
-    _insert(tx, node_id, beat)
-    return Admission.READMITTED
+    elif admission is Admission.READMITTED:
+        _make_room(tx, now, limits)
+        _insert(tx, node_id, beat)
+    return admission
 
 
 def write_beat(tx: Transaction, node_id: int, beat: Beat) -> None:

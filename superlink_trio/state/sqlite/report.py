@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 import attrs
 
 from superlink_trio.state.interface import CannotOpen
+from superlink_trio.state.rules import Phase
 from superlink_trio.state.sqlite import presence, schema, sweeping
 from superlink_trio.state.sqlite.backup import read_only
 from superlink_trio.state.sqlite.faults import in_words
@@ -17,9 +18,10 @@ from superlink_trio.state.sqlite.faults import in_words
 STATES = ("queued", "under way", "handed over", "answered", "out of time")
 
 # The first that holds is the state of a task.
-_STATE = """CASE
+_STATE = f"""CASE
     WHEN answer_id IS NOT NULL THEN 'answered' WHEN expires_at <= :now THEN 'out of time'
-    WHEN phase = 0 THEN 'queued' WHEN phase = 1 THEN 'under way' ELSE 'handed over' END"""
+    WHEN phase = {Phase.QUEUED} THEN 'queued' WHEN phase = {Phase.UNDER_WAY} THEN 'under way'
+    ELSE 'handed over' END"""
 
 
 @attrs.frozen

@@ -34,7 +34,7 @@ REFERENCE: Sequence[str] = (
     "CREATE INDEX IF NOT EXISTS idx_online_until ON node(online_until)",
 )
 
-# `phase`: 0 queued, 1 under way (to the node), 2 handed over, 3 closed: answered or out of time.
+# `phase`: the numbers of `rules.Phase`.
 # `holder` and `answer_holder`: the process that has the TaskIns, or its answer, under way.
 # `collected`: its answer was handed over, 1 just now, 2 a while ago; see `task_res.purge`.
 _FIRST: Sequence[str] = (

@@ -7,13 +7,14 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TypeVar
 
 import trio
 
 from superlink_trio.state.arrivals import Arrivals
+from superlink_trio.state.gatherings import Gathering
 from superlink_trio.state.interface import (
     COME_BACK,
     NO_LIMITS,
@@ -24,11 +25,10 @@ from superlink_trio.state.interface import (
     State,
     StateLimits,
     StateUnavailable,
-    bounded_interval,
     last_words,
 )
-from superlink_trio.state.parked import Parked
 from superlink_trio.state.payloads import digests_of
+from superlink_trio.state.rules import Survey, bounded_interval
 from superlink_trio.state.sqlite import nodes, presence, runs, sweeping, task_ins, task_res
 from superlink_trio.state.sqlite.committing import Committed, Committer
 from superlink_trio.state.sqlite.faults import Locked, patiently
@@ -39,8 +39,8 @@ from superlink_trio.state.sqlite.presence import Presence
 from superlink_trio.state.sqlite.readers import Readers
 from superlink_trio.state.sqlite.task_ins import INLINE, Taken
 from superlink_trio.state.sqlite.transaction import Change, Kind, Step, Transaction
-from superlink_trio.state.sqlite.waiting import Gathering, Gatherings
 from superlink_trio.state.sqlite.writer import Writer
+from superlink_trio.state.waiting import Waiting
 from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError
 
@@ -80,9 +80,7 @@ class SqliteState(State):
         super().__init__(clock=clock, limits=limits)
         self._database = Database(database, patience, max_bytes)
         self._heartbeats = Heartbeats()
-        self._parked = Parked()
-        self._gatherings = Gatherings()
-        self._listeners: set[Arrivals] = set()
+        self._waiting = Waiting()
         # Nodes for which nothing can be taken, and over which connection (None: over any).
         self._quiet: dict[int, str | None] = {}
         # Nodes that have pulled from no other process since they pulled from this one.
@@ -188,39 +186,34 @@ class SqliteState(State):
         match change.kind:
             case Kind.QUEUED:
                 self._quiet.pop(change.key, None)
-                self._parked.wake_one(change.key)
-                for listener in self._listeners:
-                    listener.tell(change.key)
+                self._waiting.notify_queued(change.key)
             case Kind.HANDED_OVER:
                 self._quiet.pop(change.key, None)
             case Kind.QUIET:
                 self._quiet[change.key] = change.value
             case Kind.SETTLED:
-                self._gatherings.settle(change.key, change.value)
+                self._waiting.drivers.settle(change.key, change.value)
             case Kind.KNOWN:
                 self._heartbeats.meet(change.key, change.value)
             case Kind.BOUND:
                 self._keys[change.key] = change.value
             case Kind.PULLED:
                 self._pulled_here.discard(change.key)
-                self._parked.replace(change.key)
+                self._waiting.pulls.replace(change.key)
             case Kind.GONE:
                 self._quiet.pop(change.key, None)
                 self._keys.pop(change.key, None)
                 self._pulled_here.discard(change.key)
                 self._heartbeats.forget(change.key)
-                self._parked.wake_all(change.key)
-                self._gatherings.look_again()
+                self._waiting.pulls.wake_all(change.key)
+                self._waiting.drivers.look_again()
 
     def _look_again(self) -> None:
         self._quiet.clear()
         self._keys.clear()
         self._pulled_here.clear()
         self._heartbeats.forget_all()
-        self._parked.wake_everyone()
-        self._gatherings.look_again()
-        for listener in self._listeners:
-            listener.look_again()
+        self._waiting.look_again()
 
     def _tell_others(self) -> None:
         if self._presence is None or self._presence.notify(self._others):
@@ -374,7 +367,7 @@ class SqliteState(State):
 
     async def greet(self, node_id: int, *, readmit: bool) -> Admission:
         """See `State`."""
-        self._parked.replace(node_id)
+        self._waiting.pulls.replace(node_id)
         until = self.now() + SIGN_OF_LIFE
         if self._heartbeats.knows(node_id):
             self._heartbeats.extend(node_id, until)
@@ -453,7 +446,7 @@ class SqliteState(State):
     async def await_task_ins(self, node_id: int) -> bool:
         """See `State`."""
         while await self._is_registered(node_id):
-            with self._parked.at(node_id) as place:
+            with self._waiting.pulls.at(node_id) as place:
                 has_task = node_id not in self._quiet and await self._has_task(node_id)
                 if not has_task:
                     await place.woken.wait()
@@ -472,15 +465,9 @@ class SqliteState(State):
         step = partial(task_ins.has_some, node_id=node_id, now=self.now())
         return await self._writer.do(step, durable=False)
 
-    @contextmanager
-    def arrivals(self, node_ids: Collection[int]) -> Iterator[Arrivals]:
+    def arrivals(self, node_ids: Collection[int]) -> AbstractContextManager[Arrivals]:
         """See `State`."""
-        listener = Arrivals(node_ids, self._count_queued)
-        self._listeners.add(listener)
-        try:
-            yield listener
-        finally:
-            self._listeners.remove(listener)
+        return self._waiting.arrivals(node_ids, self._count_queued)
 
     async def _count_queued(self) -> Mapping[int, int]:
         return await self._read(partial(task_ins.count_queued, now=self.now()))
@@ -493,10 +480,10 @@ class SqliteState(State):
             task = await self._take_task_ins(node_id, connection)
         except BaseException:
             # Who waited and was woken for it may be this call: the task is another's then.
-            self._parked.wake_one(node_id)
+            self._waiting.pulls.wake_one(node_id)
             raise
         if task is not None:
-            self._parked.wake_one(node_id)
+            self._waiting.pulls.wake_one(node_id)
         return task
 
     async def _take_task_ins(self, node_id: int, connection: str) -> Task | None:
@@ -551,13 +538,13 @@ class SqliteState(State):
         gathering = Gathering(task_ids, enough, progress)
         while not gathering.done:
             gathering = Gathering(task_ids, enough, progress)
-            with self._gatherings.joined(gathering):
+            with self._waiting.drivers.joined(gathering):
                 survey = await self._survey(task_ids)
                 gathering.settle(survey.settled)
                 with trio.move_on_after(max(0.001, survey.changes_at - self.now())):
                     await gathering.over.wait()
 
-    async def _survey(self, task_ids: Collection[str]) -> task_res.Survey:
+    async def _survey(self, task_ids: Collection[str]) -> Survey:
         alive = self._heartbeats.alive()
         step = partial(task_res.survey, asked_ids=task_ids, alive=alive, now=self.now())
         return await self._read(step)

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Collection
 
 from superlink_trio.state.interface import FORGET, LINGER
+from superlink_trio.state.rules import Phase
 from superlink_trio.state.sqlite import nodes, task_ins
 from superlink_trio.state.sqlite.transaction import PORTION, Kind, Transaction
 
@@ -20,8 +21,8 @@ def sweep(tx: Transaction, now: float, most_nodes: int) -> bool:
     """Sweep a portion; say whether there may be more. As many deleted nodes stay as nodes may."""
     closed = task_ins.close(
         tx,
-        "number IN (SELECT number FROM superlink_task WHERE phase < 3 AND expires_at <= ?"
-        " AND answer_holder IS NULL LIMIT ?)",
+        f"number IN (SELECT number FROM superlink_task WHERE phase < {Phase.CLOSED}"
+        " AND expires_at <= ? AND answer_holder IS NULL LIMIT ?)",
         *(now, PORTION),
     )
     dropped = tx.execute(
@@ -67,8 +68,8 @@ def lapse(tx: Transaction, processes: Collection[int]) -> None:
     for process in processes:
         nodes.forget_simulated(tx, process)
         queued = tx.execute(
-            "UPDATE superlink_task SET phase = 0, holder = NULL, deliveries = deliveries - 1"
-            " WHERE holder = ? RETURNING node_id",
+            f"UPDATE superlink_task SET phase = {Phase.QUEUED}, holder = NULL,"
+            " deliveries = deliveries - 1 WHERE holder = ? RETURNING node_id",
             process,
         ).fetchall()
         freed = tx.execute(
@@ -77,7 +78,7 @@ def lapse(tx: Transaction, processes: Collection[int]) -> None:
             process,
         ).fetchall()
         able = [node_id for (node_id,) in queued]
-        able += [node_id for node_id, phase in freed if phase == 0]
+        able += [node_id for node_id, phase in freed if phase == Phase.QUEUED]
         for node_id in able:
             tx.tell(Kind.QUEUED, node_id)
         tx.execute("DELETE FROM superlink_process WHERE process_id = ?", process)

@@ -2,6 +2,9 @@
 
 A payload up to `INLINE` bytes lies in the reference's own column, where the reference finds it.
 A larger one lies once in `superlink_payload`, however many tasks carry it.
+
+Who may be handed what is decided by SQL where SQL picks the rows, as `rules.may_be_taken` and
+`rules.is_lost` say it. Phases stand in it as numbers: a partial index is used for nothing else.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import Any
 import attrs
 
 from superlink_trio.state.interface import MAX_DELIVERIES, StateLimits
+from superlink_trio.state.rules import Phase
 from superlink_trio.state.sqlite import rows, runs
 from superlink_trio.state.sqlite.transaction import Kind, Transaction
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError, timestamp
@@ -78,7 +82,7 @@ def _insert(tx: Transaction, task: Task, digest: bytes | None) -> None:
     tx.execute(
         "INSERT INTO superlink_task"
         "(task_id, node_id, phase, expires_at, size, payload_id, code, reason)"
-        " VALUES (?, ?, 0, ?, ?, ?, ?, ?)",
+        f" VALUES (?, ?, {Phase.QUEUED}, ?, ?, ?, ?, ?)",
         *(task.task_id, task.consumer, task.pushed_at + task.ttl),
         *(_row_size(task, digest), payload_id),
         *(None if error is None else error.code, None if error is None else error.reason),
@@ -107,7 +111,7 @@ def has_some(tx: Transaction, node_id: int, now: float) -> bool:
 
 def _oldest(tx: Transaction, node_id: int, now: float) -> int | None:
     row = tx.first(
-        "SELECT number FROM superlink_task WHERE node_id = ? AND phase = 0"
+        f"SELECT number FROM superlink_task WHERE node_id = ? AND phase = {Phase.QUEUED}"
         " AND answer_holder IS NULL AND expires_at > ? ORDER BY number LIMIT 1",
         *(node_id, now),
     )
@@ -117,8 +121,8 @@ def _oldest(tx: Transaction, node_id: int, now: float) -> int | None:
 def count_queued(connection: sqlite3.Connection, now: float) -> Mapping[int, int]:
     """Count the tasks that may be handed out, by node, who has waited longest first."""
     queued = connection.execute(
-        "SELECT node_id, count(*) FROM superlink_task WHERE phase = 0 AND answer_holder IS NULL"
-        " AND expires_at > ? GROUP BY node_id ORDER BY min(number)",
+        f"SELECT node_id, count(*) FROM superlink_task WHERE phase = {Phase.QUEUED}"
+        " AND answer_holder IS NULL AND expires_at > ? GROUP BY node_id ORDER BY min(number)",
         (now,),
     )
     return dict(queued.fetchall())
@@ -138,7 +142,7 @@ def take(tx: Transaction, node_id: int, connection: str, now: float) -> Taken | 
         tx.tell(Kind.QUIET, node_id, _quiet_over(tx, node_id, connection))
         return None
     tx.execute(
-        "UPDATE superlink_task SET phase = 1, holder = ?, connection = ?,"
+        f"UPDATE superlink_task SET phase = {Phase.UNDER_WAY}, holder = ?, connection = ?,"
         " deliveries = deliveries + 1 WHERE number = ?",
         *(tx.me, over, number),
     )
@@ -152,7 +156,8 @@ def _is_registered(tx: Transaction, node_id: int) -> bool:
 
 def _requeue_lost(tx: Transaction, node_id: int, connection: str) -> None:
     lost = tx.execute(
-        "UPDATE superlink_task SET phase = 0 WHERE node_id = ? AND phase = 2"
+        f"UPDATE superlink_task SET phase = {Phase.QUEUED}"
+        f" WHERE node_id = ? AND phase = {Phase.HANDED_OVER}"
         " AND deliveries < ? AND (? = '' OR connection != ?) RETURNING task_id",
         *(node_id, MAX_DELIVERIES, connection, connection),
     ).fetchall()
@@ -168,7 +173,8 @@ def _quiet_over(tx: Transaction, node_id: int, connection: str) -> str | None:
     if node_id == ANONYMOUS:
         return None
     may_be_lost = tx.first(
-        "SELECT 1 FROM superlink_task WHERE node_id = ? AND phase = 2 AND deliveries < ?",
+        f"SELECT 1 FROM superlink_task WHERE node_id = ? AND phase = {Phase.HANDED_OVER}"
+        " AND deliveries < ?",
         *(node_id, MAX_DELIVERIES),
     )
     return None if may_be_lost is None else connection
@@ -200,15 +206,15 @@ def _content(connection: sqlite3.Connection, row: tuple[Any, ...]) -> bytes | Ta
 
 def read_content(connection: sqlite3.Connection, task_id: str) -> bytes | TaskError | None:
     """Read a taken task's content; None when the task was closed meanwhile."""
-    row = _read(connection, "WHERE s.task_id = ? AND s.phase = 1", task_id)
+    row = _read(connection, f"WHERE s.task_id = ? AND s.phase = {Phase.UNDER_WAY}", task_id)
     return None if row is None else _content(connection, row)
 
 
 def confirm(tx: Transaction, task: Task, now: float) -> None:
     """Note that a taken task was handed over."""
     confirmed = tx.execute(
-        "UPDATE superlink_task SET phase = 2, holder = NULL"
-        " WHERE task_id = ? AND phase = 1 AND holder = ?",
+        f"UPDATE superlink_task SET phase = {Phase.HANDED_OVER}, holder = NULL"
+        f" WHERE task_id = ? AND phase = {Phase.UNDER_WAY} AND holder = ?",
         *(task.task_id, tx.me),
     )
     if confirmed.rowcount:
@@ -222,8 +228,9 @@ def confirm(tx: Transaction, task: Task, now: float) -> None:
 def put_back(tx: Transaction, task: Task) -> None:
     """Queue a taken task again."""
     queued = tx.execute(
-        "UPDATE superlink_task SET phase = 0, holder = NULL, deliveries = deliveries - 1"
-        " WHERE task_id = ? AND phase = 1 AND holder = ?",
+        f"UPDATE superlink_task SET phase = {Phase.QUEUED}, holder = NULL,"
+        " deliveries = deliveries - 1"
+        f" WHERE task_id = ? AND phase = {Phase.UNDER_WAY} AND holder = ?",
         *(task.task_id, tx.me),
     )
     if queued.rowcount:
@@ -233,8 +240,8 @@ def put_back(tx: Transaction, task: Task) -> None:
 def close(tx: Transaction, where: str, *values: object) -> list[str]:
     """Take tasks off their node's list; they are not handed out again, their payloads go."""
     closed = tx.execute(
-        "UPDATE superlink_task SET phase = 3, holder = NULL, payload_id = NULL, size = size -"
-        " coalesce((SELECT length(recordset) FROM task_ins AS t"
+        f"UPDATE superlink_task SET phase = {Phase.CLOSED}, holder = NULL, payload_id = NULL,"
+        " size = size - coalesce((SELECT length(recordset) FROM task_ins AS t"
         " WHERE t.task_id = superlink_task.task_id), 0)"
         f" WHERE {where} RETURNING task_id",
         *values,
