@@ -21,6 +21,7 @@ from superlink_trio.rpc import (
     Holds,
     Refused,
     Status,
+    limit_in_words,
     malformed,
     parse,
     unary,
@@ -209,8 +210,9 @@ class _Fleet:
             return _NOT_TAKEN
         except LimitReached as full:
             if self.refusals_are_final:
+                words = limit_in_words(full)
                 error = TaskError(
-                    0, f"The node's answer was lost, there was no room for it: {full}"
+                    0, f"The node's answer was lost, there was no room for it: {words}"
                 )
                 await self.state.store_error(task.ancestry[0], error, producer=task.producer)
             raise

@@ -28,19 +28,18 @@ the store gives an error TaskRes in the answer's place: it *stands in*.
 from __future__ import annotations
 
 import enum
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TypeAlias
 
-import attrs
 import trio
 
 from superlink_trio.state.arrivals import Arrivals
+from superlink_trio.state.limits import NO_LIMITS, StateLimits
 from superlink_trio.wire.runs import Fab, Run
-from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError
+from superlink_trio.wire.tasks import Task, TaskError
 
 Clock: TypeAlias = Callable[[], float]
 """Gives Unix seconds. The one seam through which time comes in: tests pass their own."""
@@ -88,66 +87,8 @@ class StateUnavailable(Exception):
     """
 
 
-class LimitReached(Exception):
-    """There is no room for this now: nothing was changed, and it may work later.
-
-    The message says what is full, at which value, and what to do. It is for the caller too.
-    """
-
-
 class CannotOpen(OSError):
     """The store could not be opened; the message says what is wrong and what to do."""
-
-
-@attrs.frozen(kw_only=True)
-class StateLimits:
-    """How much a store takes. The checks are its own: a store only counts."""
-
-    stored_size: int = sys.maxsize
-    """Bytes of payloads and bundles, equal ones once where the store keeps them once, and of what
-    tasks take besides."""
-    nodes: int = sys.maxsize
-    """Registered nodes. Those that are offline give way to new ones, but for those with a key."""
-    tasks_per_node: int = sys.maxsize
-    """TaskIns for one node that have no answer. Anonymous nodes count as one."""
-
-    def check_node(self, registered: int) -> None:
-        """Raise LimitReached where `registered` nodes leave no room for one more."""
-        if registered >= self.nodes:
-            raise LimitReached(
-                f"{registered} nodes are registered, all that --max-nodes allows: "
-                "try again later, or raise it"
-            )
-
-    def check_queue(self, node_id: int, unanswered: int, more: int) -> None:
-        """Raise LimitReached where a node with `unanswered` tasks may not have `more`."""
-        if unanswered + more > self.tasks_per_node:
-            name = "anonymous nodes" if node_id == ANONYMOUS else f"node {node_id}"
-            raise LimitReached(
-                f"{unanswered} tasks for {name} have no answer yet, and {more} more would be over "
-                f"the {self.tasks_per_node} that --max-tasks-per-node allows: collect results "
-                "first, push to more nodes, or raise it"
-            )
-
-    def check_asked(self, stored: int, more: int) -> None:
-        """Raise LimitReached where TaskIns or a bundle of `more` bytes do not fit.
-
-        They may fill half: were there no room for answers, no task would ever be freed.
-        """
-        if stored + more > self.stored_size // 2:
-            raise LimitReached(
-                f"{stored} bytes are stored, and {more} more would be over {self.stored_size // 2},"
-                " the half of --max-stored-size that is for tasks: collect results first, push "
-                "smaller or equal payloads, or raise it"
-            )
-
-    def check_answer(self, stored: int, more: int) -> None:
-        """Raise LimitReached where an answer of `more` bytes does not fit."""
-        if stored + more > self.stored_size:
-            raise LimitReached(
-                f"{stored} bytes are stored, and {more} more would be over the {self.stored_size} "
-                "of --max-stored-size: wait until results are collected, or raise it"
-            )
 
 
 class Admission(enum.Enum):
@@ -158,9 +99,6 @@ class Admission(enum.Enum):
     UNKNOWN = enum.auto()
     FOREIGN = enum.auto()
     """Asked about a key's node: the node is another key's, or the key's node is another."""
-
-
-NO_LIMITS = StateLimits()
 
 
 class State(ABC):

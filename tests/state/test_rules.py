@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 from builders import EPOCH, answer_to, task_ins
 
-from superlink_trio.state import Admission, rules
+from superlink_trio.state import Admission, Limit, LimitReached, StateLimits, rules
 from superlink_trio.state.interface import (
     COME_BACK,
     LINGER,
@@ -233,3 +234,29 @@ def test_a_survey_tells_what_is_worth_waiting_for() -> None:
     assert survey.settled == {"answered": 5, "under way": 0, "offline": 0, "unknown": 0}
     assert survey.changes_at == 15.0
     assert rules.survey([], {}, 10.0).changes_at == math.inf
+
+
+@pytest.mark.parametrize(
+    ("check", "limit", "most"),
+    [
+        (lambda limits, value, more: limits.check_queue(NODE, value, more), "TASKS_PER_NODE", 10),
+        (lambda limits, value, more: limits.check_asked(value, more), "ASKED_SIZE", 50),
+        (lambda limits, value, more: limits.check_answer(value, more), "STORED_SIZE", 100),
+    ],
+)
+def test_limits_may_be_filled_and_no_more(
+    check: Callable[[StateLimits, int, int], None], limit: str, most: int
+) -> None:
+    limits = StateLimits(tasks_per_node=10, stored_size=100)
+    check(limits, most - 2, 2)
+    with pytest.raises(LimitReached) as caught:
+        check(limits, most - 2, 3)
+    error = caught.value
+    assert (error.limit, error.value, error.more, error.most) == (Limit[limit], most - 2, 3, most)
+    assert error.node_id == (NODE if limit == "TASKS_PER_NODE" else None)
+
+
+def test_one_more_node_has_to_find_room() -> None:
+    StateLimits(nodes=3).check_node(2)
+    with pytest.raises(LimitReached, match="registered nodes: 3 and 1 more are over 3"):
+        StateLimits(nodes=3).check_node(3)

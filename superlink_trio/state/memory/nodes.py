@@ -18,8 +18,8 @@ from superlink_trio.state.interface import (
     SIGN_OF_LIFE,
     Admission,
     Clock,
-    StateLimits,
 )
+from superlink_trio.state.limits import StateLimits
 
 _FORGET_AGAIN_AFTER = 1.0  # while a flood of new nodes comes: each time looks at all nodes
 

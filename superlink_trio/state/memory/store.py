@@ -15,13 +15,12 @@ from superlink_trio.state.arrivals import Arrivals
 from superlink_trio.state.gatherings import Gathering
 from superlink_trio.state.ids import draw_new_id
 from superlink_trio.state.interface import (
-    NO_LIMITS,
     SIGN_OF_LIFE,
     Admission,
     Clock,
     State,
-    StateLimits,
 )
+from superlink_trio.state.limits import NO_LIMITS, StateLimits
 from superlink_trio.state.memory.nodes import Nodes
 from superlink_trio.state.memory.tasks import Entry, Tasks
 from superlink_trio.state.payloads import digests_of

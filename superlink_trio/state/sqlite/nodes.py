@@ -13,8 +13,8 @@ from superlink_trio.state.ids import draw_id
 from superlink_trio.state.interface import (
     MAX_PING_INTERVAL,
     Admission,
-    StateLimits,
 )
+from superlink_trio.state.limits import StateLimits
 from superlink_trio.state.rules import Phase
 from superlink_trio.state.sqlite import schema
 from superlink_trio.state.sqlite.transaction import Kind, Transaction

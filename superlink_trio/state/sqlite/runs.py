@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Mapping
 
 from superlink_trio.state.ids import draw_id
-from superlink_trio.state.interface import StateLimits
+from superlink_trio.state.limits import StateLimits
 from superlink_trio.state.sqlite.transaction import Transaction
 from superlink_trio.wire.runs import Fab, Run, Scalar
 

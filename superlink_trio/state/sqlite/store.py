@@ -17,16 +17,15 @@ from superlink_trio.state.arrivals import Arrivals
 from superlink_trio.state.gatherings import Gathering
 from superlink_trio.state.interface import (
     COME_BACK,
-    NO_LIMITS,
     SIGN_OF_LIFE,
     Admission,
     CannotOpen,
     Clock,
     State,
-    StateLimits,
     StateUnavailable,
     last_words,
 )
+from superlink_trio.state.limits import NO_LIMITS, StateLimits
 from superlink_trio.state.payloads import digests_of
 from superlink_trio.state.rules import Survey, bounded_interval
 from superlink_trio.state.sqlite import nodes, presence, runs, sweeping, task_ins, task_res

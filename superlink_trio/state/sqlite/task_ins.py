@@ -16,7 +16,8 @@ from typing import Any
 
 import attrs
 
-from superlink_trio.state.interface import MAX_DELIVERIES, StateLimits
+from superlink_trio.state.interface import MAX_DELIVERIES
+from superlink_trio.state.limits import StateLimits
 from superlink_trio.state.rules import Phase
 from superlink_trio.state.sqlite import rows, runs
 from superlink_trio.state.sqlite.transaction import Kind, Transaction

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from superlink_trio.state import rules
-from superlink_trio.state.interface import StateLimits
+from superlink_trio.state.limits import StateLimits
 from superlink_trio.state.rules import Asked, Phase, Question, Reply, Survey, Verdict
 from superlink_trio.state.sqlite import rows, runs, task_ins
 from superlink_trio.state.sqlite.nodes import Alive
