@@ -12,7 +12,7 @@ from collections import OrderedDict
 import attrs
 import trio
 
-from superlink_trio.state.interface import SIGN_OF_LIFE
+from superlink_trio.state.interface import HEARTBEAT_TIMEOUT
 
 AFTER_WORK = 4.0
 """Seconds for which a node with a key is held, and only after it has answered a task: its driver
@@ -99,7 +99,7 @@ class Presence:
     def _anybody(self) -> bool:
         # The last of them was heard of last.
         newest = next(reversed(self._nodes.values()), None)
-        return newest is not None and trio.current_time() < newest.heard + SIGN_OF_LIFE
+        return newest is not None and trio.current_time() < newest.heard + HEARTBEAT_TIMEOUT
 
     def _hear(self, node_id: int) -> _Node:
         now = trio.current_time()

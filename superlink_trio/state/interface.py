@@ -44,7 +44,7 @@ from superlink_trio.wire.tasks import Task, TaskError
 Clock: TypeAlias = Callable[[], float]
 """Gives Unix seconds. The one seam through which time comes in: tests pass their own."""
 
-SIGN_OF_LIFE = 30.0
+HEARTBEAT_TIMEOUT = 30.0
 """Seconds for which a node counts as online after a pull; the clients' own ping interval."""
 
 MAX_PING_INTERVAL = 3600.0
@@ -54,7 +54,7 @@ COME_BACK = 5.0
 """Seconds for which a node counts as online after its held connection broke. Clients try again
 within the first of them."""
 
-LAST_WORDS = 5.0
+ACKNOWLEDGE_TIMEOUT = 5.0
 """Seconds for which a cancelled call may take to confirm or put back what it took."""
 
 LINGER = 600.0
@@ -92,7 +92,7 @@ class CannotOpen(OSError):
 
 
 class Admission(enum.Enum):
-    """Whether a node that showed a sign of life is one of ours."""
+    """Whether a node that calls is one of ours."""
 
     KNOWN = enum.auto()
     READMITTED = enum.auto()
@@ -131,7 +131,7 @@ class State(ABC):
 
     @abstractmethod
     async def create_simulated_node(self) -> int:
-        """Register a node that this process simulates, online for `SIGN_OF_LIFE` seconds.
+        """Register a node that this process simulates, online for `HEARTBEAT_TIMEOUT` seconds.
 
         It goes with the process: once that has ended, however it did, the node is not known any
         more. Raises LimitReached.
@@ -170,18 +170,18 @@ class State(ABC):
         """
 
     @abstractmethod
-    async def greet(self, node_id: int, *, readmit: bool) -> Admission:
-        """Take a pull for a sign of life: online for at least `SIGN_OF_LIFE` seconds more.
+    async def heartbeat(self, node_id: int, *, readmit: bool) -> Admission:
+        """Take a pull for a heartbeat: it is online for `HEARTBEAT_TIMEOUT` seconds more at least.
 
         Re-admits like `ping`. An older pull of the node, if one waits still, waits no more.
         """
 
     @abstractmethod
     def attend(self, node_id: int) -> AbstractContextManager[None]:
-        """Keep a known node online inside the block, and for `SIGN_OF_LIFE` seconds after it.
+        """Keep a known node online inside the block, and for `HEARTBEAT_TIMEOUT` seconds after it.
 
         Where the block is cancelled from outside the node has lost its connection: it is online
-        for `COME_BACK` seconds then, whatever its last ping said, unless it shows a sign of life.
+        for `COME_BACK` seconds then, whatever its last ping said, unless a heartbeat follows.
         So at any moment inside the block it will be online for that long at least.
         """
 
@@ -213,8 +213,8 @@ class State(ABC):
         """Return True when there is a TaskIns to take for the node, False when it is not known.
 
         A node that is deleted meanwhile is not known any more. False as well when the node came
-        with a newer pull (see `greet`). Of several pulls of anonymous nodes, which cannot be told
-        apart, the one that came last is given the first task.
+        with a newer pull (see `heartbeat`). Of several pulls of anonymous nodes, which cannot be
+        told apart, the one that came last is given the first task.
         """
 
     @abstractmethod
@@ -291,10 +291,10 @@ class State(ABC):
         try:
             yield
         except BaseException:
-            with last_words():
+            with acknowledging():
                 await self.put_back_task_ins(task)
             raise
-        with last_words():
+        with acknowledging():
             await self.confirm_task_ins(task)
 
     @asynccontextmanager
@@ -303,13 +303,13 @@ class State(ABC):
         try:
             yield
         except BaseException:
-            with last_words():
+            with acknowledging():
                 await self.put_back_task_res(answers)
             raise
-        with last_words():
+        with acknowledging():
             await self.confirm_task_res(answers)
 
 
-def last_words() -> trio.CancelScope:
-    """Shield what a cancelled call has to say of what it held, but not for ever."""
-    return trio.CancelScope(shield=True, deadline=trio.current_time() + LAST_WORDS)
+def acknowledging() -> trio.CancelScope:
+    """Shield the acknowledgements of what a cancelled call held, but not for ever."""
+    return trio.CancelScope(shield=True, deadline=trio.current_time() + ACKNOWLEDGE_TIMEOUT)

@@ -73,7 +73,7 @@ async def test_no_more_nodes_than_allowed_are_registered(state: State) -> None:
     nodes = [await state.create_node(30.0) for _ in range(3)]
     with limit_reached(r"3 nodes .* --max-nodes .* try again later"):
         await state.create_node(30.0)
-    for admit in (state.ping(7, 30.0, readmit=True), state.greet(7, readmit=True)):
+    for admit in (state.ping(7, 30.0, readmit=True), state.heartbeat(7, readmit=True)):
         with pytest.raises(LimitReached):
             await admit
     with pytest.raises(LimitReached):
@@ -87,7 +87,7 @@ async def test_who_is_registered_is_not_refused(state: State) -> None:
     first, second = await state.create_node(30.0, b"key"), await state.create_node(30.0)
     assert await state.create_node(30.0, b"key") == first
     assert await state.ping(second, 30.0, readmit=True) is Admission.KNOWN
-    assert await state.greet(first, readmit=True) is Admission.KNOWN
+    assert await state.heartbeat(first, readmit=True) is Admission.KNOWN
     assert await state.bind_node(second, b"other", readmit=True) is Admission.READMITTED
     assert await state.ping(7, 30.0, readmit=False) is Admission.UNKNOWN, "as without a limit"
 
@@ -96,7 +96,7 @@ async def test_a_node_that_leaves_makes_room(state: State) -> None:
     state.limits = StateLimits(nodes=2)
     nodes = [await state.create_node(30.0) for _ in range(2)]
     await state.delete_node(nodes[0])
-    assert await state.greet(7, readmit=True) is Admission.READMITTED
+    assert await state.heartbeat(7, readmit=True) is Admission.READMITTED
     with pytest.raises(LimitReached):
         await state.create_node(30.0)
     await state.delete_node(7)

@@ -15,7 +15,7 @@ from superlink_trio.state.ids import draw_new_id
 from superlink_trio.state.interface import (
     COME_BACK,
     FORGET,
-    SIGN_OF_LIFE,
+    HEARTBEAT_TIMEOUT,
     Admission,
     Clock,
 )
@@ -42,7 +42,7 @@ class Node:
 
     def renew(self, now: float) -> None:
         """Take a heartbeat: it only prolongs."""
-        self.online_until = max(self.online_until, now + SIGN_OF_LIFE)
+        self.online_until = max(self.online_until, now + HEARTBEAT_TIMEOUT)
 
 
 @attrs.frozen

@@ -15,7 +15,7 @@ from superlink_trio.state.arrivals import Arrivals
 from superlink_trio.state.gatherings import Gathering
 from superlink_trio.state.ids import draw_new_id
 from superlink_trio.state.interface import (
-    SIGN_OF_LIFE,
+    HEARTBEAT_TIMEOUT,
     Admission,
     Clock,
     State,
@@ -67,7 +67,7 @@ class MemoryState(State):
 
     async def create_simulated_node(self) -> int:
         """See `State`."""
-        return await self.create_node(SIGN_OF_LIFE)
+        return await self.create_node(HEARTBEAT_TIMEOUT)
 
     async def node_of_key(self, public_key: bytes) -> int | None:
         """See `State`."""
@@ -93,7 +93,7 @@ class MemoryState(State):
             node.online_until = self.now() + rules.bounded_interval(ping_interval)
         return admission
 
-    async def greet(self, node_id: int, *, readmit: bool) -> Admission:
+    async def heartbeat(self, node_id: int, *, readmit: bool) -> Admission:
         """See `State`."""
         self._waiting.pulls.replace(node_id)
         admission, node = self._nodes.admit(node_id, self.limits, readmit=readmit)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import attrs
 import trio
 
-from superlink_trio.state.interface import SIGN_OF_LIFE
+from superlink_trio.state.interface import HEARTBEAT_TIMEOUT
 from superlink_trio.state.sqlite.nodes import Alive, Beat, pinged
 
 WRITE_BEHIND = 0.5
@@ -44,7 +44,7 @@ class Heartbeats:
 
     def end_of_ping(self, node_id: int, now: float, interval: float) -> float:
         """Say until when a ping keeps a node online: one that is attended is, whatever it says."""
-        return now + max(interval, SIGN_OF_LIFE if node_id in self._attended else 0.0)
+        return now + max(interval, HEARTBEAT_TIMEOUT if node_id in self._attended else 0.0)
 
     def ping(self, node_id: int, until: float, interval: float) -> None:
         """Keep a node that was met online until then."""
@@ -92,8 +92,8 @@ class Heartbeats:
             self._renew(node_id, now)
 
     def _renew(self, node_id: int, now: float) -> None:
-        if self._online_until.get(node_id, 0.0) < now + SIGN_OF_LIFE / 2:
-            self.extend(node_id, now + SIGN_OF_LIFE)
+        if self._online_until.get(node_id, 0.0) < now + HEARTBEAT_TIMEOUT / 2:
+            self.extend(node_id, now + HEARTBEAT_TIMEOUT)
 
     def alive(self) -> Alive:
         """Give what the file does not say yet."""

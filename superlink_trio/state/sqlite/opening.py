@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 
-from superlink_trio.state.interface import SIGN_OF_LIFE, CannotOpen
+from superlink_trio.state.interface import HEARTBEAT_TIMEOUT, CannotOpen
 from superlink_trio.state.sqlite import nodes, presence, schema, sweeping
 from superlink_trio.state.sqlite.faults import ATTEMPT, Identity, Locked, in_words, is_lock
 from superlink_trio.state.sqlite.transaction import Transaction
@@ -212,7 +212,7 @@ def _take_over(connection: sqlite3.Connection, database: Database, name: str, no
             sweeping.lapse(Transaction(connection, me), [process])
             presence.forget(database.path, other)
         schema.adopt(connection)
-        nodes.give_time(connection, now, SIGN_OF_LIFE)
+        nodes.give_time(connection, now, HEARTBEAT_TIMEOUT)
     nodes.bound(connection, now)
     return me
 

@@ -17,13 +17,13 @@ from superlink_trio.state.arrivals import Arrivals
 from superlink_trio.state.gatherings import Gathering
 from superlink_trio.state.interface import (
     COME_BACK,
-    SIGN_OF_LIFE,
+    HEARTBEAT_TIMEOUT,
     Admission,
     CannotOpen,
     Clock,
     State,
     StateUnavailable,
-    last_words,
+    acknowledging,
 )
 from superlink_trio.state.limits import NO_LIMITS, StateLimits
 from superlink_trio.state.payloads import digests_of
@@ -49,7 +49,7 @@ PATIENCE = 10.0
 """Seconds; the longest commit of another process, a large model's, is shorter."""
 
 _SWEEP_EVERY = 60.0
-_RENEW_EVERY = SIGN_OF_LIFE / 3
+_RENEW_EVERY = HEARTBEAT_TIMEOUT / 3
 _SAY_AGAIN_AFTER = 1.0
 
 # What was sent has arrived by then, or never will.
@@ -326,7 +326,7 @@ class SqliteState(State):
     async def create_simulated_node(self) -> int:
         """See `State`."""
         now = self.now()
-        beat = Beat(now + SIGN_OF_LIFE, SIGN_OF_LIFE)
+        beat = Beat(now + HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT)
         step = partial(nodes.create_simulated, beat=beat, now=now, limits=self.limits)
         return await self._writer.do(step)
 
@@ -364,10 +364,10 @@ class SqliteState(State):
             return Admission.KNOWN
         return await self._admit(node_id, nodes.pinged(until, interval), readmit=readmit)
 
-    async def greet(self, node_id: int, *, readmit: bool) -> Admission:
+    async def heartbeat(self, node_id: int, *, readmit: bool) -> Admission:
         """See `State`."""
         self._waiting.pulls.replace(node_id)
-        until = self.now() + SIGN_OF_LIFE
+        until = self.now() + HEARTBEAT_TIMEOUT
         if self._heartbeats.knows(node_id):
             self._heartbeats.extend(node_id, until)
             admission = Admission.KNOWN
@@ -413,7 +413,7 @@ class SqliteState(State):
             if self._heartbeats.leave(node_id) and broken:
                 self._heartbeats.shorten(node_id, self.now() + COME_BACK)
             else:
-                self._heartbeats.extend(node_id, self.now() + SIGN_OF_LIFE)
+                self._heartbeats.extend(node_id, self.now() + HEARTBEAT_TIMEOUT)
 
     async def online_nodes(self, run_id: int) -> Sequence[int]:
         """See `State`."""
@@ -501,7 +501,7 @@ class SqliteState(State):
         try:
             return await self._read(partial(task_ins.read_content, task_id=taken.task.task_id))
         except BaseException:
-            with last_words():
+            with acknowledging():
                 await self.put_back_task_ins(taken.task)
             raise
 
@@ -557,7 +557,7 @@ class SqliteState(State):
         try:
             return [await self._complete(answer) for answer in taken]
         except BaseException:
-            with last_words():
+            with acknowledging():
                 await self.put_back_task_res([answer.task for answer in taken])
             raise
 
