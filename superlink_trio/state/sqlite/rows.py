@@ -5,6 +5,7 @@ Source: the SQL of Flower 1.8 to 1.11, flwr/server/superlink/state/sqlite_state.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError
@@ -14,6 +15,11 @@ FIELDS = (
     "created_at, pushed_at, ttl, ancestry, task_type"
 )
 """The columns that `to_task` wants, in its order."""
+
+_FIELD_NAMES = (
+    *("task_id", "group_id", "run_id", "producer", "consumer"),
+    *("created_at", "pushed_at", "ttl", "ancestry", "task_type"),
+)
 
 HIDDEN = "kept by superlink-trio"
 """`delivered_at` of what the reference could not read: it takes such a row for delivered."""
@@ -45,19 +51,8 @@ def to_row(task: Task, recordset: bytes | None) -> tuple[object, ...]:
     )
 
 
-def to_task(row: tuple[Any, ...], content: bytes | TaskError) -> Task:
+def to_task(row: Sequence[Any], content: bytes | TaskError) -> Task:
     """Make a task of the columns `FIELDS`."""
-    ancestry: str = row[8]
-    return Task(
-        task_id=row[0],
-        group_id=row[1],
-        run_id=row[2],
-        producer=row[3],
-        consumer=row[4],
-        created_at=row[5],
-        pushed_at=row[6],
-        ttl=row[7],
-        ancestry=tuple(ancestry.split(",")) if ancestry else (),
-        task_type=row[9],
-        content=content,
-    )
+    named = dict(zip(_FIELD_NAMES, row, strict=True))
+    ancestry: str = named.pop("ancestry")
+    return Task(ancestry=tuple(ancestry.split(",")) if ancestry else (), content=content, **named)

@@ -150,7 +150,7 @@ _THIRD: Sequence[str] = (
 MIGRATIONS: Sequence[Sequence[str]] = (_FIRST, _SECOND, _THIRD)
 """Forward only: entry n leads from version n to n + 1. What was released never changes."""
 
-# What the reference did to the file since we last had it, told to our tables.
+# What the reference did to the file since we last had it, brought into our tables.
 _ADOPT: Sequence[str] = (
     f"""INSERT INTO superlink_task(size, task_id, node_id, phase, expires_at, deliveries)
         SELECT {OVERHEAD} + length(recordset) + 4 * length(group_id || task_type || ancestry) + 60,

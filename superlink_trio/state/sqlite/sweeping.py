@@ -5,10 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection
 
+from superlink_trio.state.durable.changes import ChangeKind
 from superlink_trio.state.interface import FORGET, LINGER
 from superlink_trio.state.rules import Phase
-from superlink_trio.state.sqlite import nodes, task_ins
-from superlink_trio.state.sqlite.transaction import PORTION, Kind, Transaction
+from superlink_trio.state.sqlite import nodes, presence, task_ins
+from superlink_trio.state.sqlite.transaction import PORTION, Transaction
 
 KEPT_NEWS = 10_000
 """Entries that are kept for processes that have not read them; who missed more looks anew."""
@@ -63,7 +64,7 @@ def give_back_space(tx: Transaction) -> bool:
     return True
 
 
-def lapse(tx: Transaction, processes: Collection[int]) -> None:
+def evict(tx: Transaction, processes: Collection[int]) -> None:
     """Queue again what ended processes had under way, and forget them and what they simulated."""
     for process in processes:
         nodes.forget_simulated(tx, process)
@@ -80,8 +81,16 @@ def lapse(tx: Transaction, processes: Collection[int]) -> None:
         able = [node_id for (node_id,) in queued]
         able += [node_id for node_id, phase in freed if phase == Phase.QUEUED]
         for node_id in able:
-            tx.tell(Kind.QUEUED, node_id)
+            tx.notify(ChangeKind.QUEUED, node_id)
         tx.execute("DELETE FROM superlink_process WHERE process_id = ?", process)
+
+
+def evict_ended(tx: Transaction) -> None:
+    """Evict the processes that have ended, and remove what they left beside the file."""
+    for process, name in others(tx.connection, tx.me):
+        if not presence.is_alive(tx.path, name):
+            evict(tx, [process])
+            presence.forget(tx.path, name)
 
 
 def register(connection: sqlite3.Connection, name: str) -> int:

@@ -9,18 +9,18 @@ Who may be handed what is decided by SQL where SQL picks the rows, as `rules.may
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import attrs
 
+from superlink_trio.state.durable.changes import ChangeKind
+from superlink_trio.state.durable.engine import Taken
 from superlink_trio.state.interface import MAX_DELIVERIES
 from superlink_trio.state.limits import StateLimits
 from superlink_trio.state.rules import Phase
 from superlink_trio.state.sqlite import rows, runs
-from superlink_trio.state.sqlite.transaction import Kind, Transaction
+from superlink_trio.state.sqlite.transaction import Reading, Transaction
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError, timestamp
 
 INLINE = 8 * 1024
@@ -31,15 +31,14 @@ SMALL = 64 * 1024
 
 
 @attrs.frozen
-class Taken:
-    """A task that was taken; `content` is None where it is large and still to be read."""
+class _Row:
+    """A TaskIns without its content, and where that is."""
 
     task: Task
-    content: bytes | TaskError | None
-
-    def complete(self, content: bytes | TaskError) -> Task:
-        """Give the task with its content."""
-        return attrs.evolve(self.task, content=content)
+    payload_id: int | None
+    code: int | None
+    reason: str | None
+    size: int
 
 
 def store(
@@ -53,7 +52,7 @@ def store(
     limits.check_asked(tx.stored_size(), _needed(tx, wanted))
     for task, digest in wanted:
         _insert(tx, task, digest)
-        tx.tell(Kind.QUEUED, task.consumer)
+        tx.notify(ChangeKind.QUEUED, task.consumer)
     return [task.task_id if known[task.run_id] else "" for task in tasks]
 
 
@@ -119,12 +118,12 @@ def _oldest(tx: Transaction, node_id: int, now: float) -> int | None:
     return None if row is None else int(row[0])
 
 
-def count_queued(connection: sqlite3.Connection, now: float) -> Mapping[int, int]:
+def count_queued(tx: Reading, now: float) -> Mapping[int, int]:
     """Count the tasks that may be handed out, by node, who has waited longest first."""
-    queued = connection.execute(
+    queued = tx.execute(
         f"SELECT node_id, count(*) FROM superlink_task WHERE phase = {Phase.QUEUED}"
         " AND answer_holder IS NULL AND expires_at > ? GROUP BY node_id ORDER BY min(number)",
-        (now,),
+        now,
     )
     return dict(queued.fetchall())
 
@@ -138,21 +137,20 @@ def take(tx: Transaction, node_id: int, connection: str, now: float) -> Taken | 
     if node_id != ANONYMOUS:
         _requeue_lost(tx, node_id, over)
     number = _oldest(tx, node_id, now)
-    row = None if number is None else _read(tx.connection, "WHERE s.number = ?", number)
+    row = None if number is None else _read(tx, "WHERE s.number = ?", number)
     if row is None:
-        tx.tell(Kind.QUIET, node_id, _quiet_over(tx, node_id, connection))
+        tx.notify(ChangeKind.EMPTY, node_id, _empty_over(tx, node_id, connection))
         return None
     tx.execute(
         f"UPDATE superlink_task SET phase = {Phase.UNDER_WAY}, holder = ?, connection = ?,"
         " deliveries = deliveries + 1 WHERE number = ?",
         *(tx.me, over, number),
     )
-    content = _content(tx.connection, row) if row[-1] <= SMALL else None
-    return Taken(rows.to_task(row, b""), content)
+    return Taken(row.task, _content(tx, row) if row.size <= SMALL else None)
 
 
 def _is_registered(tx: Transaction, node_id: int) -> bool:
-    return tx.first("SELECT 1 FROM node WHERE node_id = ?", node_id) is not None
+    return tx.exists("SELECT 1 FROM node WHERE node_id = ?", node_id)
 
 
 def _requeue_lost(tx: Transaction, node_id: int, connection: str) -> None:
@@ -167,48 +165,53 @@ def _requeue_lost(tx: Transaction, node_id: int, connection: str) -> None:
             "UPDATE task_ins SET delivered_at = '' WHERE task_id = ? AND delivered_at != ?",
             *(task_id, rows.HIDDEN),
         )
-        tx.tell(Kind.QUEUED, node_id)
+        tx.notify(ChangeKind.QUEUED, node_id)
 
 
-def _quiet_over(tx: Transaction, node_id: int, connection: str) -> str | None:
+def _empty_over(tx: Transaction, node_id: int, connection: str) -> str | None:
     if node_id == ANONYMOUS:
         return None
-    may_be_lost = tx.first(
+    may_be_lost = tx.exists(
         f"SELECT 1 FROM superlink_task WHERE node_id = ? AND phase = {Phase.HANDED_OVER}"
         " AND deliveries < ?",
         *(node_id, MAX_DELIVERIES),
     )
-    return None if may_be_lost is None else connection
+    return connection if may_be_lost else None
 
 
-def _read(connection: sqlite3.Connection, where: str, value: object) -> tuple[Any, ...] | None:
+def _read(tx: Reading, where: str, value: object) -> _Row | None:
     columns = ", ".join(f"t.{name}" for name in rows.FIELDS.split(", "))
-    row: tuple[Any, ...] | None = connection.execute(
+    row = tx.first(
         f"SELECT {columns}, s.payload_id, s.code, s.reason,"
         " coalesce((SELECT length(content) FROM superlink_payload AS p"
         " WHERE p.payload_id = s.payload_id), length(t.recordset))"
         f" FROM superlink_task AS s JOIN task_ins AS t USING (task_id) {where}",
-        (value,),
-    ).fetchone()
-    return row
+        value,
+    )
+    if row is None:
+        return None
+    *fields, payload_id, code, reason, size = row
+    return _Row(rows.to_task(fields, b""), payload_id, code, reason, size)
 
 
-def _content(connection: sqlite3.Connection, row: tuple[Any, ...]) -> bytes | TaskError:
-    task_id, (payload_id, code, reason, _) = row[0], row[-4:]
-    if code is not None:
-        return TaskError(code, reason)
-    if payload_id is not None:
-        source, key = "content FROM superlink_payload WHERE payload_id = ?", payload_id
+def _content(tx: Reading, row: _Row) -> bytes | TaskError:
+    if row.code is not None:
+        return TaskError(row.code, row.reason or "")
+    if row.payload_id is not None:
+        found = tx.first(
+            "SELECT content FROM superlink_payload WHERE payload_id = ?", row.payload_id
+        )
     else:
-        source, key = "recordset FROM task_ins WHERE task_id = ?", task_id
-    content: bytes = connection.execute(f"SELECT {source}", (key,)).fetchone()[0]
+        found = tx.first("SELECT recordset FROM task_ins WHERE task_id = ?", row.task.task_id)
+    assert found is not None, "its row was read in the same transaction"
+    content: bytes = found[0]
     return content
 
 
-def read_content(connection: sqlite3.Connection, task_id: str) -> bytes | TaskError | None:
+def read_content(tx: Reading, task_id: str) -> bytes | TaskError | None:
     """Read a taken task's content; None when the task was closed meanwhile."""
-    row = _read(connection, f"WHERE s.task_id = ? AND s.phase = {Phase.UNDER_WAY}", task_id)
-    return None if row is None else _content(connection, row)
+    row = _read(tx, f"WHERE s.task_id = ? AND s.phase = {Phase.UNDER_WAY}", task_id)
+    return None if row is None else _content(tx, row)
 
 
 def confirm(tx: Transaction, task: Task, now: float) -> None:
@@ -223,7 +226,7 @@ def confirm(tx: Transaction, task: Task, now: float) -> None:
             "UPDATE task_ins SET delivered_at = ? WHERE task_id = ? AND delivered_at = ''",
             *(timestamp(now), task.task_id),
         )
-        tx.tell(Kind.HANDED_OVER, task.consumer)
+        tx.notify(ChangeKind.HANDED_OVER, task.consumer)
 
 
 def put_back(tx: Transaction, task: Task) -> None:
@@ -235,7 +238,7 @@ def put_back(tx: Transaction, task: Task) -> None:
         *(task.task_id, tx.me),
     )
     if queued.rowcount:
-        tx.tell(Kind.QUEUED, task.consumer)
+        tx.notify(ChangeKind.QUEUED, task.consumer)
 
 
 def close(tx: Transaction, where: str, *values: object) -> list[str]:
@@ -263,4 +266,4 @@ def drop(tx: Transaction, task_id: str) -> None:
         task_id,
     )
     if tx.execute("DELETE FROM task_ins WHERE task_id = ?", task_id).rowcount:
-        tx.tell(Kind.SETTLED, task_id, 0)
+        tx.notify(ChangeKind.SETTLED, task_id, 0)

@@ -5,19 +5,29 @@ Answers hardly ever have equal contents: each lies in the reference's own column
 
 from __future__ import annotations
 
+import enum
 import json
-import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 from superlink_trio.state import rules
+from superlink_trio.state.durable.changes import ChangeKind
+from superlink_trio.state.durable.engine import Taken
+from superlink_trio.state.durable.heartbeats import Alive
 from superlink_trio.state.limits import StateLimits
 from superlink_trio.state.rules import Asked, Phase, Question, Reply, Survey, Verdict
 from superlink_trio.state.sqlite import rows, runs, task_ins
-from superlink_trio.state.sqlite.nodes import Alive
-from superlink_trio.state.sqlite.task_ins import SMALL, Taken
-from superlink_trio.state.sqlite.transaction import PORTION, Kind, Transaction
+from superlink_trio.state.sqlite.task_ins import SMALL
+from superlink_trio.state.sqlite.transaction import PORTION, Reading, Transaction
 from superlink_trio.wire.tasks import Task, TaskError, error_answer
+
+
+class Collected(enum.IntEnum):
+    """Whether an answer was handed over. The numbers are stored; see `purge`."""
+
+    NO = 0
+    JUST_NOW = 1
+    A_WHILE_AGO = 2
+
 
 _NOT_WAITED_FOR = "answered already, or out of time"
 
@@ -27,7 +37,7 @@ def store(tx: Transaction, answer: Task, now: float, limits: StateLimits) -> str
     asked_id = answer.ancestry[0]
     row = tx.first(
         "SELECT s.node_id, t.run_id, s.expires_at, s.answer_id FROM superlink_task AS s"
-        " JOIN task_ins AS t USING (task_id) WHERE s.task_id = ? AND s.collected = 0",
+        f" JOIN task_ins AS t USING (task_id) WHERE s.task_id = ? AND s.collected = {Collected.NO}",
         asked_id,
     )
     asked = None if row is None else Asked(*row)
@@ -46,7 +56,7 @@ def store_error(
     tx: Transaction, asked_id: str, error: TaskError, producer: int | None, now: float
 ) -> bool:
     """Store an error as the answer."""
-    asked = _asked(tx, asked_id, "AND s.answer_id IS NULL AND s.collected = 0")
+    asked = _asked(tx, asked_id, f"AND s.answer_id IS NULL AND s.collected = {Collected.NO}")
     if asked is None or not rules.takes_error(
         node_id=asked.consumer, answered=False, producer=producer
     ):
@@ -78,20 +88,19 @@ def _answer(tx: Transaction, asked_id: str, answer: Task) -> None:
         *(None if error is None else error.code, None if error is None else error.reason),
         asked_id,
     )
-    tx.tell(Kind.SETTLED, asked_id, answer.size)
+    tx.notify(ChangeKind.SETTLED, asked_id, answer.size)
 
 
-def look_up(
-    connection: sqlite3.Connection, asked_ids: Collection[str], alive: Alive, now: float
+def _look_up(
+    tx: Reading, asked_ids: Collection[str], alive: Alive, now: float
 ) -> Mapping[str, Question]:
-    """Look up what is known of some tasks."""
-    found = connection.execute(
+    found = tx.execute(
         "SELECT s.task_id, s.node_id, s.expires_at,"
         " CASE WHEN s.answer_id IS NOT NULL THEN coalesce(s.answer_size, 0) END,"
         " s.answer_holder IS NOT NULL, n.online_until"
         " FROM json_each(?) AS wanted JOIN superlink_task AS s ON s.task_id = wanted.value"
-        " LEFT JOIN node AS n ON n.node_id = s.node_id WHERE s.collected = 0",
-        (json.dumps(list(asked_ids)),),
+        f" LEFT JOIN node AS n ON n.node_id = s.node_id WHERE s.collected = {Collected.NO}",
+        json.dumps(list(asked_ids)),
     )
     questions: dict[str, Question] = {}
     for task_id, node_id, expires_at, answer_size, under_way, stored in found:
@@ -105,18 +114,16 @@ def look_up(
     return questions
 
 
-def survey(
-    connection: sqlite3.Connection, asked_ids: Collection[str], alive: Alive, now: float
-) -> Survey:
+def survey(tx: Reading, asked_ids: Collection[str], alive: Alive, now: float) -> Survey:
     """Tell what is settled from what is worth waiting for."""
-    return rules.survey(asked_ids, look_up(connection, asked_ids, alive, now), now)
+    return rules.survey(asked_ids, _look_up(tx, asked_ids, alive, now), now)
 
 
 def take(
     tx: Transaction, asked_ids: Collection[str], limit: int, alive: Alive, now: float
 ) -> Sequence[Taken]:
     """Take answers, errors standing in, up to `limit` bytes in all."""
-    questions = look_up(tx.connection, asked_ids, alive, now)
+    questions = _look_up(tx, asked_ids, alive, now)
     taken: list[Taken] = []
     for asked_id in dict.fromkeys(asked_ids):
         question = questions.get(asked_id)
@@ -142,24 +149,25 @@ def _reply(tx: Transaction, asked_id: str, reply: Reply, now: float) -> Taken | 
 
 
 def _stored(tx: Transaction, asked_id: str) -> Taken:
-    row: tuple[Any, ...] = tx.execute(
+    row = tx.first(
         f"SELECT {rows.FIELDS}, length(recordset), answer_code, answer_reason"
         " FROM task_res JOIN (SELECT answer_id, answer_code, answer_reason FROM superlink_task"
         " WHERE task_id = ?) ON answer_id = task_res.task_id",
         asked_id,
-    ).fetchone()
-    size, code, reason = row[-3:]
-    answer = rows.to_task(row, b"")
+    )
+    assert row is not None, "it was looked up in the same transaction"
+    *fields, size, code, reason = row
+    answer = rows.to_task(fields, b"")
     if code is not None:
         return Taken(answer, TaskError(code, reason))
-    return Taken(answer, None if size > SMALL else read_content(tx.connection, answer.task_id))
+    return Taken(answer, None if size > SMALL else read_content(tx, answer.task_id))
 
 
-def read_content(connection: sqlite3.Connection, answer_id: str) -> bytes:
+def read_content(tx: Reading, answer_id: str) -> bytes:
     """Read an answer's content."""
-    content: bytes = connection.execute(
-        "SELECT recordset FROM task_res WHERE task_id = ?", (answer_id,)
-    ).fetchone()[0]
+    row = tx.first("SELECT recordset FROM task_res WHERE task_id = ?", answer_id)
+    assert row is not None, "who has taken an answer keeps it"
+    content: bytes = row[0]
     return content
 
 
@@ -171,15 +179,16 @@ def confirm(tx: Transaction, answers: Sequence[Task]) -> None:
     for answer in answers:
         asked_id = answer.ancestry[0]
         row = tx.first(
-            "UPDATE superlink_task SET collected = 1 WHERE task_id = ? AND answer_holder = ?"
-            " RETURNING answer_id",
+            f"UPDATE superlink_task SET collected = {Collected.JUST_NOW}"
+            " WHERE task_id = ? AND answer_holder = ? RETURNING answer_id",
             *(asked_id, tx.me),
         )
         if row is None:
             continue
-        if row[0] is None:
+        (answer_id,) = row
+        if answer_id is None:
             _answer(tx, asked_id, answer)
-        tx.tell(Kind.SETTLED, asked_id, 0)
+        tx.notify(ChangeKind.SETTLED, asked_id, 0)
 
 
 def purge(tx: Transaction) -> bool:
@@ -189,20 +198,22 @@ def purge(tx: Transaction) -> bool:
     away what it has not delivered yet. So what was collected just before is given again to a
     driver that asks for it again, which no driver does that has got it.
     """
-    return _drop_collected(tx, "collected = 2", PORTION) == PORTION
+    return _drop_collected(tx, f"collected = {Collected.A_WHILE_AGO}", PORTION) == PORTION
 
 
 def age(tx: Transaction) -> bool:
     """Let `purge` delete what was collected since the last time; say whether there is any."""
     young = tx.execute(
-        "UPDATE superlink_task SET collected = 2 WHERE answer_holder = ? AND collected = 1", tx.me
+        f"UPDATE superlink_task SET collected = {Collected.A_WHILE_AGO}"
+        f" WHERE answer_holder = ? AND collected = {Collected.JUST_NOW}",
+        tx.me,
     )
     return young.rowcount > 0
 
 
 def purge_all(tx: Transaction) -> None:
     """Delete everything that was collected: all of it has arrived, or never will."""
-    _drop_collected(tx, "collected > 0", -1)
+    _drop_collected(tx, f"collected > {Collected.NO}", -1)
 
 
 def _drop_collected(tx: Transaction, which: str, most: int) -> int:
@@ -219,9 +230,10 @@ def put_back(tx: Transaction, answers: Sequence[Task]) -> None:
     """Make taken answers available again."""
     for answer in answers:
         row = tx.first(
-            "UPDATE superlink_task SET answer_holder = NULL"
-            " WHERE task_id = ? AND answer_holder = ? AND collected = 0 RETURNING phase, node_id",
+            "UPDATE superlink_task SET answer_holder = NULL WHERE task_id = ?"
+            f" AND answer_holder = ? AND collected = {Collected.NO} RETURNING phase, node_id",
             *(answer.ancestry[0], tx.me),
         )
-        if row is not None and row[0] == Phase.QUEUED:
-            tx.tell(Kind.QUEUED, row[1])
+        phase, node_id = row or (None, None)
+        if phase == Phase.QUEUED:
+            tx.notify(ChangeKind.QUEUED, node_id)
