@@ -225,23 +225,27 @@ class MemoryState(State):
         progress: Callable[[int], object] | None = None,
     ) -> None:
         """See `State`."""
-        gathering = Gathering(task_ids, enough, progress)
-        while not gathering.done:
+        while True:
+            now = self.now()
+            survey = rules.survey(task_ids, self._questions(task_ids, now), now)
             gathering = Gathering(task_ids, enough, progress)
-            with self._waiting.drivers.joined(gathering):
-                survey = rules.survey(task_ids, self._questions(task_ids), self.now())
-                gathering.settle(survey.settled)
-                with trio.move_on_after(max(0.001, survey.changes_at - self.now())):
-                    await gathering.over.wait()
+            gathering.settle(survey.settled)
+            if gathering.done:
+                return
+            with (
+                self._waiting.drivers.joined(gathering),
+                trio.move_on_after(max(0.001, survey.changes_at - now)),
+            ):
+                await gathering.over.wait()
 
-    def _questions(self, task_ids: Collection[str]) -> dict[str, Question]:
+    def _questions(self, task_ids: Collection[str], now: float) -> dict[str, Question]:
         entries = [entry for entry in map(self._tasks.get, task_ids) if entry is not None]
-        return {entry.task_id: self._question(entry) for entry in entries}
+        return {entry.task_id: self._question(entry, now) for entry in entries}
 
-    def _question(self, entry: Entry) -> Question:
+    def _question(self, entry: Entry, now: float) -> Question:
         node_id = entry.asked.consumer
         node = self._nodes.get(node_id)
-        until = None if node is None else node.until(self.now())
+        until = None if node is None else node.until(now)
         return Question(
             expires_at=entry.expires_at,
             answer_size=None if entry.answer is None else entry.answer.size,
@@ -266,7 +270,7 @@ class MemoryState(State):
 
     def _answer_now(self, entry: Entry) -> Task | None:
         now = self.now()
-        reply = self._question(entry).reply(now)
+        reply = self._question(entry, now).reply(now)
         if reply is Reply.ANSWER:
             return entry.answer
         return None if reply.error is None else error_answer(entry.asked, reply.error, now=now)

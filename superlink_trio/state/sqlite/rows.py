@@ -16,11 +16,6 @@ FIELDS = (
 )
 """The columns that `to_task` wants, in its order."""
 
-_FIELD_NAMES = (
-    *("task_id", "group_id", "run_id", "producer", "consumer"),
-    *("created_at", "pushed_at", "ttl", "ancestry", "task_type"),
-)
-
 HIDDEN = "kept by superlink-trio"
 """`delivered_at` of what the reference could not read: it takes such a row for delivered."""
 
@@ -53,6 +48,18 @@ def to_row(task: Task, recordset: bytes | None) -> tuple[object, ...]:
 
 def to_task(row: Sequence[Any], content: bytes | TaskError) -> Task:
     """Make a task of the columns `FIELDS`."""
-    named = dict(zip(_FIELD_NAMES, row, strict=True))
-    ancestry: str = named.pop("ancestry")
-    return Task(ancestry=tuple(ancestry.split(",")) if ancestry else (), content=content, **named)
+    task_id, group_id, run_id, producer, consumer, *times, ancestry, task_type = row
+    created_at, pushed_at, ttl = times
+    return Task(
+        task_id=task_id,
+        group_id=group_id,
+        run_id=run_id,
+        producer=producer,
+        consumer=consumer,
+        created_at=created_at,
+        pushed_at=pushed_at,
+        ttl=ttl,
+        ancestry=tuple(ancestry.split(",")) if ancestry else (),
+        task_type=task_type,
+        content=content,
+    )
