@@ -132,19 +132,26 @@ class Verdict(enum.Enum):
     STORE = enum.auto()
     REPEATED = enum.auto()
     """It is not the first: that one's id is given."""
-    NO_SUCH_RUN = "run {run_id} is not known"
-    NOT_WAITED_FOR = "task {asked_id} is not waited for: {causes}"
-    NOT_ITS_TASK = "task {asked_id} was not for node {producer}"
+    NO_SUCH_RUN = enum.auto()
+    NOT_WAITED_FOR = enum.auto()
+    NOT_ITS_TASK = enum.auto()
 
     def refusal(self, answer: Task, causes: str) -> NotTaken:
         """Put the refusal in words. `causes`: why a task may not be waited for in this store."""
-        words = str(self.value).format(
+        words = _REFUSALS[self].format(
             run_id=answer.run_id,
             asked_id=answer.ancestry[0],
             producer=answer.producer,
             causes=causes,
         )
         return NotTaken(words)
+
+
+_REFUSALS: Mapping[Verdict, str] = {
+    Verdict.NO_SUCH_RUN: "run {run_id} is not known",
+    Verdict.NOT_WAITED_FOR: "task {asked_id} is not waited for: {causes}",
+    Verdict.NOT_ITS_TASK: "task {asked_id} was not for node {producer}",
+}
 
 
 def judge(answer: Task, asked: Asked | None, *, run_exists: bool, now: float) -> Verdict:

@@ -62,8 +62,9 @@ def forget_simulated(tx: Transaction, process: int) -> None:
 
 def of_key(tx: Reading, public_key: bytes) -> int | None:
     """Give the node that is bound to a key."""
-    row = tx.first("SELECT node_id FROM superlink_node_key WHERE public_key = ?", public_key)
-    return None if row is None else int(row[0])
+    query = "SELECT node_id FROM superlink_node_key WHERE public_key = ?"
+    node_id: int | None = tx.value(query, public_key)
+    return node_id
 
 
 def bind(
@@ -128,8 +129,7 @@ def _evict_offline(tx: Transaction, now: float, limits: StateLimits) -> None:
 
 
 def _count(tx: Transaction) -> int:
-    (count,) = tx.first("SELECT nodes FROM superlink_total") or (0,)
-    return int(count)
+    return int(tx.value("SELECT nodes FROM superlink_total") or 0)
 
 
 def forget(tx: Transaction, since: float) -> None:
@@ -220,8 +220,8 @@ def online(tx: Reading, run_id: int, alive: Alive, now: float) -> Sequence[int]:
 
 
 def _online_until(tx: Reading, node_id: int) -> float | None:
-    row = tx.first("SELECT online_until FROM node WHERE node_id = ?", node_id)
-    return None if row is None else float(row[0])
+    until: float | None = tx.value("SELECT online_until FROM node WHERE node_id = ?", node_id)
+    return until
 
 
 def give_time(connection: sqlite3.Connection, now: float, at_least: float) -> None:

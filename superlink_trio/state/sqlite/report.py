@@ -113,7 +113,7 @@ def _report(connection: sqlite3.Connection, database: str, now: float) -> Report
 def _tasks(connection: sqlite3.Connection, now: float) -> Mapping[str, Tasks]:
     found = connection.execute(
         f"SELECT {_STATE}, count(*), min(pushed_at) FROM superlink_task"
-        " JOIN task_ins USING (task_id) WHERE collected = 0 GROUP BY 1",
+        f" JOIN task_ins USING (task_id) WHERE collected = {schema.Collected.NO} GROUP BY 1",
         {"now": now},
     )
     return {state: Tasks(count, now - oldest) for state, count, oldest in found}
@@ -123,7 +123,7 @@ def _runs(connection: sqlite3.Connection, now: float) -> Sequence[RunReport]:
     tasks: dict[int, dict[str, int]] = {}
     counted = connection.execute(
         f"SELECT run_id, {_STATE}, count(*) FROM superlink_task"
-        " JOIN task_ins USING (task_id) WHERE collected = 0 GROUP BY 1, 2",
+        f" JOIN task_ins USING (task_id) WHERE collected = {schema.Collected.NO} GROUP BY 1, 2",
         {"now": now},
     )
     for run_id, state, count in counted:

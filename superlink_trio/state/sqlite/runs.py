@@ -61,8 +61,8 @@ def read(tx: Reading, run_id: int) -> Run | None:
 
 def read_fab(tx: Reading, fab_hash: str) -> Fab | None:
     """Read a bundle."""
-    row = tx.first("SELECT content FROM superlink_fab WHERE hash = ?", fab_hash)
-    return None if row is None else Fab(hash=fab_hash, content=row[0])
+    content = tx.value("SELECT content FROM superlink_fab WHERE hash = ?", fab_hash)
+    return None if content is None else Fab(hash=fab_hash, content=content)
 
 
 def _write_config(config: Mapping[str, Scalar]) -> str:

@@ -7,6 +7,7 @@ position: its tables never get a column or lose one.
 
 from __future__ import annotations
 
+import enum
 import sqlite3
 from collections.abc import Sequence
 
@@ -19,6 +20,15 @@ _TASK_COLUMNS = """(
     created_at REAL, delivered_at TEXT, pushed_at REAL, ttl REAL,
     ancestry TEXT, task_type TEXT, recordset BLOB,
     FOREIGN KEY(run_id) REFERENCES run(run_id))"""
+
+
+class Collected(enum.IntEnum):
+    """Whether an answer was handed over. The numbers are stored; see `task_res.purge`."""
+
+    NO = 0
+    JUST_NOW = 1
+    A_WHILE_AGO = 2
+
 
 # As Flower 1.11 lays out a file. A file of an older release keeps what it has.
 REFERENCE: Sequence[str] = (
@@ -36,7 +46,7 @@ REFERENCE: Sequence[str] = (
 
 # `phase`: the numbers of `rules.Phase`.
 # `holder` and `answer_holder`: the process that has the TaskIns, or its answer, under way.
-# `collected`: its answer was handed over, 1 just now, 2 a while ago; see `task_res.purge`.
+# `collected`: the numbers of `Collected`.
 _FIRST: Sequence[str] = (
     """CREATE TABLE superlink_task(
         number INTEGER PRIMARY KEY,

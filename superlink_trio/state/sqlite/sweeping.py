@@ -9,6 +9,7 @@ from superlink_trio.state.durable.changes import ChangeKind
 from superlink_trio.state.interface import FORGET, LINGER
 from superlink_trio.state.rules import Phase
 from superlink_trio.state.sqlite import nodes, presence, task_ins
+from superlink_trio.state.sqlite.schema import Collected
 from superlink_trio.state.sqlite.transaction import PORTION, Transaction
 
 KEPT_NEWS = 10_000
@@ -55,9 +56,8 @@ def give_back_space(tx: Transaction) -> bool:
     It does nothing for a file that the reference made: such a file uses its free pages again,
     but never shrinks.
     """
-    (free,) = tx.first("PRAGMA freelist_count") or (0,)
-    (pages,) = tx.first("PRAGMA page_count") or (0,)
-    (mode,) = tx.first("PRAGMA auto_vacuum") or (0,)
+    free, pages = tx.value("PRAGMA freelist_count"), tx.value("PRAGMA page_count")
+    mode = tx.value("PRAGMA auto_vacuum")
     if mode != 2 or free <= max(_SPARE_PAGES, pages // 4):
         return False
     tx.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
@@ -74,8 +74,8 @@ def evict(tx: Transaction, processes: Collection[int]) -> None:
             process,
         ).fetchall()
         freed = tx.execute(
-            "UPDATE superlink_task SET answer_holder = NULL, collected = 0 WHERE answer_holder = ?"
-            " RETURNING node_id, phase",
+            f"UPDATE superlink_task SET answer_holder = NULL, collected = {Collected.NO}"
+            " WHERE answer_holder = ? RETURNING node_id, phase",
             process,
         ).fetchall()
         able = [node_id for (node_id,) in queued]

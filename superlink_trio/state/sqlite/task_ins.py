@@ -57,8 +57,7 @@ def store(
 
 
 def _unanswered(tx: Transaction, node_id: int) -> int:
-    row = tx.first("SELECT tasks FROM superlink_unanswered WHERE node_id = ?", node_id)
-    return 0 if row is None else int(row[0])
+    return int(tx.value("SELECT tasks FROM superlink_unanswered WHERE node_id = ?", node_id) or 0)
 
 
 def _needed(tx: Transaction, tasks: Sequence[tuple[Task, bytes | None]]) -> int:
@@ -100,8 +99,9 @@ def _share(tx: Transaction, digest: bytes, content: bytes) -> int:
 
 
 def _payload_id(tx: Transaction, digest: bytes) -> int | None:
-    row = tx.first("SELECT payload_id FROM superlink_payload WHERE digest = ?", digest)
-    return None if row is None else int(row[0])
+    query = "SELECT payload_id FROM superlink_payload WHERE digest = ?"
+    payload_id: int | None = tx.value(query, digest)
+    return payload_id
 
 
 def has_some(tx: Transaction, node_id: int, now: float) -> bool:
@@ -110,12 +110,12 @@ def has_some(tx: Transaction, node_id: int, now: float) -> bool:
 
 
 def _oldest(tx: Transaction, node_id: int, now: float) -> int | None:
-    row = tx.first(
+    number: int | None = tx.value(
         f"SELECT number FROM superlink_task WHERE node_id = ? AND phase = {Phase.QUEUED}"
         " AND answer_holder IS NULL AND expires_at > ? ORDER BY number LIMIT 1",
         *(node_id, now),
     )
-    return None if row is None else int(row[0])
+    return number
 
 
 def count_queued(tx: Reading, now: float) -> Mapping[int, int]:
@@ -198,13 +198,10 @@ def _content(tx: Reading, row: _Row) -> bytes | TaskError:
     if row.code is not None:
         return TaskError(row.code, row.reason or "")
     if row.payload_id is not None:
-        found = tx.first(
-            "SELECT content FROM superlink_payload WHERE payload_id = ?", row.payload_id
-        )
+        query = "SELECT content FROM superlink_payload WHERE payload_id = ?"
+        content: bytes = tx.value(query, row.payload_id)
     else:
-        found = tx.first("SELECT recordset FROM task_ins WHERE task_id = ?", row.task.task_id)
-    assert found is not None, "its row was read in the same transaction"
-    content: bytes = found[0]
+        content = tx.value("SELECT recordset FROM task_ins WHERE task_id = ?", row.task.task_id)
     return content
 
 

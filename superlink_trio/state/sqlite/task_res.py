@@ -5,7 +5,6 @@ Answers hardly ever have equal contents: each lies in the reference's own column
 
 from __future__ import annotations
 
-import enum
 import json
 from collections.abc import Collection, Mapping, Sequence
 
@@ -16,18 +15,10 @@ from superlink_trio.state.durable.heartbeats import Alive
 from superlink_trio.state.limits import StateLimits
 from superlink_trio.state.rules import Asked, Phase, Question, Reply, Survey, Verdict
 from superlink_trio.state.sqlite import rows, runs, task_ins
+from superlink_trio.state.sqlite.schema import Collected
 from superlink_trio.state.sqlite.task_ins import SMALL
 from superlink_trio.state.sqlite.transaction import PORTION, Reading, Transaction
 from superlink_trio.wire.tasks import Task, TaskError, error_answer
-
-
-class Collected(enum.IntEnum):
-    """Whether an answer was handed over. The numbers are stored; see `purge`."""
-
-    NO = 0
-    JUST_NOW = 1
-    A_WHILE_AGO = 2
-
 
 _NOT_WAITED_FOR = "answered already, or out of time"
 
@@ -165,9 +156,7 @@ def _stored(tx: Transaction, asked_id: str) -> Taken:
 
 def read_content(tx: Reading, answer_id: str) -> bytes:
     """Read an answer's content."""
-    row = tx.first("SELECT recordset FROM task_res WHERE task_id = ?", answer_id)
-    assert row is not None, "who has taken an answer keeps it"
-    content: bytes = row[0]
+    content: bytes = tx.value("SELECT recordset FROM task_res WHERE task_id = ?", answer_id)
     return content
 
 

@@ -31,6 +31,11 @@ class Reading:
         row: tuple[Any, ...] | None = self.connection.execute(statement, values).fetchone()
         return row
 
+    def value(self, statement: str, *values: object) -> Any:
+        """Give the only column of a query's first row, None when it has none."""
+        (value,) = self.first(statement, *values) or (None,)
+        return value
+
     def exists(self, statement: str, *values: object) -> bool:
         """Say whether a query has a row."""
         return self.first(statement, *values) is not None
@@ -46,8 +51,7 @@ class Transaction(Reading):
 
     def stored_size(self) -> int:
         """Give the bytes that all payloads, bundles and tasks take."""
-        (stored,) = self.first("SELECT stored FROM superlink_total") or (0,)
-        return int(stored)
+        return int(self.value("SELECT stored FROM superlink_total") or 0)
 
     def notify(self, kind: ChangeKind, key: int | str, value: object = None) -> None:
         """Say what changed. Who waits is notified once the transaction is committed."""
