@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 from stores import STORES
 
 from superlink_trio.state import Admission, LimitReached, StateLimits
-from superlink_trio.state.interface import MAX_PING_INTERVAL, SIGN_OF_LIFE
+from superlink_trio.state.interface import HEARTBEAT_TIMEOUT, MAX_PING_INTERVAL
 from superlink_trio.wire.runs import Run
 
 BIG = 10**9
@@ -139,8 +139,8 @@ class Nodes(RuleBasedStateMachine):
             self.known[node_id].online_until = self.now + min(interval, MAX_PING_INTERVAL)
 
     @rule(node_id=nodes, readmit=st.booleans())
-    def greet(self, node_id: int, readmit: bool) -> None:
-        if self.show_life(self.state.greet, node_id, readmit=readmit):
+    def heartbeat(self, node_id: int, readmit: bool) -> None:
+        if self.show_life(self.state.heartbeat, node_id, readmit=readmit):
             self.stay(self.known[node_id])
 
     def show_life(
@@ -163,7 +163,7 @@ class Nodes(RuleBasedStateMachine):
         return expected is not Admission.UNKNOWN
 
     def stay(self, node: Node) -> None:
-        node.online_until = max(node.online_until, self.now + SIGN_OF_LIFE)
+        node.online_until = max(node.online_until, self.now + HEARTBEAT_TIMEOUT)
 
     @rule(target=attendances, node_id=nodes, times=st.integers(1, 2))
     def attend(self, node_id: int, times: int) -> Any:

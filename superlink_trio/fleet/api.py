@@ -21,6 +21,7 @@ from superlink_trio.rpc import (
     Holds,
     Refused,
     Status,
+    limit_in_words,
     malformed,
     parse,
     unary,
@@ -64,7 +65,7 @@ def fleet_api(
     """Make the Fleet API over a state.
 
     `hold`: seconds for which PullTaskIns waits for a task. `readmit`: whether a node that is not
-    known is registered by its first sign of life. `message_limit`: the transport's limit of one
+    known is registered by its first heartbeat. `message_limit`: the transport's limit of one
     message in bytes. `refusals_are_final`: whether the transport's clients give an answer up that
     is refused; their drivers are told then.
     """
@@ -155,10 +156,10 @@ class _Fleet:
         self.presence.answered(node_id)
 
     async def _greet(self, node_id: int, caller: Caller) -> float:
-        """Take a pull for a sign of life; say for how many seconds it may be held."""
+        """Take a pull for a heartbeat; say for how many seconds it may be held."""
         if node_id == ANONYMOUS:
             return self.presence.hold
-        admission = await self.state.greet(node_id, readmit=self.readmit)
+        admission = await self.state.heartbeat(node_id, readmit=self.readmit)
         self._tell_of_readmission(admission, node_id, caller)
         if admission is Admission.UNKNOWN:
             return 0.0
@@ -209,8 +210,9 @@ class _Fleet:
             return _NOT_TAKEN
         except LimitReached as full:
             if self.refusals_are_final:
+                words = limit_in_words(full)
                 error = TaskError(
-                    0, f"The node's answer was lost, there was no room for it: {full}"
+                    0, f"The node's answer was lost, there was no room for it: {words}"
                 )
                 await self.state.store_error(task.ancestry[0], error, producer=task.producer)
             raise

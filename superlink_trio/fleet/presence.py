@@ -7,12 +7,13 @@ call: it signs off and hangs until the next signal.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 
 import attrs
 import trio
 
-from superlink_trio.state.interface import SIGN_OF_LIFE
+from superlink_trio.state.interface import HEARTBEAT_TIMEOUT
 
 AFTER_WORK = 4.0
 """Seconds for which a node with a key is held, and only after it has answered a task: its driver
@@ -99,7 +100,8 @@ class Presence:
     def _anybody(self) -> bool:
         # The last of them was heard of last.
         newest = next(reversed(self._nodes.values()), None)
-        return newest is not None and trio.current_time() < newest.last_heartbeat + SIGN_OF_LIFE
+        until = -math.inf if newest is None else newest.last_heartbeat + HEARTBEAT_TIMEOUT
+        return trio.current_time() < until
 
     def _renew(self, node_id: int) -> _Node:
         now = trio.current_time()

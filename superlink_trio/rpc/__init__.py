@@ -13,7 +13,7 @@ from superlink_trio.rpc.interface import (
     Unary,
 )
 from superlink_trio.rpc.limits import CallLimit
-from superlink_trio.rpc.refusals import malformed, parse, unary, with_refusals
+from superlink_trio.rpc.refusals import limit_in_words, malformed, parse, unary, with_refusals
 
 __all__ = [
     "Api",
@@ -27,6 +27,7 @@ __all__ = [
     "Status",
     "Streaming",
     "Unary",
+    "limit_in_words",
     "malformed",
     "parse",
     "unary",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TypeVar
@@ -13,7 +13,8 @@ from google.protobuf.message import DecodeError, Message
 
 from superlink_trio.logs import Throttle
 from superlink_trio.rpc.interface import Api, Caller, Leased, Refused, Status, Unary
-from superlink_trio.state import LimitReached, StateUnavailable
+from superlink_trio.state import Limit, LimitReached, StateUnavailable
+from superlink_trio.wire.tasks import ANONYMOUS
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +61,34 @@ def with_refusals(api: Api) -> Api:
     )
 
 
+_IN_WORDS: Mapping[Limit, str] = {
+    Limit.NODES: (
+        "{value} nodes are registered, all that --max-nodes allows: try again later, or raise it"
+    ),
+    Limit.TASKS_PER_NODE: (
+        "{value} tasks for {node} have no answer yet, and {more} more would be over the {most} "
+        "that --max-tasks-per-node allows: collect results first, push to more nodes, or raise it"
+    ),
+    Limit.ASKED_SIZE: (
+        "{value} bytes are stored, and {more} more would be over {most}, the half of "
+        "--max-stored-size that is for tasks: collect results first, push smaller or equal "
+        "payloads, or raise it"
+    ),
+    Limit.STORED_SIZE: (
+        "{value} bytes are stored, and {more} more would be over the {most} of --max-stored-size: "
+        "wait until results are collected, or raise it"
+    ),
+}
+
+
+def limit_in_words(error: LimitReached) -> str:
+    """Say what is full, at which value, and what to do, for the caller and for the operator."""
+    node = "anonymous nodes" if error.node_id == ANONYMOUS else f"node {error.node_id}"
+    return _IN_WORDS[error.limit].format(
+        value=error.value, more=error.more, most=error.most, node=node
+    )
+
+
 @attrs.frozen
 class _Refusals:
     """Turns errors of the state into refusals."""
@@ -69,8 +98,9 @@ class _Refusals:
     def refusal(self, error: StateUnavailable | LimitReached) -> Refused:
         if isinstance(error, StateUnavailable):
             return Refused(Status.UNAVAILABLE, "The server's database is not available.")
-        self.throttle.log(logging.WARNING, None, "Refused: %s", error)
-        return Refused(Status.RESOURCE_EXHAUSTED, f"{error}.")
+        words = limit_in_words(error)
+        self.throttle.log(logging.WARNING, None, "Refused: %s", words)
+        return Refused(Status.RESOURCE_EXHAUSTED, f"{words}.")
 
 
 def _refusing_unary(call: Unary, refusals: _Refusals) -> Unary:

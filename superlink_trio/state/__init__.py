@@ -6,16 +6,14 @@ import time
 
 from superlink_trio.state.arrivals import Arrivals
 from superlink_trio.state.interface import (
-    NO_LIMITS,
     Admission,
     CannotOpen,
     Clock,
-    LimitReached,
     NotTaken,
     State,
-    StateLimits,
     StateUnavailable,
 )
+from superlink_trio.state.limits import NO_LIMITS, Limit, LimitReached, StateLimits
 from superlink_trio.state.memory import MemoryState
 from superlink_trio.state.room import Room, room_in_memory, room_on_disk
 from superlink_trio.state.sqlite import SqliteState
@@ -24,6 +22,7 @@ __all__ = [
     "Admission",
     "Arrivals",
     "CannotOpen",
+    "Limit",
     "LimitReached",
     "MemoryState",
     "NotTaken",

@@ -15,7 +15,7 @@ class Arrivals:
     """The nodes among many that may have a task to take, for one listener.
 
     A node that was given is not given again before the listener is done with it, and then as often
-    as it has got more tasks. What a store tells costs the same whatever the number of nodes.
+    as it has got more tasks. What a store notifies of costs the same whatever the number of nodes.
     """
 
     def __init__(self, node_ids: Collection[int], survey: Survey) -> None:
@@ -31,8 +31,8 @@ class Arrivals:
         """How many nodes wait for the listener."""
         return len(self._waiting)
 
-    def tell(self, node_id: int, tasks: int = 1) -> None:
-        """Say that a node may have got tasks."""
+    def notify(self, node_id: int, tasks: int = 1) -> None:
+        """Take note that a node may have got tasks."""
         if node_id in self._given:
             self._given[node_id] += tasks
         elif node_id in self._node_ids:
@@ -64,10 +64,10 @@ class Arrivals:
         """Say that a node that was given may be given again, for its next task."""
         more = self._given.pop(node_id)
         if more:
-            self.tell(node_id, more)
+            self.notify(node_id, more)
 
     async def _ask(self) -> None:
-        # What was told before is among what the store will find; what is told meanwhile may not be.
+        # Earlier notices are among what the store will find; those that come meanwhile may not be.
         self._unsure = False
         self._waiting.clear()
         self._given = dict.fromkeys(self._given, 0)
@@ -77,4 +77,4 @@ class Arrivals:
             self._unsure = True
             raise
         for node_id, tasks in queued.items():
-            self.tell(node_id, tasks)
+            self.notify(node_id, tasks)

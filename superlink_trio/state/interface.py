@@ -28,24 +28,23 @@ the store gives an error TaskRes in the answer's place: it *stands in*.
 from __future__ import annotations
 
 import enum
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TypeAlias
 
-import attrs
 import trio
 
 from superlink_trio.state.arrivals import Arrivals
+from superlink_trio.state.limits import NO_LIMITS, StateLimits
 from superlink_trio.wire.runs import Fab, Run
-from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError
+from superlink_trio.wire.tasks import Task, TaskError
 
 Clock: TypeAlias = Callable[[], float]
 """Gives Unix seconds. The one seam through which time comes in: tests pass their own."""
 
-SIGN_OF_LIFE = 30.0
+HEARTBEAT_TIMEOUT = 30.0
 """Seconds for which a node counts as online after a pull; the clients' own ping interval."""
 
 MAX_PING_INTERVAL = 3600.0
@@ -55,7 +54,7 @@ COME_BACK = 5.0
 """Seconds for which a node counts as online after its held connection broke. Clients try again
 within the first of them."""
 
-LAST_WORDS = 5.0
+ACKNOWLEDGE_TIMEOUT = 5.0
 """Seconds for which a cancelled call may take to confirm or put back what it took."""
 
 LINGER = 600.0
@@ -88,79 +87,18 @@ class StateUnavailable(Exception):
     """
 
 
-class LimitReached(Exception):
-    """There is no room for this now: nothing was changed, and it may work later.
-
-    The message says what is full, at which value, and what to do. It is for the caller too.
-    """
-
-
 class CannotOpen(OSError):
     """The store could not be opened; the message says what is wrong and what to do."""
 
 
-@attrs.frozen(kw_only=True)
-class StateLimits:
-    """How much a store takes. The checks are its own: a store only counts."""
-
-    stored_size: int = sys.maxsize
-    """Bytes of payloads and bundles, equal ones once where the store keeps them once, and of what
-    tasks take besides."""
-    nodes: int = sys.maxsize
-    """Registered nodes. Those that are offline give way to new ones, but for those with a key."""
-    tasks_per_node: int = sys.maxsize
-    """TaskIns for one node that have no answer. Anonymous nodes count as one."""
-
-    def check_node(self, registered: int) -> None:
-        """Raise LimitReached where `registered` nodes leave no room for one more."""
-        if registered >= self.nodes:
-            raise LimitReached(
-                f"{registered} nodes are registered, all that --max-nodes allows: "
-                "try again later, or raise it"
-            )
-
-    def check_queue(self, node_id: int, unanswered: int, more: int) -> None:
-        """Raise LimitReached where a node with `unanswered` tasks may not have `more`."""
-        if unanswered + more > self.tasks_per_node:
-            name = "anonymous nodes" if node_id == ANONYMOUS else f"node {node_id}"
-            raise LimitReached(
-                f"{unanswered} tasks for {name} have no answer yet, and {more} more would be over "
-                f"the {self.tasks_per_node} that --max-tasks-per-node allows: collect results "
-                "first, push to more nodes, or raise it"
-            )
-
-    def check_asked(self, stored: int, more: int) -> None:
-        """Raise LimitReached where TaskIns or a bundle of `more` bytes do not fit.
-
-        They may fill half: were there no room for answers, no task would ever be freed.
-        """
-        if stored + more > self.stored_size // 2:
-            raise LimitReached(
-                f"{stored} bytes are stored, and {more} more would be over {self.stored_size // 2},"
-                " the half of --max-stored-size that is for tasks: collect results first, push "
-                "smaller or equal payloads, or raise it"
-            )
-
-    def check_answer(self, stored: int, more: int) -> None:
-        """Raise LimitReached where an answer of `more` bytes does not fit."""
-        if stored + more > self.stored_size:
-            raise LimitReached(
-                f"{stored} bytes are stored, and {more} more would be over the {self.stored_size} "
-                "of --max-stored-size: wait until results are collected, or raise it"
-            )
-
-
 class Admission(enum.Enum):
-    """Whether a node that showed a sign of life is one of ours."""
+    """Whether a node that calls is one of ours."""
 
     KNOWN = enum.auto()
     READMITTED = enum.auto()
     UNKNOWN = enum.auto()
     FOREIGN = enum.auto()
     """Asked about a key's node: the node is another key's, or the key's node is another."""
-
-
-NO_LIMITS = StateLimits()
 
 
 class State(ABC):
@@ -186,14 +124,14 @@ class State(ABC):
     async def create_node(self, ping_interval: float, public_key: bytes = b"") -> int:
         """Register a node, online for `ping_interval` seconds from now; give its id.
 
-        The interval counts as `bounded_interval` says, here and in `ping`.
+        The interval counts as `rules.bounded_interval` says, here and in `ping`.
         With `public_key` the node is bound to that key. A key has one node: where it has it
         already, that one is online anew, and its id is given. Raises LimitReached.
         """
 
     @abstractmethod
     async def create_simulated_node(self) -> int:
-        """Register a node that this process simulates, online for `SIGN_OF_LIFE` seconds.
+        """Register a node that this process simulates, online for `HEARTBEAT_TIMEOUT` seconds.
 
         It goes with the process: once that has ended, however it did, the node is not known any
         more. Raises LimitReached.
@@ -232,18 +170,18 @@ class State(ABC):
         """
 
     @abstractmethod
-    async def greet(self, node_id: int, *, readmit: bool) -> Admission:
-        """Take a pull for a sign of life: online for at least `SIGN_OF_LIFE` seconds more.
+    async def heartbeat(self, node_id: int, *, readmit: bool) -> Admission:
+        """Take a pull for a heartbeat: it is online for `HEARTBEAT_TIMEOUT` seconds more at least.
 
         Re-admits like `ping`. An older pull of the node, if one waits still, waits no more.
         """
 
     @abstractmethod
     def attend(self, node_id: int) -> AbstractContextManager[None]:
-        """Keep a known node online inside the block, and for `SIGN_OF_LIFE` seconds after it.
+        """Keep a known node online inside the block, and for `HEARTBEAT_TIMEOUT` seconds after it.
 
         Where the block is cancelled from outside the node has lost its connection: it is online
-        for `COME_BACK` seconds then, whatever its last ping said, unless it shows a sign of life.
+        for `COME_BACK` seconds then, whatever its last ping said, unless a heartbeat follows.
         So at any moment inside the block it will be online for that long at least.
         """
 
@@ -275,8 +213,8 @@ class State(ABC):
         """Return True when there is a TaskIns to take for the node, False when it is not known.
 
         A node that is deleted meanwhile is not known any more. False as well when the node came
-        with a newer pull (see `greet`). Of several pulls of anonymous nodes, which cannot be told
-        apart, the one that came last is given the first task.
+        with a newer pull (see `heartbeat`). Of several pulls of anonymous nodes, which cannot be
+        told apart, the one that came last is given the first task.
         """
 
     @abstractmethod
@@ -353,10 +291,10 @@ class State(ABC):
         try:
             yield
         except BaseException:
-            with last_words():
+            with acknowledging():
                 await self.put_back_task_ins(task)
             raise
-        with last_words():
+        with acknowledging():
             await self.confirm_task_ins(task)
 
     @asynccontextmanager
@@ -365,22 +303,13 @@ class State(ABC):
         try:
             yield
         except BaseException:
-            with last_words():
+            with acknowledging():
                 await self.put_back_task_res(answers)
             raise
-        with last_words():
+        with acknowledging():
             await self.confirm_task_res(answers)
 
 
-def bounded_interval(ping_interval: float) -> float:
-    """Give the seconds for which a ping keeps a node online: 0 to `MAX_PING_INTERVAL`, NaN is 0.
-
-    A node that named any interval it liked would be online for ever after it is gone: drivers
-    would choose it, and it would never give way to another.
-    """
-    return min(max(0.0, ping_interval), MAX_PING_INTERVAL)
-
-
-def last_words() -> trio.CancelScope:
-    """Shield what a cancelled call has to say of what it held, but not for ever."""
-    return trio.CancelScope(shield=True, deadline=trio.current_time() + LAST_WORDS)
+def acknowledging() -> trio.CancelScope:
+    """Shield the acknowledgements of what a cancelled call held, but not for ever."""
+    return trio.CancelScope(shield=True, deadline=trio.current_time() + ACKNOWLEDGE_TIMEOUT)

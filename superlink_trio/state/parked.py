@@ -42,7 +42,7 @@ class Parked:
             self.wake_all(node_id)
 
     def replace(self, node_id: int) -> None:
-        """Wake everyone who waits at a node, and tell them that another pull waits instead."""
+        """Wake everyone who waits at a node, and let them know that another pull waits instead."""
         for place in self._places.get(node_id, ()):
             place.replaced = True
         self.wake_all(node_id)

@@ -10,8 +10,17 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from superlink_trio.rpc import Api, Caller, CallLimit, Holds, Refused, Status, with_refusals
-from superlink_trio.state import LimitReached
+from superlink_trio.rpc import (
+    Api,
+    Caller,
+    CallLimit,
+    Holds,
+    Refused,
+    Status,
+    limit_in_words,
+    with_refusals,
+)
+from superlink_trio.state import Limit, LimitReached
 
 
 @attrs.define
@@ -129,13 +138,46 @@ async def test_releasing_lets_all_go_the_oldest_first(nursery: trio.Nursery) -> 
         await trio.sleep_forever()
 
 
+FULL = "3 nodes are registered, all that --max-nodes allows: try again later, or raise it"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (LimitReached(Limit.NODES, value=3, more=1, most=3), FULL),
+        (
+            LimitReached(Limit.TASKS_PER_NODE, value=2, more=2, most=3, node_id=7),
+            "2 tasks for node 7 have no answer yet, and 2 more would be over the 3 that "
+            "--max-tasks-per-node allows: collect results first, push to more nodes, or raise it",
+        ),
+        (
+            LimitReached(Limit.TASKS_PER_NODE, value=2, more=2, most=3, node_id=0),
+            "2 tasks for anonymous nodes have no answer yet, and 2 more would be over the 3 that "
+            "--max-tasks-per-node allows: collect results first, push to more nodes, or raise it",
+        ),
+        (
+            LimitReached(Limit.ASKED_SIZE, value=5, more=6, most=10),
+            "5 bytes are stored, and 6 more would be over 10, the half of --max-stored-size that "
+            "is for tasks: collect results first, push smaller or equal payloads, or raise it",
+        ),
+        (
+            LimitReached(Limit.STORED_SIZE, value=5, more=6, most=10),
+            "5 bytes are stored, and 6 more would be over the 10 of --max-stored-size: "
+            "wait until results are collected, or raise it",
+        ),
+    ],
+)
+def test_a_limit_in_words(error: LimitReached, words: str) -> None:
+    assert limit_in_words(error) == words
+
+
 def limited() -> Api:
     async def call(request: bytes, caller: Caller) -> bytes:
-        raise LimitReached("3 of 3 are there: wait")
+        raise LimitReached(Limit.NODES, value=3, more=1, most=3)
 
     @asynccontextmanager
     async def lease(request: bytes, caller: Caller) -> AsyncIterator[bytes]:
-        raise LimitReached("3 of 3 are there: wait")
+        raise LimitReached(Limit.NODES, value=3, more=1, most=3)
         yield b""
 
     return with_refusals(
@@ -152,7 +194,7 @@ async def test_a_limit_is_refused_with_its_words() -> None:
             pass
     for caught in (unary, leased):
         assert caught.value.status is Status.RESOURCE_EXHAUSTED
-        assert caught.value.message == "3 of 3 are there: wait."
+        assert caught.value.message == f"{FULL}."
 
 
 async def test_a_flood_of_refusals_is_a_few_log_lines(
@@ -167,6 +209,6 @@ async def test_a_flood_of_refusals_is_a_few_log_lines(
         await api.unary["Call"](b"", Caller())
     lines = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
     assert lines == [
-        "Refused: 3 of 3 are there: wait",
-        "Refused: 3 of 3 are there: wait (and 3 more lines like this one were left out)",
+        f"Refused: {FULL}",
+        f"Refused: {FULL} (and 3 more lines like this one were left out)",
     ]

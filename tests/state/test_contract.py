@@ -147,10 +147,10 @@ async def test_a_pull_is_a_sign_of_life_and_never_shortens_a_ping(
 ) -> None:
     run_id = await state.create_run(Run())
     node_id = await state.create_node(100.0)
-    await state.greet(node_id, readmit=False)
+    await state.heartbeat(node_id, readmit=False)
     mock_clock.jump(99)
     assert list(await state.online_nodes(run_id)) == [node_id]
-    await state.greet(node_id, readmit=False)
+    await state.heartbeat(node_id, readmit=False)
     mock_clock.jump(29)
     assert list(await state.online_nodes(run_id)) == [node_id]
 
@@ -187,7 +187,7 @@ async def test_a_node_whose_connection_broke_may_come_back(
     with trio.CancelScope() as connection, state.attend(node_id):
         connection.cancel()
         await trio.lowlevel.checkpoint()
-    await state.greet(node_id, readmit=False)
+    await state.heartbeat(node_id, readmit=False)
     await settle(state)
     mock_clock.jump(29)
     assert list(await state.online_nodes(run_id)) == [node_id]
@@ -226,16 +226,16 @@ async def test_an_unknown_node_is_readmitted_under_its_own_id(state: State) -> N
     run_id = await state.create_run(Run())
     assert await state.ping(7, 30.0, readmit=False) is Admission.UNKNOWN
     assert await state.ping(7, 30.0, readmit=True) is Admission.READMITTED
-    assert await state.greet(-8, readmit=False) is Admission.UNKNOWN
-    assert await state.greet(-8, readmit=True) is Admission.READMITTED
-    assert await state.greet(-8, readmit=True) is Admission.KNOWN
+    assert await state.heartbeat(-8, readmit=False) is Admission.UNKNOWN
+    assert await state.heartbeat(-8, readmit=True) is Admission.READMITTED
+    assert await state.heartbeat(-8, readmit=True) is Admission.KNOWN
     assert sorted(await state.online_nodes(run_id)) == [-8, 7]
 
 
 async def test_anonymous_nodes_are_never_registered(state: State) -> None:
     run_id = await state.create_run(Run())
     assert await state.ping(ANONYMOUS, 30.0, readmit=True) is Admission.UNKNOWN
-    assert await state.greet(ANONYMOUS, readmit=True) is Admission.UNKNOWN
+    assert await state.heartbeat(ANONYMOUS, readmit=True) is Admission.UNKNOWN
     assert await state.delete_node(ANONYMOUS) is False
     assert list(await state.online_nodes(run_id)) == []
 
@@ -245,7 +245,7 @@ async def test_a_deleted_node_is_not_readmitted(state: State) -> None:
     assert await state.delete_node(node_id) is True
     assert await state.delete_node(node_id) is False
     assert await state.ping(node_id, 30.0, readmit=True) is Admission.UNKNOWN
-    assert await state.greet(node_id, readmit=True) is Admission.UNKNOWN
+    assert await state.heartbeat(node_id, readmit=True) is Admission.UNKNOWN
     assert list(await state.online_nodes(run_id)) == []
 
 
@@ -462,7 +462,7 @@ async def test_an_unknown_node_does_not_wait_and_a_deleted_one_stops(
 async def test_a_newer_pull_of_a_node_ends_the_older_one(state: State, beside: Beside) -> None:
     run_id, node_id = await run_with_node(state)
     older = await beside.start(state.await_task_ins, node_id)
-    await state.greet(node_id, readmit=False)
+    await state.heartbeat(node_id, readmit=False)
     newer = await beside.start(state.await_task_ins, node_id)
     assert older.done.is_set()
     assert older.result is False
@@ -475,7 +475,7 @@ async def test_a_newer_pull_of_a_node_leaves_others_alone(state: State, beside: 
     _, node_id = await run_with_node(state)
     other = await state.create_node(30.0)
     waiting = [await beside.start(state.await_task_ins, each) for each in (other, ANONYMOUS)]
-    await state.greet(node_id, readmit=False)
+    await state.heartbeat(node_id, readmit=False)
     await settle(state)
     assert not any(each.done.is_set() for each in waiting)
 
@@ -494,7 +494,7 @@ async def test_only_a_registered_node_is_given_tasks(state: State) -> None:
     assert await state.take_task_ins(123) is None, "it may be known later"
     await state.delete_node(node_id)
     assert await state.take_task_ins(node_id, "c1") is None
-    await state.greet(123, readmit=True)
+    await state.heartbeat(123, readmit=True)
     assert await state.take_task_ins(123) is not None
 
 
@@ -507,7 +507,7 @@ async def test_a_node_that_comes_back_is_told_of_its_tasks(state: State) -> None
             node_id = await arrivals.next()
             assert await state.take_task_ins(node_id) is None, "it is not known"
             arrivals.done(node_id)
-        await state.greet(greeted, readmit=True)
+        await state.heartbeat(greeted, readmit=True)
         await state.bind_node(bound, b"key", readmit=True)
         for expected in (greeted, bound):
             with trio.fail_after(5):

@@ -1,14 +1,14 @@
-"""The durable store: one SQLite file, the reference's tables and ours beside them.
+"""The durable state on SQLite: one file, the reference's tables and ours beside them.
 
 Read in this order:
 
-- `transaction`: a step, what a step tells others, and what steps know of the file;
-- `task_ins`, `task_res`, `nodes`, `runs`, `sweeping`: the steps, plain functions over SQL;
-- `writer`: gathers steps and commits them together; `readers`: everything that only looks;
-- `heartbeats`, `waiting`, `presence`: what a process keeps in memory, and how it learns of
-  what another one did to the same file;
 - `schema`, `opening`, `faults`: the file itself;
-- `store`: `SqliteState`, which puts them together.
+- `transaction`: what a step is given, and what it notifies others of;
+- `task_ins`, `task_res`, `nodes`, `runs`, `sweeping`: the steps, plain functions over SQL, and
+  `steps`, which gives them the names that the state calls them by;
+- `committing`: steps in one transaction; `readers`: everything that only looks;
+- `presence`: how processes over one file know of each other;
+- `engine`: all of it as `durable.engine.Engine`, and `store`: `SqliteState`.
 """
 
 from __future__ import annotations

@@ -73,5 +73,5 @@ def _copy(source: sqlite3.Connection, path: str) -> None:
         copy.execute("PRAGMA foreign_keys = ON")
         copy.execute("BEGIN IMMEDIATE")
         everybody = [process for process, _ in sweeping.others(copy, 0)]
-        sweeping.lapse(Transaction(copy, 0), everybody)
+        sweeping.evict(Transaction(copy, 0, path), everybody)
         copy.execute("COMMIT")

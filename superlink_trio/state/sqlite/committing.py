@@ -4,43 +4,27 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
-import attrs
 import outcome
 
+from superlink_trio.state.durable.changes import Change, ChangeKind
+from superlink_trio.state.durable.engine import Committed, Performed
+from superlink_trio.state.durable.faults import Locked
+from superlink_trio.state.durable.heartbeats import Heartbeat
 from superlink_trio.state.interface import StateUnavailable
 from superlink_trio.state.sqlite import nodes, schema, sweeping, task_res
-from superlink_trio.state.sqlite.faults import Locked, in_words, is_lock, spoils_connection
-from superlink_trio.state.sqlite.nodes import Beat
+from superlink_trio.state.sqlite.faults import in_words, is_lock, spoils_connection
 from superlink_trio.state.sqlite.opening import Database, Opened, newer
 from superlink_trio.state.sqlite.presence import Presence
-from superlink_trio.state.sqlite.transaction import Change, Kind, Step, Transaction
+from superlink_trio.state.sqlite.steps import Steps
+from superlink_trio.state.sqlite.transaction import Transaction
+
+Step: TypeAlias = Callable[[Steps], Any]
 
 _log = logging.getLogger(__name__)
-
-
-@attrs.frozen
-class Performed:
-    """What came of one step."""
-
-    result: outcome.Outcome[Any]
-    changes: Sequence[Change]
-
-
-@attrs.frozen
-class Committed:
-    """What came of one commit."""
-
-    performed: Sequence[Performed]
-    news: Sequence[Change]
-    """What other processes changed since the last commit, and nodes that turned out to be gone."""
-    missed_news: bool
-    """Whether some of it was deleted before it was read, or was not written for us at all."""
-    others: Sequence[str]
-    """The names of the other processes over the file."""
 
 
 class Committer:
@@ -58,7 +42,7 @@ class Committer:
         self._last_news: int | None = None
 
     def commit(
-        self, steps: Sequence[Step[Any]], beats: Mapping[int, Beat], *, durable: bool
+        self, steps: Sequence[Step], heartbeats: Mapping[int, Heartbeat], *, durable: bool
     ) -> Committed:
         """Perform the steps in one transaction; it is on the disk when this returns.
 
@@ -73,7 +57,7 @@ class Committer:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 me = self._registered(connection)
-                committed, newest = self._perform_all(connection, me, steps, beats)
+                committed, newest = self._perform_all(connection, me, steps, heartbeats)
                 connection.execute("COMMIT")
             except BaseException:
                 connection.rollback()
@@ -84,7 +68,7 @@ class Committer:
     def close(self) -> None:
         """Leave nothing under way, and close the file."""
         try:
-            leave: Sequence[Step[Any]] = [task_res.purge_all, self._leave]
+            leave: Sequence[Step] = [task_res.purge_all, self._leave]
             self.commit(leave, {}, durable=True)
         except StateUnavailable as error:
             _log.warning("Not closed well: %s", error)
@@ -92,7 +76,7 @@ class Committer:
             self._connection.close()
 
     def _leave(self, tx: Transaction) -> None:
-        sweeping.lapse(tx, [tx.me])
+        sweeping.evict(tx, [tx.me])
 
     def _connected(self) -> sqlite3.Connection:
         if self._identity is not None:
@@ -121,24 +105,24 @@ class Committer:
         self,
         connection: sqlite3.Connection,
         me: int,
-        steps: Sequence[Step[Any]],
-        beats: Mapping[int, Beat],
+        steps: Sequence[Step],
+        heartbeats: Mapping[int, Heartbeat],
     ) -> tuple[Committed, int]:
         others = [name for _, name in sweeping.others(connection, me)]
         news, missed, newest = self._read_news(connection)
-        beating = Transaction(connection, me)
-        for node_id, beat in beats.items():
-            nodes.write_beat(beating, node_id, beat)
+        writing = Steps(connection, me, self._database.path)
+        for node_id, heartbeat in heartbeats.items():
+            nodes.write_heartbeat(writing, node_id, heartbeat)
         performed = [self._perform(connection, me, step, publish=bool(others)) for step in steps]
         if others:
             newest = self._newest(connection)
         missed = missed or me != self._me
-        return Committed(performed, [*news, *beating.changes], missed, others), newest
+        return Committed(performed, [*news, *writing.changes], missed, others), newest
 
     def _perform(
-        self, connection: sqlite3.Connection, me: int, step: Step[Any], *, publish: bool
+        self, connection: sqlite3.Connection, me: int, step: Step, *, publish: bool
     ) -> Performed:
-        tx = Transaction(connection, me)
+        tx = Steps(connection, me, self._database.path)
         connection.execute("SAVEPOINT step")
         try:
             result = step(tx)
@@ -179,7 +163,7 @@ class Committer:
         rows = connection.execute(
             "SELECT kind, key, value FROM superlink_news WHERE number > ? ORDER BY number", (since,)
         ).fetchall()
-        news = [Change(Kind(kind), key, value) for kind, key, value in rows]
+        news = [Change(ChangeKind(kind), key, value) for kind, key, value in rows]
         return news, len(rows) < newest - since, newest
 
     def _newest(self, connection: sqlite3.Connection) -> int:

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
-from collections.abc import Callable
-from typing import TypeVar
 
 import attrs
-import trio
 
 from superlink_trio.state.interface import StateUnavailable
-
-Result = TypeVar("Result")
 
 ATTEMPT = 0.1
 """Seconds for which SQLite waits for another program's lock, in a thread that nobody can cancel.
 
-Whoever has more patience tries again; see `patiently`.
+Whoever has more patience tries again; see `durable.faults.patiently`.
 """
 
 # Primary result codes. Source: https://sqlite.org/rescode.html
@@ -45,32 +39,9 @@ def in_words(error: sqlite3.Error, path: str) -> str | None:
     return None if words is None else f"The database {path} {words} ({error})"
 
 
-class Locked(StateUnavailable):
-    """Another program has the file. Nothing was done, and it may be tried again at once."""
-
-
 def is_lock(error: sqlite3.Error) -> bool:
     """Whether an error only says that another program has the file."""
     return _primary(error) == sqlite3.SQLITE_BUSY
-
-
-async def patiently(
-    patience: float,
-    attempt: Callable[[], Result],
-    limiter: trio.CapacityLimiter | None = None,
-) -> Result:
-    """Call `attempt` in a thread until it is not Locked, for `patience` seconds at most.
-
-    It may be cancelled between two attempts. Raises Locked, and what `attempt` raises.
-    """
-    # What another program does knows nothing of Trio's clock.
-    gives_up_at = time.monotonic() + patience
-    while True:
-        try:
-            return await trio.to_thread.run_sync(attempt, limiter=limiter)
-        except Locked:
-            if time.monotonic() >= gives_up_at:
-                raise
 
 
 def spoils_connection(error: sqlite3.Error) -> bool:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import attrs
 
-from superlink_trio.state.interface import SIGN_OF_LIFE, CannotOpen
+from superlink_trio.state.durable.faults import Locked
+from superlink_trio.state.interface import HEARTBEAT_TIMEOUT, CannotOpen
 from superlink_trio.state.sqlite import nodes, presence, schema, sweeping
-from superlink_trio.state.sqlite.faults import ATTEMPT, Identity, Locked, in_words, is_lock
+from superlink_trio.state.sqlite.faults import ATTEMPT, Identity, in_words, is_lock
 from superlink_trio.state.sqlite.transaction import Transaction
 
 IN_MEMORY = ":memory:"
@@ -209,10 +210,10 @@ def _take_over(connection: sqlite3.Connection, database: Database, name: str, no
     if alone:
         # Nobody else is at work: the reference may have been, and the nodes had no one to talk to.
         for process, other in others:
-            sweeping.lapse(Transaction(connection, me), [process])
+            sweeping.evict(Transaction(connection, me, database.path), [process])
             presence.forget(database.path, other)
         schema.adopt(connection)
-        nodes.give_time(connection, now, SIGN_OF_LIFE)
+        nodes.give_time(connection, now, HEARTBEAT_TIMEOUT)
     nodes.bound(connection, now)
     return me
 

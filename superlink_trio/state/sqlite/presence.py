@@ -59,7 +59,7 @@ class Presence:
         self._lock = lock
 
     def notify(self, others: Iterable[str]) -> bool:
-        """Tell others, by their names, to look; say whether all could be told."""
+        """Let others, by their names, look; say whether all could be reached."""
         unreached = [name for name in others if not self._notify(name)]
         return not unreached
 

@@ -9,9 +9,11 @@ from typing import TypeVar
 
 import trio
 
+from superlink_trio.state.durable.faults import Locked, patiently
 from superlink_trio.state.interface import StateUnavailable
-from superlink_trio.state.sqlite.faults import Identity, Locked, in_words, is_lock, patiently
+from superlink_trio.state.sqlite.faults import Identity, in_words, is_lock
 from superlink_trio.state.sqlite.opening import Database
+from superlink_trio.state.sqlite.steps import Queries
 
 Result = TypeVar("Result")
 
@@ -40,13 +42,13 @@ class Readers:
         while self._idle:
             self._idle.pop().close()
 
-    async def read(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
+    async def read(self, query: Callable[[Queries], Result]) -> Result:
         """Run a query on one consistent state of the file. Raises StateUnavailable."""
         return await patiently(
             self._database.patience, partial(self._read, query), limiter=self.limiter
         )
 
-    def _read(self, query: Callable[[sqlite3.Connection], Result]) -> Result:
+    def _read(self, query: Callable[[Queries], Result]) -> Result:
         if not self._open:
             raise StateUnavailable("The database is not open.")
         if self._identity is not None:
@@ -55,7 +57,7 @@ class Readers:
             connection = self._idle.pop() if self._idle else self._database.connect()
             try:
                 connection.execute("BEGIN")
-                result = query(connection)
+                result = query(Queries(connection))
                 connection.execute("COMMIT")
             except BaseException:
                 connection.close()

@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 import attrs
 
 from superlink_trio.state.interface import CannotOpen
+from superlink_trio.state.rules import Phase
 from superlink_trio.state.sqlite import presence, schema, sweeping
 from superlink_trio.state.sqlite.backup import read_only
 from superlink_trio.state.sqlite.faults import in_words
@@ -17,9 +18,10 @@ from superlink_trio.state.sqlite.faults import in_words
 STATES = ("queued", "under way", "handed over", "answered", "out of time")
 
 # The first that holds is the state of a task.
-_STATE = """CASE
+_STATE = f"""CASE
     WHEN answer_id IS NOT NULL THEN 'answered' WHEN expires_at <= :now THEN 'out of time'
-    WHEN phase = 0 THEN 'queued' WHEN phase = 1 THEN 'under way' ELSE 'handed over' END"""
+    WHEN phase = {Phase.QUEUED} THEN 'queued' WHEN phase = {Phase.UNDER_WAY} THEN 'under way'
+    ELSE 'handed over' END"""
 
 
 @attrs.frozen
@@ -111,7 +113,7 @@ def _report(connection: sqlite3.Connection, database: str, now: float) -> Report
 def _tasks(connection: sqlite3.Connection, now: float) -> Mapping[str, Tasks]:
     found = connection.execute(
         f"SELECT {_STATE}, count(*), min(pushed_at) FROM superlink_task"
-        " JOIN task_ins USING (task_id) WHERE collected = 0 GROUP BY 1",
+        f" JOIN task_ins USING (task_id) WHERE collected = {schema.Collected.NO} GROUP BY 1",
         {"now": now},
     )
     return {state: Tasks(count, now - oldest) for state, count, oldest in found}
@@ -121,7 +123,7 @@ def _runs(connection: sqlite3.Connection, now: float) -> Sequence[RunReport]:
     tasks: dict[int, dict[str, int]] = {}
     counted = connection.execute(
         f"SELECT run_id, {_STATE}, count(*) FROM superlink_task"
-        " JOIN task_ins USING (task_id) WHERE collected = 0 GROUP BY 1, 2",
+        f" JOIN task_ins USING (task_id) WHERE collected = {schema.Collected.NO} GROUP BY 1, 2",
         {"now": now},
     )
     for run_id, state, count in counted:

@@ -5,6 +5,7 @@ Source: the SQL of Flower 1.8 to 1.11, flwr/server/superlink/state/sqlite_state.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError
@@ -45,19 +46,20 @@ def to_row(task: Task, recordset: bytes | None) -> tuple[object, ...]:
     )
 
 
-def to_task(row: tuple[Any, ...], content: bytes | TaskError) -> Task:
+def to_task(row: Sequence[Any], content: bytes | TaskError) -> Task:
     """Make a task of the columns `FIELDS`."""
-    ancestry: str = row[8]
+    task_id, group_id, run_id, producer, consumer, *times, ancestry, task_type = row
+    created_at, pushed_at, ttl = times
     return Task(
-        task_id=row[0],
-        group_id=row[1],
-        run_id=row[2],
-        producer=row[3],
-        consumer=row[4],
-        created_at=row[5],
-        pushed_at=row[6],
-        ttl=row[7],
+        task_id=task_id,
+        group_id=group_id,
+        run_id=run_id,
+        producer=producer,
+        consumer=consumer,
+        created_at=created_at,
+        pushed_at=pushed_at,
+        ttl=ttl,
         ancestry=tuple(ancestry.split(",")) if ancestry else (),
-        task_type=row[9],
+        task_type=task_type,
         content=content,
     )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-import sqlite3
 from collections.abc import Mapping
 
 from superlink_trio.state.ids import draw_id
-from superlink_trio.state.interface import StateLimits
-from superlink_trio.state.sqlite.transaction import Transaction
+from superlink_trio.state.limits import StateLimits
+from superlink_trio.state.sqlite.transaction import Reading, Transaction
 from superlink_trio.wire.runs import Fab, Run, Scalar
 
 _BYTES = "base64"
@@ -18,7 +17,7 @@ _BYTES = "base64"
 def create(tx: Transaction, run: Run, fab: Fab | None, limits: StateLimits) -> int:
     """Store a run and its bundle."""
     known = "SELECT 1 FROM superlink_fab WHERE hash = ?"
-    if fab is not None and tx.first(known, fab.hash) is None:
+    if fab is not None and not tx.exists(known, fab.hash):
         limits.check_asked(tx.stored_size(), len(fab.content))
     run_id = draw_id()
     config = _write_config(run.override_config)
@@ -37,15 +36,15 @@ def create(tx: Transaction, run: Run, fab: Fab | None, limits: StateLimits) -> i
 
 def exists(tx: Transaction, run_id: int) -> bool:
     """Say whether a run is known."""
-    return tx.first("SELECT 1 FROM run WHERE run_id = ?", run_id) is not None
+    return tx.exists("SELECT 1 FROM run WHERE run_id = ?", run_id)
 
 
-def read(connection: sqlite3.Connection, run_id: int) -> Run | None:
+def read(tx: Reading, run_id: int) -> Run | None:
     """Read a run, one of the reference's too."""
-    cursor = connection.execute("SELECT * FROM superlink_run WHERE run_id = ?", (run_id,))
+    cursor = tx.execute("SELECT * FROM superlink_run WHERE run_id = ?", run_id)
     row = cursor.fetchone()
     if row is None:
-        cursor = connection.execute("SELECT * FROM run WHERE run_id = ?", (run_id,))
+        cursor = tx.execute("SELECT * FROM run WHERE run_id = ?", run_id)
         row = cursor.fetchone()
     if row is None:
         return None
@@ -60,12 +59,10 @@ def read(connection: sqlite3.Connection, run_id: int) -> Run | None:
     )
 
 
-def read_fab(connection: sqlite3.Connection, fab_hash: str) -> Fab | None:
+def read_fab(tx: Reading, fab_hash: str) -> Fab | None:
     """Read a bundle."""
-    row = connection.execute(
-        "SELECT content FROM superlink_fab WHERE hash = ?", (fab_hash,)
-    ).fetchone()
-    return None if row is None else Fab(hash=fab_hash, content=row[0])
+    content = tx.value("SELECT content FROM superlink_fab WHERE hash = ?", fab_hash)
+    return None if content is None else Fab(hash=fab_hash, content=content)
 
 
 def _write_config(config: Mapping[str, Scalar]) -> str:

@@ -7,6 +7,7 @@ position: its tables never get a column or lose one.
 
 from __future__ import annotations
 
+import enum
 import sqlite3
 from collections.abc import Sequence
 
@@ -19,6 +20,15 @@ _TASK_COLUMNS = """(
     created_at REAL, delivered_at TEXT, pushed_at REAL, ttl REAL,
     ancestry TEXT, task_type TEXT, recordset BLOB,
     FOREIGN KEY(run_id) REFERENCES run(run_id))"""
+
+
+class Collected(enum.IntEnum):
+    """Whether an answer was handed over. The numbers are stored; see `task_res.purge`."""
+
+    NO = 0
+    JUST_NOW = 1
+    A_WHILE_AGO = 2
+
 
 # As Flower 1.11 lays out a file. A file of an older release keeps what it has.
 REFERENCE: Sequence[str] = (
@@ -34,9 +44,9 @@ REFERENCE: Sequence[str] = (
     "CREATE INDEX IF NOT EXISTS idx_online_until ON node(online_until)",
 )
 
-# `phase`: 0 queued, 1 under way (to the node), 2 handed over, 3 closed: answered or out of time.
+# `phase`: the numbers of `rules.Phase`.
 # `holder` and `answer_holder`: the process that has the TaskIns, or its answer, under way.
-# `collected`: its answer was handed over, 1 just now, 2 a while ago; see `task_res.purge`.
+# `collected`: the numbers of `Collected`.
 _FIRST: Sequence[str] = (
     """CREATE TABLE superlink_task(
         number INTEGER PRIMARY KEY,
@@ -150,7 +160,7 @@ _THIRD: Sequence[str] = (
 MIGRATIONS: Sequence[Sequence[str]] = (_FIRST, _SECOND, _THIRD)
 """Forward only: entry n leads from version n to n + 1. What was released never changes."""
 
-# What the reference did to the file since we last had it, told to our tables.
+# What the reference did to the file since we last had it, brought into our tables.
 _ADOPT: Sequence[str] = (
     f"""INSERT INTO superlink_task(size, task_id, node_id, phase, expires_at, deliveries)
         SELECT {OVERHEAD} + length(recordset) + 4 * length(group_id || task_type || ancestry) + 60,

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection
 
+from superlink_trio.state.durable.changes import ChangeKind
 from superlink_trio.state.interface import FORGET, LINGER
-from superlink_trio.state.sqlite import nodes, task_ins
-from superlink_trio.state.sqlite.transaction import PORTION, Kind, Transaction
+from superlink_trio.state.rules import Phase
+from superlink_trio.state.sqlite import nodes, presence, task_ins
+from superlink_trio.state.sqlite.schema import Collected
+from superlink_trio.state.sqlite.transaction import PORTION, Transaction
 
 KEPT_NEWS = 10_000
 """Entries that are kept for processes that have not read them; who missed more looks anew."""
@@ -20,8 +23,8 @@ def sweep(tx: Transaction, now: float, most_nodes: int) -> bool:
     """Sweep a portion; say whether there may be more. As many deleted nodes stay as nodes may."""
     closed = task_ins.close(
         tx,
-        "number IN (SELECT number FROM superlink_task WHERE phase < 3 AND expires_at <= ?"
-        " AND answer_holder IS NULL LIMIT ?)",
+        f"number IN (SELECT number FROM superlink_task WHERE phase < {Phase.CLOSED}"
+        " AND expires_at <= ? AND answer_holder IS NULL LIMIT ?)",
         *(now, PORTION),
     )
     dropped = tx.execute(
@@ -53,34 +56,41 @@ def give_back_space(tx: Transaction) -> bool:
     It does nothing for a file that the reference made: such a file uses its free pages again,
     but never shrinks.
     """
-    (free,) = tx.first("PRAGMA freelist_count") or (0,)
-    (pages,) = tx.first("PRAGMA page_count") or (0,)
-    (mode,) = tx.first("PRAGMA auto_vacuum") or (0,)
+    free, pages = tx.value("PRAGMA freelist_count"), tx.value("PRAGMA page_count")
+    mode = tx.value("PRAGMA auto_vacuum")
     if mode != 2 or free <= max(_SPARE_PAGES, pages // 4):
         return False
     tx.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
     return True
 
 
-def lapse(tx: Transaction, processes: Collection[int]) -> None:
+def evict(tx: Transaction, processes: Collection[int]) -> None:
     """Queue again what ended processes had under way, and forget them and what they simulated."""
     for process in processes:
         nodes.forget_simulated(tx, process)
         queued = tx.execute(
-            "UPDATE superlink_task SET phase = 0, holder = NULL, deliveries = deliveries - 1"
-            " WHERE holder = ? RETURNING node_id",
+            f"UPDATE superlink_task SET phase = {Phase.QUEUED}, holder = NULL,"
+            " deliveries = deliveries - 1 WHERE holder = ? RETURNING node_id",
             process,
         ).fetchall()
         freed = tx.execute(
-            "UPDATE superlink_task SET answer_holder = NULL, collected = 0 WHERE answer_holder = ?"
-            " RETURNING node_id, phase",
+            f"UPDATE superlink_task SET answer_holder = NULL, collected = {Collected.NO}"
+            " WHERE answer_holder = ? RETURNING node_id, phase",
             process,
         ).fetchall()
         able = [node_id for (node_id,) in queued]
-        able += [node_id for node_id, phase in freed if phase == 0]
+        able += [node_id for node_id, phase in freed if phase == Phase.QUEUED]
         for node_id in able:
-            tx.tell(Kind.QUEUED, node_id)
+            tx.notify(ChangeKind.QUEUED, node_id)
         tx.execute("DELETE FROM superlink_process WHERE process_id = ?", process)
+
+
+def evict_ended(tx: Transaction) -> None:
+    """Evict the processes that have ended, and remove what they left beside the file."""
+    for process, name in others(tx.connection, tx.me):
+        if not presence.is_alive(tx.path, name):
+            evict(tx, [process])
+            presence.forget(tx.path, name)
 
 
 def register(connection: sqlite3.Connection, name: str) -> int:

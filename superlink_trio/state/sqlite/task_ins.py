@@ -2,20 +2,25 @@
 
 A payload up to `INLINE` bytes lies in the reference's own column, where the reference finds it.
 A larger one lies once in `superlink_payload`, however many tasks carry it.
+
+Who may be handed what is decided by SQL where SQL picks the rows, as `rules.may_be_taken` and
+`rules.is_lost` say it. Phases stand in it as numbers: a partial index is used for nothing else.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import attrs
 
-from superlink_trio.state.interface import MAX_DELIVERIES, StateLimits
+from superlink_trio.state.durable.changes import ChangeKind
+from superlink_trio.state.durable.engine import Taken
+from superlink_trio.state.interface import MAX_DELIVERIES
+from superlink_trio.state.limits import StateLimits
+from superlink_trio.state.rules import Phase
 from superlink_trio.state.sqlite import rows, runs
-from superlink_trio.state.sqlite.transaction import Kind, Transaction
+from superlink_trio.state.sqlite.transaction import Reading, Transaction
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError, timestamp
 
 INLINE = 8 * 1024
@@ -26,15 +31,14 @@ SMALL = 64 * 1024
 
 
 @attrs.frozen
-class Taken:
-    """A task that was taken; `content` is None where it is large and still to be read."""
+class _Row:
+    """A TaskIns without its content, and where that is."""
 
     task: Task
-    content: bytes | TaskError | None
-
-    def complete(self, content: bytes | TaskError) -> Task:
-        """Give the task with its content."""
-        return attrs.evolve(self.task, content=content)
+    payload_id: int | None
+    code: int | None
+    reason: str | None
+    size: int
 
 
 def store(
@@ -48,13 +52,12 @@ def store(
     limits.check_asked(tx.stored_size(), _needed(tx, wanted))
     for task, digest in wanted:
         _insert(tx, task, digest)
-        tx.tell(Kind.QUEUED, task.consumer)
+        tx.notify(ChangeKind.QUEUED, task.consumer)
     return [task.task_id if known[task.run_id] else "" for task in tasks]
 
 
 def _unanswered(tx: Transaction, node_id: int) -> int:
-    row = tx.first("SELECT tasks FROM superlink_unanswered WHERE node_id = ?", node_id)
-    return 0 if row is None else int(row[0])
+    return int(tx.value("SELECT tasks FROM superlink_unanswered WHERE node_id = ?", node_id) or 0)
 
 
 def _needed(tx: Transaction, tasks: Sequence[tuple[Task, bytes | None]]) -> int:
@@ -78,7 +81,7 @@ def _insert(tx: Transaction, task: Task, digest: bytes | None) -> None:
     tx.execute(
         "INSERT INTO superlink_task"
         "(task_id, node_id, phase, expires_at, size, payload_id, code, reason)"
-        " VALUES (?, ?, 0, ?, ?, ?, ?, ?)",
+        f" VALUES (?, ?, {Phase.QUEUED}, ?, ?, ?, ?, ?)",
         *(task.task_id, task.consumer, task.pushed_at + task.ttl),
         *(_row_size(task, digest), payload_id),
         *(None if error is None else error.code, None if error is None else error.reason),
@@ -96,8 +99,9 @@ def _share(tx: Transaction, digest: bytes, content: bytes) -> int:
 
 
 def _payload_id(tx: Transaction, digest: bytes) -> int | None:
-    row = tx.first("SELECT payload_id FROM superlink_payload WHERE digest = ?", digest)
-    return None if row is None else int(row[0])
+    query = "SELECT payload_id FROM superlink_payload WHERE digest = ?"
+    payload_id: int | None = tx.value(query, digest)
+    return payload_id
 
 
 def has_some(tx: Transaction, node_id: int, now: float) -> bool:
@@ -106,20 +110,20 @@ def has_some(tx: Transaction, node_id: int, now: float) -> bool:
 
 
 def _oldest(tx: Transaction, node_id: int, now: float) -> int | None:
-    row = tx.first(
-        "SELECT number FROM superlink_task WHERE node_id = ? AND phase = 0"
+    number: int | None = tx.value(
+        f"SELECT number FROM superlink_task WHERE node_id = ? AND phase = {Phase.QUEUED}"
         " AND answer_holder IS NULL AND expires_at > ? ORDER BY number LIMIT 1",
         *(node_id, now),
     )
-    return None if row is None else int(row[0])
+    return number
 
 
-def count_queued(connection: sqlite3.Connection, now: float) -> Mapping[int, int]:
+def count_queued(tx: Reading, now: float) -> Mapping[int, int]:
     """Count the tasks that may be handed out, by node, who has waited longest first."""
-    queued = connection.execute(
-        "SELECT node_id, count(*) FROM superlink_task WHERE phase = 0 AND answer_holder IS NULL"
-        " AND expires_at > ? GROUP BY node_id ORDER BY min(number)",
-        (now,),
+    queued = tx.execute(
+        f"SELECT node_id, count(*) FROM superlink_task WHERE phase = {Phase.QUEUED}"
+        " AND answer_holder IS NULL AND expires_at > ? GROUP BY node_id ORDER BY min(number)",
+        now,
     )
     return dict(queued.fetchall())
 
@@ -133,26 +137,26 @@ def take(tx: Transaction, node_id: int, connection: str, now: float) -> Taken | 
     if node_id != ANONYMOUS:
         _requeue_lost(tx, node_id, over)
     number = _oldest(tx, node_id, now)
-    row = None if number is None else _read(tx.connection, "WHERE s.number = ?", number)
+    row = None if number is None else _read(tx, "WHERE s.number = ?", number)
     if row is None:
-        tx.tell(Kind.QUIET, node_id, _quiet_over(tx, node_id, connection))
+        tx.notify(ChangeKind.EMPTY, node_id, _empty_over(tx, node_id, connection))
         return None
     tx.execute(
-        "UPDATE superlink_task SET phase = 1, holder = ?, connection = ?,"
+        f"UPDATE superlink_task SET phase = {Phase.UNDER_WAY}, holder = ?, connection = ?,"
         " deliveries = deliveries + 1 WHERE number = ?",
         *(tx.me, over, number),
     )
-    content = _content(tx.connection, row) if row[-1] <= SMALL else None
-    return Taken(rows.to_task(row, b""), content)
+    return Taken(row.task, _content(tx, row) if row.size <= SMALL else None)
 
 
 def _is_registered(tx: Transaction, node_id: int) -> bool:
-    return tx.first("SELECT 1 FROM node WHERE node_id = ?", node_id) is not None
+    return tx.exists("SELECT 1 FROM node WHERE node_id = ?", node_id)
 
 
 def _requeue_lost(tx: Transaction, node_id: int, connection: str) -> None:
     lost = tx.execute(
-        "UPDATE superlink_task SET phase = 0 WHERE node_id = ? AND phase = 2"
+        f"UPDATE superlink_task SET phase = {Phase.QUEUED}"
+        f" WHERE node_id = ? AND phase = {Phase.HANDED_OVER}"
         " AND deliveries < ? AND (? = '' OR connection != ?) RETURNING task_id",
         *(node_id, MAX_DELIVERIES, connection, connection),
     ).fetchall()
@@ -161,54 +165,57 @@ def _requeue_lost(tx: Transaction, node_id: int, connection: str) -> None:
             "UPDATE task_ins SET delivered_at = '' WHERE task_id = ? AND delivered_at != ?",
             *(task_id, rows.HIDDEN),
         )
-        tx.tell(Kind.QUEUED, node_id)
+        tx.notify(ChangeKind.QUEUED, node_id)
 
 
-def _quiet_over(tx: Transaction, node_id: int, connection: str) -> str | None:
+def _empty_over(tx: Transaction, node_id: int, connection: str) -> str | None:
     if node_id == ANONYMOUS:
         return None
-    may_be_lost = tx.first(
-        "SELECT 1 FROM superlink_task WHERE node_id = ? AND phase = 2 AND deliveries < ?",
+    may_be_lost = tx.exists(
+        f"SELECT 1 FROM superlink_task WHERE node_id = ? AND phase = {Phase.HANDED_OVER}"
+        " AND deliveries < ?",
         *(node_id, MAX_DELIVERIES),
     )
-    return None if may_be_lost is None else connection
+    return connection if may_be_lost else None
 
 
-def _read(connection: sqlite3.Connection, where: str, value: object) -> tuple[Any, ...] | None:
+def _read(tx: Reading, where: str, value: object) -> _Row | None:
     columns = ", ".join(f"t.{name}" for name in rows.FIELDS.split(", "))
-    row: tuple[Any, ...] | None = connection.execute(
+    row = tx.first(
         f"SELECT {columns}, s.payload_id, s.code, s.reason,"
         " coalesce((SELECT length(content) FROM superlink_payload AS p"
         " WHERE p.payload_id = s.payload_id), length(t.recordset))"
         f" FROM superlink_task AS s JOIN task_ins AS t USING (task_id) {where}",
-        (value,),
-    ).fetchone()
-    return row
+        value,
+    )
+    if row is None:
+        return None
+    *fields, payload_id, code, reason, size = row
+    return _Row(rows.to_task(fields, b""), payload_id, code, reason, size)
 
 
-def _content(connection: sqlite3.Connection, row: tuple[Any, ...]) -> bytes | TaskError:
-    task_id, (payload_id, code, reason, _) = row[0], row[-4:]
-    if code is not None:
-        return TaskError(code, reason)
-    if payload_id is not None:
-        source, key = "content FROM superlink_payload WHERE payload_id = ?", payload_id
+def _content(tx: Reading, row: _Row) -> bytes | TaskError:
+    if row.code is not None:
+        return TaskError(row.code, row.reason or "")
+    if row.payload_id is not None:
+        query = "SELECT content FROM superlink_payload WHERE payload_id = ?"
+        content: bytes = tx.value(query, row.payload_id)
     else:
-        source, key = "recordset FROM task_ins WHERE task_id = ?", task_id
-    content: bytes = connection.execute(f"SELECT {source}", (key,)).fetchone()[0]
+        content = tx.value("SELECT recordset FROM task_ins WHERE task_id = ?", row.task.task_id)
     return content
 
 
-def read_content(connection: sqlite3.Connection, task_id: str) -> bytes | TaskError | None:
+def read_content(tx: Reading, task_id: str) -> bytes | TaskError | None:
     """Read a taken task's content; None when the task was closed meanwhile."""
-    row = _read(connection, "WHERE s.task_id = ? AND s.phase = 1", task_id)
-    return None if row is None else _content(connection, row)
+    row = _read(tx, f"WHERE s.task_id = ? AND s.phase = {Phase.UNDER_WAY}", task_id)
+    return None if row is None else _content(tx, row)
 
 
 def confirm(tx: Transaction, task: Task, now: float) -> None:
     """Note that a taken task was handed over."""
     confirmed = tx.execute(
-        "UPDATE superlink_task SET phase = 2, holder = NULL"
-        " WHERE task_id = ? AND phase = 1 AND holder = ?",
+        f"UPDATE superlink_task SET phase = {Phase.HANDED_OVER}, holder = NULL"
+        f" WHERE task_id = ? AND phase = {Phase.UNDER_WAY} AND holder = ?",
         *(task.task_id, tx.me),
     )
     if confirmed.rowcount:
@@ -216,25 +223,26 @@ def confirm(tx: Transaction, task: Task, now: float) -> None:
             "UPDATE task_ins SET delivered_at = ? WHERE task_id = ? AND delivered_at = ''",
             *(timestamp(now), task.task_id),
         )
-        tx.tell(Kind.HANDED_OVER, task.consumer)
+        tx.notify(ChangeKind.HANDED_OVER, task.consumer)
 
 
 def put_back(tx: Transaction, task: Task) -> None:
     """Queue a taken task again."""
     queued = tx.execute(
-        "UPDATE superlink_task SET phase = 0, holder = NULL, deliveries = deliveries - 1"
-        " WHERE task_id = ? AND phase = 1 AND holder = ?",
+        f"UPDATE superlink_task SET phase = {Phase.QUEUED}, holder = NULL,"
+        " deliveries = deliveries - 1"
+        f" WHERE task_id = ? AND phase = {Phase.UNDER_WAY} AND holder = ?",
         *(task.task_id, tx.me),
     )
     if queued.rowcount:
-        tx.tell(Kind.QUEUED, task.consumer)
+        tx.notify(ChangeKind.QUEUED, task.consumer)
 
 
 def close(tx: Transaction, where: str, *values: object) -> list[str]:
     """Take tasks off their node's list; they are not handed out again, their payloads go."""
     closed = tx.execute(
-        "UPDATE superlink_task SET phase = 3, holder = NULL, payload_id = NULL, size = size -"
-        " coalesce((SELECT length(recordset) FROM task_ins AS t"
+        f"UPDATE superlink_task SET phase = {Phase.CLOSED}, holder = NULL, payload_id = NULL,"
+        " size = size - coalesce((SELECT length(recordset) FROM task_ins AS t"
         " WHERE t.task_id = superlink_task.task_id), 0)"
         f" WHERE {where} RETURNING task_id",
         *values,
@@ -255,4 +263,4 @@ def drop(tx: Transaction, task_id: str) -> None:
         task_id,
     )
     if tx.execute("DELETE FROM task_ins WHERE task_id = ?", task_id).rowcount:
-        tx.tell(Kind.SETTLED, task_id, 0)
+        tx.notify(ChangeKind.SETTLED, task_id, 0)

@@ -1,13 +1,14 @@
-"""A step inside a transaction, and what it tells those who wait."""
+"""An open transaction on the file, and what it notifies of once it is committed."""
 
 from __future__ import annotations
 
-import enum
 import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
+
+from superlink_trio.state.durable.changes import Change, ChangeKind
 
 Result = TypeVar("Result")
 
@@ -15,51 +16,11 @@ PORTION = 500
 """Rows of one kind that one step deletes at most: others want to write too."""
 
 
-class Kind(enum.IntEnum):
-    """What may have changed. The numbers are stored: they keep their meaning for ever."""
-
-    QUEUED = 1
-    """A TaskIns can be taken; key: its node."""
-    HANDED_OVER = 2
-    """A TaskIns was handed over, so that it may turn out to be lost; key: its node."""
-    SETTLED = 3
-    """A TaskIns is answered or gone; key: its id, value: the size of the answer."""
-    GONE = 4
-    """A node is not registered any more; key: the node."""
-    KNOWN = 5
-    """A node is registered; key: the node, value: until when it is online."""
-    QUIET = 6
-    """Nothing can be taken; key: the node, value: over which connection, None: over any."""
-    BOUND = 7
-    """A node belongs to a key; key: the node, value: the key."""
-    PULLED = 8
-    """A node came with a pull to another process than before; key: the node."""
-
-
-_FOR_OTHERS = frozenset({Kind.QUEUED, Kind.HANDED_OVER, Kind.SETTLED, Kind.GONE, Kind.PULLED})
-
-
-@attrs.frozen
-class Change:
-    """One thing that changed."""
-
-    kind: Kind
-    key: Any
-    value: Any = None
-
-    @property
-    def concerns_others(self) -> bool:
-        """Whether the other processes over the file have to know; the rest is our own cache."""
-        return self.kind in _FOR_OTHERS
-
-
-@attrs.define(eq=False)
-class Transaction:
-    """The open transaction as a step sees it. `me` is this process's id in the file."""
+@attrs.define(eq=False, slots=False)
+class Reading:
+    """A transaction that only looks."""
 
     connection: sqlite3.Connection
-    me: int
-    changes: list[Change] = attrs.field(factory=list)
 
     def execute(self, statement: str, *values: object) -> sqlite3.Cursor:
         """Execute one statement."""
@@ -70,13 +31,30 @@ class Transaction:
         row: tuple[Any, ...] | None = self.connection.execute(statement, values).fetchone()
         return row
 
+    def value(self, statement: str, *values: object) -> Any:
+        """Give the only column of a query's first row, None when it has none."""
+        (value,) = self.first(statement, *values) or (None,)
+        return value
+
+    def exists(self, statement: str, *values: object) -> bool:
+        """Say whether a query has a row."""
+        return self.first(statement, *values) is not None
+
+
+@attrs.define(eq=False, slots=False)
+class Transaction(Reading):
+    """A transaction that writes. `me` is this process's id in the file at `path`."""
+
+    me: int
+    path: str
+    changes: list[Change] = attrs.field(factory=list)
+
     def stored_size(self) -> int:
         """Give the bytes that all payloads, bundles and tasks take."""
-        (stored,) = self.first("SELECT stored FROM superlink_total") or (0,)
-        return int(stored)
+        return int(self.value("SELECT stored FROM superlink_total") or 0)
 
-    def tell(self, kind: Kind, key: int | str, value: object = None) -> None:
-        """Say what changed. It is heard once the transaction is committed, in commit order."""
+    def notify(self, kind: ChangeKind, key: int | str, value: object = None) -> None:
+        """Say what changed. Who waits is notified once the transaction is committed."""
         self.changes.append(Change(kind, key, value))
 
 

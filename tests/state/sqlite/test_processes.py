@@ -164,7 +164,7 @@ async def test_a_node_that_pulls_from_another_process_waits_there_only(
     old, new = sides
     run_id, node_id = await old.create_run(Run()), await old.create_node(30.0)
     for before, after in ((old, new), (new, old)):
-        await before.greet(node_id, readmit=False)
+        await before.heartbeat(node_id, readmit=False)
         ended: list[bool] = []
 
         async def pull(before: SqliteState = before, ended: list[bool] = ended) -> None:
@@ -173,7 +173,7 @@ async def test_a_node_that_pulls_from_another_process_waits_there_only(
         nursery.start_soon(pull)
         await settle(old, new)
         assert ended == []
-        await after.greet(node_id, readmit=False)
+        await after.heartbeat(node_id, readmit=False)
         with trio.fail_after(5):
             while not ended:
                 await settle(old, new)
@@ -187,14 +187,14 @@ async def test_a_node_whose_connection_broke_in_one_process_may_be_back_in_anoth
 ) -> None:
     old, new = sides
     run_id, node_id = await old.create_run(Run()), await old.create_node(30.0)
-    await new.greet(node_id, readmit=False)
+    await new.heartbeat(node_id, readmit=False)
     await settle(old, new)
     mock_clock.jump(20)
     with trio.CancelScope() as connection, old.attend(node_id):
         connection.cancel()
         await trio.lowlevel.checkpoint()
     mock_clock.jump(0.1)
-    await new.greet(node_id, readmit=False)
+    await new.heartbeat(node_id, readmit=False)
     # What the new one says is in the file before what the old one does.
     await new.store_task_ins([task_ins(run_id, ANONYMOUS)])
     await old.store_task_ins([task_ins(run_id, ANONYMOUS)])

@@ -150,12 +150,12 @@ async def test_a_node_that_is_online_for_ever_in_the_file_is_so_for_an_hour(
 async def test_heartbeats_are_written_behind(serving: Any, mock_clock: MockClock) -> None:
     async with serving() as state, serving() as beside:
         run_id, node_id = await state.create_run(Run()), await state.create_node(30.0)
-        await state.greet(node_id, readmit=False)
+        await state.heartbeat(node_id, readmit=False)
         await settle(state, beside)  # no commit is under way that began before the ping
         commits = state.commits
         mock_clock.jump(20)
         await state.ping(node_id, 30.0, readmit=False)
-        await state.greet(node_id, readmit=False)
+        await state.heartbeat(node_id, readmit=False)
         assert state.commits == commits
         mock_clock.jump(1)
         while state.commits == commits:

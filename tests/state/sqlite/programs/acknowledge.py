@@ -63,8 +63,8 @@ async def main(path: str) -> None:
         acknowledge("bind_node")
         await state.ping(7, 30.0, readmit=True)
         acknowledge("ping of an unknown node")
-        await state.greet(8, readmit=True)
-        acknowledge("greet of an unknown node")
+        await state.heartbeat(8, readmit=True)
+        acknowledge("heartbeat of an unknown node")
         await state.delete_node(8)
         acknowledge("delete_node")
         tasks = [task_ins(run_id, node_id), task_ins(run_id, node_id, content=bytes(100_000))]

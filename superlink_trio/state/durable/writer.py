@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
 import outcome
 import trio
 
+from superlink_trio.state.durable.engine import Committed
+from superlink_trio.state.durable.faults import Locked
+from superlink_trio.state.durable.heartbeats import Heartbeat, Heartbeats
 from superlink_trio.state.interface import StateUnavailable
-from superlink_trio.state.sqlite.committing import Committed, Committer
-from superlink_trio.state.sqlite.faults import Locked
-from superlink_trio.state.sqlite.heartbeats import Heartbeats
-from superlink_trio.state.sqlite.transaction import Step
 
 Result = TypeVar("Result")
+Tx = TypeVar("Tx")
+Tx_co = TypeVar("Tx_co", covariant=True)
 
 # Steps in one commit: the first of them should not have to wait for too many others.
 _MOST_STEPS = 256
@@ -29,9 +30,22 @@ _MOST_STEPS = 256
 _log = logging.getLogger(__name__)
 
 
+class Committer(Protocol[Tx_co]):
+    """Performs steps, each a function of an open transaction; see `Engine.commit`."""
+
+    def commit(
+        self,
+        steps: Sequence[Callable[[Tx_co], Any]],
+        heartbeats: Mapping[int, Heartbeat],
+        *,
+        durable: bool,
+    ) -> Committed:
+        """Perform steps and commit them together; called in a worker thread."""
+
+
 @attrs.define(eq=False)
-class _Job:
-    step: Step[Any]
+class _Job(Generic[Tx]):
+    step: Callable[[Tx], Any]
     durable: bool
     patience: float
     task: trio.lowlevel.Task = attrs.field(factory=trio.lowlevel.current_task)
@@ -46,20 +60,25 @@ class _Job:
         trio.lowlevel.reschedule(self.task, outcome.Error(mine))
 
 
-class Writer:
-    """Performs steps, in the order of their arrival, and tells what they changed.
+class Writer(Generic[Tx]):
+    """Performs steps, in the order of their arrival, and notifies of what they changed.
 
-    `listener` is called for every change, in commit order, and before any task goes on that
-    waited for the commit: so what it notes about two steps is never noted in the wrong order.
+    `listener` is called for every commit, in order, and before any task goes on that waited for it:
+    so what it notes about two steps is never noted in the wrong order.
     """
 
     def __init__(
-        self, heartbeats: Heartbeats, listener: Callable[[Committed], None], patience: float
+        self,
+        committer: Committer[Tx],
+        heartbeats: Heartbeats,
+        listener: Callable[[Committed], None],
+        patience: float,
     ) -> None:
+        self._committer = committer
         self._heartbeats = heartbeats
         self._listener = listener
         self._patience = patience
-        self._waiting: dict[_Job, None] = {}
+        self._waiting: dict[_Job[Tx], None] = {}
         self._arrived = trio.Event()
         self._open = False
         self._closing = False
@@ -69,7 +88,7 @@ class Writer:
         self.steps = 0
 
     async def do(
-        self, step: Step[Result], *, durable: bool = True, patience: float | None = None
+        self, step: Callable[[Tx], Result], *, durable: bool = True, patience: float | None = None
     ) -> Result:
         """Perform a step and give its result, once it is committed.
 
@@ -103,9 +122,7 @@ class Writer:
         self._closing = True
         self._arrived.set()
 
-    async def serve(
-        self, committer: Committer, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Commit until closed."""
         self._open, self._closing = True, False
         task_status.started()
@@ -116,23 +133,23 @@ class Writer:
                     await self._arrived.wait()
                 await trio.lowlevel.checkpoint_if_cancelled()
                 with trio.CancelScope(shield=True):
-                    await self._commit(committer)
+                    await self._commit()
         finally:
             self._open = False
             for job in self._waiting:
                 job.fail(StateUnavailable("The database was closed."))
             self._waiting.clear()
 
-    async def _commit(self, committer: Committer) -> None:
+    async def _commit(self) -> None:
         jobs = list(self._waiting)[:_MOST_STEPS]
         for job in jobs:
             del self._waiting[job]
         try:
-            with self._heartbeats.written() as beats:
+            with self._heartbeats.written() as heartbeats:
                 committed = await trio.to_thread.run_sync(
-                    lambda: committer.commit(
+                    lambda: self._committer.commit(
                         [job.step for job in jobs],
-                        beats,
+                        heartbeats,
                         durable=any(job.durable for job in jobs),
                     ),
                     limiter=self.limiter,
@@ -155,7 +172,7 @@ class Writer:
             for job, performed in zip(jobs, committed.performed, strict=True):
                 trio.lowlevel.reschedule(job.task, performed.result)
 
-    def _postpone(self, jobs: Sequence[_Job], error: Locked) -> None:
+    def _postpone(self, jobs: Sequence[_Job[Tx]], error: Locked) -> None:
         """Let jobs wait for the next commit, except for those that have waited long enough."""
         self._waiting = {**dict.fromkeys(jobs), **self._waiting}
         for job in tuple(self._waiting):

@@ -7,11 +7,12 @@ import pytest
 import trio
 
 from superlink_trio.state import StateUnavailable
-from superlink_trio.state.sqlite.committing import Committed, Committer
-from superlink_trio.state.sqlite.heartbeats import Heartbeats
+from superlink_trio.state.durable.engine import Committed
+from superlink_trio.state.durable.heartbeats import Heartbeats
+from superlink_trio.state.durable.writer import Writer
+from superlink_trio.state.sqlite.committing import Committer
 from superlink_trio.state.sqlite.opening import Database, open_database
 from superlink_trio.state.sqlite.transaction import Transaction
-from superlink_trio.state.sqlite.writer import Writer
 
 
 class Disaster(BaseException):
@@ -31,8 +32,8 @@ def ignore(_: Committed) -> None:
 
 
 async def test_a_step_that_fails_fails_alone(committer: Committer, nursery: trio.Nursery) -> None:
-    writer = Writer(Heartbeats(), ignore, 0.2)
-    await nursery.start(writer.serve, committer)
+    writer = Writer(committer, Heartbeats(), ignore, 0.2)
+    await nursery.start(writer.serve)
 
     def insert(tx: Transaction) -> None:
         tx.execute("INSERT INTO superlink_fab VALUES ('h', x'00')")
@@ -58,7 +59,7 @@ async def test_a_step_that_fails_fails_alone(committer: Committer, nursery: trio
 async def test_what_nobody_foresaw_ends_the_store_and_leaves_nobody_waiting(
     committer: Committer,
 ) -> None:
-    writer = Writer(Heartbeats(), ignore, 0.2)
+    writer = Writer(committer, Heartbeats(), ignore, 0.2)
     told: list[str] = []
 
     def fall(tx: Transaction) -> None:
@@ -71,7 +72,7 @@ async def test_what_nobody_foresaw_ends_the_store_and_leaves_nobody_waiting(
 
     with pytest.raises(BaseExceptionGroup) as caught:  # noqa: PT012
         async with trio.open_nursery() as callers, trio.open_nursery() as serving:
-            await serving.start(writer.serve, committer)
+            await serving.start(writer.serve)
             for _ in range(2):
                 callers.start_soon(call)
     assert caught.group_contains(Disaster, depth=2) or caught.group_contains(Disaster)

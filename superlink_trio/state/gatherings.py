@@ -46,7 +46,7 @@ class Gatherings:
 
     @contextmanager
     def joined(self, gathering: Gathering) -> Iterator[None]:
-        """Let a driver hear of its answers inside the block."""
+        """Subscribe a driver to its answers inside the block."""
         task_ids = tuple(gathering.pending)
         self._all.add(gathering)
         for task_id in task_ids:
