@@ -37,7 +37,7 @@ from superlink_trio.simulation.backend import (
     WorkerDied,
 )
 from superlink_trio.simulation.ray.backend import open_ray_backend
-from superlink_trio.simulation.ray.frames import Cancel, Died, Frames, Message
+from superlink_trio.simulation.ray.protocol import Cancel, Died, Frames, Message
 from superlink_trio.simulation.ray.settings import Settings, fitting
 from superlink_trio.simulation.ray.shipping import stage
 from superlink_trio.simulation.sessions import kill_session, members

@@ -33,7 +33,7 @@ from superlink_trio.simulation.backend import (
 )
 from superlink_trio.simulation.folders import private_folder
 from superlink_trio.simulation.parcels import Answer, Parcel, Shared, answer_files
-from superlink_trio.simulation.ray.frames import (
+from superlink_trio.simulation.ray.protocol import (
     Cancel,
     Connected,
     Dead,

@@ -24,7 +24,8 @@ import trio
 from superlink_trio.simulation.backend import AppNotLoaded
 from superlink_trio.simulation.ray import shipping
 from superlink_trio.simulation.ray.actor import Actor
-from superlink_trio.simulation.ray.frames import (
+from superlink_trio.simulation.ray.pool import NoWorker, Pool
+from superlink_trio.simulation.ray.protocol import (
     Cancel,
     Connected,
     Dead,
@@ -34,7 +35,6 @@ from superlink_trio.simulation.ray.frames import (
     Ready,
     Run,
 )
-from superlink_trio.simulation.ray.pool import NoWorker, Pool
 from superlink_trio.simulation.ray.settings import fitting
 from superlink_trio.simulation.sessions import end_own_session
 

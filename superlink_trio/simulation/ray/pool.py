@@ -19,7 +19,7 @@ from ray.exceptions import RayActorError, RayError
 from superlink_trio.simulation.backend import AppNotLoaded
 from superlink_trio.simulation.parcels import Shared, write
 from superlink_trio.simulation.ray.actor import Array, Reply, as_array
-from superlink_trio.simulation.ray.frames import Died, Done, Frames, Run
+from superlink_trio.simulation.ray.protocol import Died, Done, Frames, Run
 
 T = TypeVar("T")
 
