@@ -61,6 +61,15 @@ class Job:
     state: bytes = attrs.field(default=b"", repr=False)
     run_config: Mapping[str, Scalar] = attrs.field(factory=dict)
 
+    @property
+    def content(self) -> bytes | TaskError:
+        """What the task carries."""
+        return self.task.content
+
+    def with_content(self, content: bytes) -> Job:
+        """Give the same job with another content."""
+        return attrs.evolve(self, task=attrs.evolve(self.task, content=content))
+
 
 @attrs.frozen(kw_only=True)
 class Outcome:
@@ -75,6 +84,10 @@ class Outcome:
     ttl: float
     state: bytes = attrs.field(repr=False)
     report: str = attrs.field(default="", repr=False)
+
+    def with_content(self, content: bytes) -> Outcome:
+        """Give the same outcome with another content."""
+        return attrs.evolve(self, content=content)
 
 
 class WorkerDied(Exception):

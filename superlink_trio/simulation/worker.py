@@ -101,7 +101,7 @@ def _let_gpu_memory_grow() -> None:
 
 def run(app: App, job: Job) -> Outcome:
     """Run the app for one job. Whatever goes wrong is the outcome, nothing is raised."""
-    return run_with(app, job, job.task.content, job.state)
+    return run_with(app, job, job.content, job.state)
 
 
 def run_with(app: App, job: Job, content: Buffer | TaskError, state: Buffer) -> Outcome:

@@ -32,7 +32,7 @@ from superlink_trio.simulation.backend import (
     WorkerDied,
 )
 from superlink_trio.simulation.folders import private_folder
-from superlink_trio.simulation.parcels import Answer, Parcel, Shared, answer_files
+from superlink_trio.simulation.parcels import Answer, Parcel, remove
 from superlink_trio.simulation.ray.protocol import (
     Cancel,
     Connected,
@@ -126,7 +126,9 @@ class _RayBackend(Backend):
     async def run(self, job: Job) -> Outcome:
         async with self._shares.parcel(job) as parcel:
             done = await self._ask(parcel)
-            return await self._outcome(done)
+            rest: Outcome = pickle.loads(done.outcome)
+            answer = Answer(outcome=rest, content=done.content, state=done.state)
+            return await self._shares.outcome(answer)
 
     async def _ask(self, parcel: Parcel) -> Done:
         if self._ended is not None:
@@ -134,13 +136,7 @@ class _RayBackend(Backend):
         number = next(self._numbers)
         waiting = self._waiting[number] = _Waiting()
         self._frames.send(
-            Run(
-                number,
-                pickle.dumps(parcel.job),
-                parcel.content,
-                parcel.state,
-                *answer_files(parcel),
-            )
+            Run(number, pickle.dumps(parcel.job), parcel.content, parcel.state, parcel.answers)
         )
         try:
             await waiting.answered.wait()
@@ -151,15 +147,6 @@ class _RayBackend(Backend):
             del self._waiting[number]
         assert waiting.answer is not None
         return waiting.answer.unwrap()
-
-    async def _outcome(self, done: Done) -> Outcome:
-        made: Outcome = pickle.loads(done.outcome)
-        content, state = done.content, done.state
-        if isinstance(content, bytes):
-            made, content = attrs.evolve(made, content=content), None
-        if isinstance(state, bytes):
-            made, state = attrs.evolve(made, state=state), None
-        return await self._shares.outcome(Answer(outcome=made, content=content, state=state))
 
     async def receive(self, driver: _Driver) -> NoReturn:
         """Pass on answers until there are no more. Raises BackendDied."""
@@ -200,8 +187,7 @@ class _RayBackend(Backend):
 def _discard(answer: outcome.Outcome[Done]) -> None:
     if isinstance(answer, outcome.Value):
         for part in (answer.value.content, answer.value.state):
-            if isinstance(part, Shared):
-                Path(part.path).unlink(missing_ok=True)
+            remove(part)
 
 
 class _Driver:

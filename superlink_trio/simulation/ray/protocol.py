@@ -11,7 +11,7 @@ import trio
 
 from superlink_trio.simulation.backend import App
 from superlink_trio.simulation.frames import Receiver, pack
-from superlink_trio.simulation.parcels import Shared
+from superlink_trio.simulation.parcels import Part
 from superlink_trio.simulation.ray.settings import Settings
 
 
@@ -30,10 +30,9 @@ class Run:
 
     number: int
     job: bytes
-    content: Shared | None
-    state: Shared | None
-    content_answer: str
-    state_answer: str
+    content: Part
+    state: Part
+    answers: str
 
 
 @attrs.frozen
@@ -65,16 +64,12 @@ class NotOpened:
 
 @attrs.frozen
 class Done:
-    """From the driver: the pickled outcome of a job.
-
-    Where `content` or `state` is set, the outcome's is empty: it is in a file, or here where there
-    was no room for one.
-    """
+    """From the driver: the pickled outcome of a job, its large parts beside it."""
 
     number: int
     outcome: bytes
-    content: Shared | bytes | None
-    state: Shared | bytes | None
+    content: Part
+    state: Part
 
 
 @attrs.frozen
