@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 
 import pytest
 import trio
 from rich.console import Console
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from superlink_trio.cli.live import Terminal
+from superlink_trio.logs.live import Terminal
+from superlink_trio.simulation.display import show
 from superlink_trio.simulation.progress import Progress
 
 
@@ -46,7 +48,7 @@ async def test_the_line_moves_with_the_counts(
     screen: Screen, mock_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     progress = Progress(nodes=10, capacity=2)
-    nursery.start_soon(screen.terminal.show, progress)
+    nursery.start_soon(show, screen.terminal, progress)
     await wait_all_tasks_blocked()
     assert "0/2 running  0/10 nodes waiting  0 done  0.0/s  0 failed" in screen.rows[-1]
     progress.running, progress.queue = 2, [1, 2, 3]
@@ -63,7 +65,7 @@ async def test_the_rate_falls_to_nothing_and_then_nothing_is_drawn(
     screen: Screen, mock_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     progress = Progress(nodes=10, capacity=2)
-    nursery.start_soon(screen.terminal.show, progress)
+    nursery.start_soon(show, screen.terminal, progress)
     await wait_all_tasks_blocked()
     progress.answered(failed=False)
     for _ in range(20):
@@ -80,7 +82,7 @@ async def test_log_lines_stand_above_the_line(
     screen: Screen, mock_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     long = "Node 1 [red]left[/red] " + "a" * 200
-    nursery.start_soon(screen.terminal.show, Progress(nodes=10, capacity=2))
+    nursery.start_soon(show, screen.terminal, Progress(nodes=10, capacity=2))
     await wait_all_tasks_blocked()
     for line in ("one", long, "two\nand a half"):
         screen.terminal.write(line + "\n")
@@ -91,7 +93,7 @@ async def test_log_lines_stand_above_the_line(
 async def test_the_last_state_stays(screen: Screen, mock_clock: MockClock) -> None:
     progress = Progress(nodes=10, capacity=2)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(screen.terminal.show, progress)
+        nursery.start_soon(show, screen.terminal, progress)
         await wait_all_tasks_blocked()
         progress.answered(failed=False)
         nursery.cancel_scope.cancel()
@@ -107,4 +109,17 @@ async def test_a_terminal_that_is_gone_ends_nothing(mock_clock: MockClock) -> No
             raise OSError(5, "Input/output error")
 
     out = Gone()
-    await Terminal(out, Console(force_terminal=True, file=out)).show(Progress())
+    await show(Terminal(out, Console(force_terminal=True, file=out)), Progress())
+
+
+async def test_what_goes_to_a_file_is_not_shown(
+    screen: Screen,
+    mock_clock: MockClock,
+    nursery: trio.Nursery,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    nursery.start_soon(show, screen.terminal, Progress(nodes=10, capacity=2))
+    await wait_all_tasks_blocked()
+    sys.stdout.write("a result\n")
+    assert capsys.readouterr().out == "a result\n"
+    assert len(screen.rows) == 1
