@@ -12,10 +12,10 @@ from __future__ import annotations
 import inspect
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeAlias
+from typing import overload
 
 import attrs
 import trio
@@ -25,6 +25,7 @@ from superlink_trio.federation import (
     ClientManagerLike,
     ConfigLike,
     History,
+    HistoryLike,
     Observer,
     Server,
     ServerConfig,
@@ -63,9 +64,6 @@ _DRAIN = 0.2
 MESSAGE_LIMIT = 536_870_912
 """Bytes of the largest message, by default."""
 
-AnyHistory: TypeAlias = History | Any
-"""A History, or what a server of `flwr` has instead."""
-
 
 @attrs.define(eq=False)
 class Federation:
@@ -79,11 +77,11 @@ class Federation:
     _given_address: Address
     address: Address | None = attrs.field(default=None, init=False)
     """Where it listens, by the port really bound; None before it does."""
-    _result: AnyHistory | None = attrs.field(default=None, init=False)
+    _result: HistoryLike | None = attrs.field(default=None, init=False)
     _control: Control | None = attrs.field(default=None, init=False)
 
     @property
-    def history(self) -> AnyHistory:
+    def history(self) -> HistoryLike:
         """What the run has come to so far."""
         if self._result is not None:
             return self._result
@@ -168,7 +166,7 @@ class Federation:
         _log.log(level, "%s %s", event.path, event.kind.name.lower(), extra={"part": event.path})
 
     async def _fit(self) -> None:
-        fit: Callable[..., Any] = self.server.fit
+        fit = self.server.fit
         arguments = self.config.num_rounds, self.config.round_timeout
         if inspect.iscoroutinefunction(fit):
             result = await fit(*arguments)
@@ -178,6 +176,36 @@ class Federation:
         _log.info("Finished %s in %.2f s", counted(self.config.num_rounds, "round"), seconds)
         for line in str(self._result).splitlines():
             _log.info("%s", line)
+
+
+@overload
+async def serve_rounds(
+    *,
+    server_address: str = ...,
+    server: Server | None = ...,
+    config: ConfigLike | None = ...,
+    strategy: StrategyLike | None = ...,
+    client_manager: ClientManagerLike | None = ...,
+    grpc_max_message_length: int = ...,
+    certificates: tuple[bytes, bytes, bytes] | None = ...,
+    observer: Observer | None = ...,
+    task_status: trio.TaskStatus[Federation] = ...,
+) -> History: ...
+
+
+@overload
+async def serve_rounds(
+    *,
+    server_address: str = ...,
+    server: ServerLike,
+    config: ConfigLike | None = ...,
+    strategy: StrategyLike | None = ...,
+    client_manager: ClientManagerLike | None = ...,
+    grpc_max_message_length: int = ...,
+    certificates: tuple[bytes, bytes, bytes] | None = ...,
+    observer: Observer | None = ...,
+    task_status: trio.TaskStatus[Federation] = ...,
+) -> HistoryLike: ...
 
 
 async def serve_rounds(
@@ -191,7 +219,7 @@ async def serve_rounds(
     certificates: tuple[bytes, bytes, bytes] | None = None,
     observer: Observer | None = None,
     task_status: trio.TaskStatus[Federation] = trio.TASK_STATUS_IGNORED,
-) -> AnyHistory:
+) -> HistoryLike:
     """Run federated rounds with the clients that join, and give their History.
 
     Arguments:

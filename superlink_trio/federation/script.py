@@ -10,24 +10,26 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast, overload
 
 import trio
 
+from superlink_trio.federation.history import History
 from superlink_trio.federation.protocols import (
     ClientManagerLike,
     ConfigLike,
+    HistoryLike,
     ServerLike,
     StrategyLike,
 )
 from superlink_trio.federation.rounds import (
     MESSAGE_LIMIT,
-    AnyHistory,
     Federation,
     prepare,
     run,
     unwrapped,
 )
+from superlink_trio.federation.server import Server
 from superlink_trio.logs import rendering
 
 if TYPE_CHECKING:
@@ -42,7 +44,10 @@ _ENDING = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM has ended a run in order; `history` holds what it had come to."""
 
-    def __init__(self, history: AnyHistory) -> None:
+    history: History
+    """That of `flwr`, where it was a server of `flwr` and it had just finished."""
+
+    def __init__(self, history: History) -> None:
         super().__init__("the rounds were interrupted")
         self.history = history
 
@@ -50,9 +55,35 @@ class Interrupted(KeyboardInterrupt):
 class Terminated(Interrupted, SystemExit):
     """It was SIGTERM: where nobody catches this, the script ends with 143, as shells have it."""
 
-    def __init__(self, history: AnyHistory) -> None:
+    def __init__(self, history: History) -> None:
         super().__init__(history)
         self.code = 128 + signal.SIGTERM
+
+
+@overload
+def start_server(
+    *,
+    server_address: str = ...,
+    server: Server | None = ...,
+    config: ConfigLike | None = ...,
+    strategy: StrategyLike | None = ...,
+    client_manager: ClientManagerLike | None = ...,
+    grpc_max_message_length: int = ...,
+    certificates: tuple[bytes, bytes, bytes] | None = ...,
+) -> History: ...
+
+
+@overload
+def start_server(
+    *,
+    server_address: str = ...,
+    server: ServerLike,
+    config: ConfigLike | None = ...,
+    strategy: StrategyLike | None = ...,
+    client_manager: ClientManagerLike | None = ...,
+    grpc_max_message_length: int = ...,
+    certificates: tuple[bytes, bytes, bytes] | None = ...,
+) -> HistoryLike: ...
 
 
 def start_server(
@@ -64,7 +95,7 @@ def start_server(
     client_manager: ClientManagerLike | None = None,
     grpc_max_message_length: int = MESSAGE_LIMIT,
     certificates: tuple[bytes, bytes, bytes] | None = None,
-) -> AnyHistory:
+) -> HistoryLike:
     """Run federated rounds in a script, and return their History when they are over.
 
     The arguments and errors are those of `serve_rounds`. Where logging is not configured, the log
@@ -85,9 +116,9 @@ def start_server(
         main = partial(_run_script, federation, _unhandled_signals(), bar)
         by = trio.run(main, restrict_keyboard_interrupt_to_checkpoints=True)
     if by is signal.SIGTERM:
-        raise Terminated(federation.history)
+        raise Terminated(cast(History, federation.history))
     if by is signal.SIGINT:
-        raise Interrupted(federation.history)
+        raise Interrupted(cast(History, federation.history))
     return federation.history
 
 
