@@ -144,7 +144,7 @@ async def _ask_joined(
 
 
 def _report(client: ClientLike, phase: Phase[_Res], server_round: int, error: Exception) -> None:
-    # What a client may do to us is told in a line; a fault of ours wants its traceback.
+    # What a client may do to us takes a line; a fault of ours wants its traceback.
     expected = isinstance(error, ClientFailed | ValueError)
     _log.warning(
         "Client %s failed to %s in round %d: %s",

@@ -231,7 +231,7 @@ async def serve_rounds(
         client_manager: Knows the clients; by default a `SimpleClientManager`.
         grpc_max_message_length: Bytes of the largest message; clients have a limit of their own.
         certificates: CA, certificate and key, PEM, for TLS.
-        observer: Told of rounds, phases and answers while they happen.
+        observer: Notified of rounds, phases and answers while they happen.
         task_status: Gets a `Federation` when clients can join.
 
     Cancelling this stops in order: clients are told to disconnect. So does the handle's `stop`, and

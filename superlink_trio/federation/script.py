@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# What ends a script, and what stands there while the script has no mind of its own about it.
+# What ends a script, and what stands there while the script has set no handler.
 _ENDING = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
 

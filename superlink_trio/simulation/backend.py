@@ -77,7 +77,7 @@ class Outcome:
 
     `content` is the reply's serialised RecordSet or its error: code 1 where the app could not be
     loaded, 2 where it raised. `ttl` is the reply's, in seconds. `state` is the node's new one; it
-    is the old one where the app failed. `report` is then what to tell of it, a traceback.
+    is the old one where the app failed. `report` is then the traceback.
     """
 
     content: bytes | TaskError = attrs.field(repr=False)
@@ -95,7 +95,7 @@ class WorkerDied(Exception):
 
 
 class BackendDied(Exception):
-    """The backend as a whole is gone; the message says what was seen of it."""
+    """The backend as a whole is gone; the message describes how it ended."""
 
 
 class AppNotLoaded(Exception):

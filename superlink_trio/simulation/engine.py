@@ -39,9 +39,9 @@ from superlink_trio.simulation.backend import (
     Outcome,
     WorkerDied,
 )
-from superlink_trio.simulation.patience import for_each, patiently
 from superlink_trio.simulation.progress import Display, Progress, log_progress
 from superlink_trio.simulation.project import config_in_bundle, config_in_directory
+from superlink_trio.simulation.retrying import for_each, when_available
 from superlink_trio.simulation.runs import RunMemory, Runs
 from superlink_trio.state import Arrivals, NotTaken, State, StateUnavailable
 from superlink_trio.wire.runs import Run, Scalar
@@ -56,7 +56,7 @@ _CONNECTION = "simulation"
 _MAX_TRIES = 2
 """How often a task may be under way when the backend dies, before it is given up."""
 
-_FAREWELL = 0.2
+_DELETE_GRACE = 0.2
 """Seconds that deleting the nodes may take once there is no grace left."""
 
 _NOT_LOADED = 1
@@ -192,7 +192,7 @@ class Simulation:
         try:
             await self._delete_nodes()
         finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL):
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + _DELETE_GRACE):
                 await self._delete_nodes()
             # Whoever is left goes offline by itself.
             self._nodes.clear()
@@ -221,14 +221,14 @@ class Simulation:
                 async with trio.open_nursery() as nursery:
                     dispatching = trio.CancelScope()
                     nursery.start_soon(self._dispatch, life, dispatching, nursery)
-                    self._tell_ready(capacity)
+                    self._log_ready(capacity)
                     self.was_ready = True
                     task_status.started()
                     await stopping.wait()
                     dispatching.cancel()
                 showing.cancel_scope.cancel()
 
-    def _tell_ready(self, capacity: int) -> None:
+    def _log_ready(self, capacity: int) -> None:
         _log.info(
             "Simulating %s: backend %s, %s at a time",
             *(counted(self._num_nodes, "node"), self._backend_name, counted(capacity, "task")),
@@ -246,14 +246,16 @@ class Simulation:
             while True:
                 await life.unanswered.acquire()
                 await life.workers.acquire()
-                node_id = await patiently(life.arrivals.next)
+                node_id = await when_available(life.arrivals.next)
                 nursery.start_soon(self._handle, life, self._nodes[node_id])
 
     async def _handle(self, life: _Life, node: Node) -> None:
         """Handle the node's oldest task. It comes with a worker, which is free again early."""
         with ExitStack() as worker:
             worker.callback(life.workers.release)
-            task = await patiently(lambda: self._state.take_task_ins(node.node_id, _CONNECTION))
+            task = await when_available(
+                lambda: self._state.take_task_ins(node.node_id, _CONNECTION)
+            )
             if task is not None:
                 async with self._state.handing_over_task_ins(task):
                     await self._answer(life, worker, node, task)
@@ -285,18 +287,18 @@ class Simulation:
             return
         worker.close()
         if outcome.report:
-            self._tell_failure(node, task, outcome)
+            self._log_failure(node, task, outcome)
         stored = await self._store(run, node, task, outcome)
         # The last thing: a task that is run again finds the Context that it found before.
         if stored and isinstance(outcome.content, bytes):
             self._runs.keep(run, node.node_id, outcome.state, self._state.now())
 
     async def _perform(self, backend: Backend, job: Job) -> Outcome:
-        """Let the backend run the app. What is under way when a life ends stays noted."""
+        """Let the backend run the app. What is under way when a life ends stays recorded."""
         task_id = job.task.task_id
         self._under_way.add(task_id)
         self._progress.running += 1
-        self._progress.stir()
+        self._progress.notify()
         try:
             outcome = await backend.run(job)
         except WorkerDied:
@@ -321,14 +323,18 @@ class Simulation:
         known = self._runs.use(run_id, self._state.now())
         if known is not None:
             return known
-        run = await patiently(lambda: self._state.get_run(run_id)) or Run()
-        fab = await patiently(lambda: self._state.get_fab(run.fab_hash)) if run.fab_hash else None
+        run = await when_available(lambda: self._state.get_run(run_id)) or Run()
+        fab = (
+            await when_available(lambda: self._state.get_fab(run.fab_hash))
+            if run.fab_hash
+            else None
+        )
         config = self._app_config
         if fab is not None:
             config = await trio.to_thread.run_sync(config_in_bundle, fab.content)
-        return self._runs.meet(run_id, {**config, **run.override_config}, self._state.now())
+        return self._runs.add(run_id, {**config, **run.override_config}, self._state.now())
 
-    def _tell_failure(self, node: Node, task: Task, outcome: Outcome) -> None:
+    def _log_failure(self, node: Node, task: Task, outcome: Outcome) -> None:
         assert isinstance(outcome.content, TaskError)
         self._throttle.log(
             logging.ERROR,
@@ -341,7 +347,7 @@ class Simulation:
     # Answers
 
     async def _store(self, run: RunMemory, node: Node, task: Task, outcome: Outcome) -> bool:
-        """Store what came of a task; say whether it is its answer."""
+        """Store what came of a task; return whether it is its answer."""
         now = self._state.now()
         answer = answer_to(task, outcome.content, ttl=outcome.ttl, now=now)
         fault = self._fault(answer) or self._runs.fault(run, node.node_id, outcome.state)
@@ -352,7 +358,9 @@ class Simulation:
             return False
         answer_id = ""
         try:
-            answer_id = await patiently(lambda: self._state.store_task_res(answer), shield=True)
+            answer_id = await when_available(
+                lambda: self._state.store_task_res(answer), shield=True
+            )
         except NotTaken as reason:
             _log.info("Answer of node %d not taken: %s", node.node_id, reason)
         self._settled(task, failed=isinstance(outcome.content, TaskError))
@@ -364,7 +372,7 @@ class Simulation:
         return _TOO_LARGE if answer.size > self._message_limit else None
 
     async def _store_error(self, node: Node, task: Task, error: TaskError) -> None:
-        await patiently(
+        await when_available(
             lambda: self._state.store_error(task.task_id, error, producer=node.node_id),
             shield=True,
         )
@@ -377,14 +385,14 @@ class Simulation:
 
 @contextmanager
 def _ungrouped(*kinds: type[Exception]) -> Iterator[None]:
-    """Let what a backend says come out by itself, whatever nurseries it came through."""
+    """Raise an error of a backend as it is, whatever nurseries it came through."""
     try:
         yield
     except BaseExceptionGroup as group:
-        told, rest = group.split(kinds)
-        if told is None or rest is not None:
+        matching, rest = group.split(kinds)
+        if matching is None or rest is not None:
             raise
-        error: BaseException = told
+        error: BaseException = matching
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         raise error from None

@@ -25,9 +25,9 @@ from superlink_trio.simulation.backend import (
     WorkerDied,
 )
 from superlink_trio.simulation.parcels import Answer
-from superlink_trio.simulation.process import workplace
+from superlink_trio.simulation.process import child
+from superlink_trio.simulation.process.child import GRACE, Request, Start
 from superlink_trio.simulation.process.settings import ProcessSettings
-from superlink_trio.simulation.process.workplace import GRACE, Request, Start
 from superlink_trio.simulation.shares import Shares, open_shares
 
 
@@ -41,7 +41,7 @@ async def open_process_backend(app: App, config: Mapping[str, object]) -> AsyncI
     """
     settings = ProcessSettings.read(config)
     async with open_shares() as shares:
-        backend = _ProcessBackend(Start(app, settings.manners), settings.workers, shares)
+        backend = _ProcessBackend(Start(app, settings.worker), settings.workers, shares)
         try:
             await backend.start()
             yield backend
@@ -72,7 +72,7 @@ class _Worker:
         except BaseException as error:
             await self.end(0.0)
             if isinstance(error, EOFError | trio.BrokenResourceError):
-                raise WorkerDied(_obituary(self._process.returncode)) from None
+                raise WorkerDied(_describe_exit(self._process.returncode)) from None
             raise
 
     async def end(self, grace: float) -> None:
@@ -89,7 +89,7 @@ class _ProcessBackend(Backend):
         self._idle: list[_Worker] = []
         self._running: set[trio.CancelScope] = set()
         self._closed = False
-        self._quiet = trio.Event()
+        self._all_ended = trio.Event()
 
     @property
     def capacity(self) -> int:
@@ -125,7 +125,7 @@ class _ProcessBackend(Backend):
             finally:
                 self._running.discard(scope)
                 if self._closed and not self._running:
-                    self._quiet.set()
+                    self._all_ended.set()
         raise BackendDied("the process backend was closed")
 
     async def _run(self, job: Job) -> Outcome:
@@ -144,14 +144,14 @@ class _ProcessBackend(Backend):
             if worker.alive:
                 return worker
             await worker.end(0.0)
-        # An app that can no longer be loaded is told as the outcome of each job.
+        # An app that can no longer be loaded is reported by the outcome of each job.
         worker, _ = await self._start_worker()
         return worker
 
     async def _start_worker(self) -> tuple[_Worker, str | None]:
         """Give a new worker, and why it cannot load the app. Raises WorkerDied."""
         try:
-            worker = _Worker(*await children.start(workplace.command))
+            worker = _Worker(*await children.start(child.command))
         except (OSError, MemoryError) as error:
             raise WorkerDied(f"no worker can be started: {error}") from error
         fault: str | None = await worker.ask(self._first)
@@ -164,13 +164,13 @@ class _ProcessBackend(Backend):
             scope.cancel()
         if self._running:
             with trio.CancelScope(shield=True):
-                await self._quiet.wait()
+                await self._all_ended.wait()
         async with trio.open_nursery() as nursery:
             for worker in self._idle:
                 nursery.start_soon(worker.end, GRACE)
 
 
-def _obituary(status: int | None) -> str:
+def _describe_exit(status: int | None) -> str:
     if status is None:
         return "the worker process does not end"
     if status < 0:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from superlink_trio.simulation.worker import Manners
+from superlink_trio.simulation.worker import WorkerSettings
 
 
 @attrs.frozen(kw_only=True)
@@ -16,7 +16,7 @@ class ProcessSettings:
     """How many workers there are, and how they behave."""
 
     workers: int
-    manners: Manners = attrs.field(factory=Manners)
+    worker: WorkerSettings = attrs.field(factory=WorkerSettings)
 
     @classmethod
     def read(cls, config: Mapping[str, object]) -> ProcessSettings:
@@ -33,12 +33,12 @@ class ProcessSettings:
             for key in config
             if key not in ("client_resources", "tensorflow", "mute_logging", "silent")
         ]
-        workers, told = _count_workers(config.get("client_resources", {}))
-        if faults := [*faults, *told]:
+        workers, more = _count_workers(config.get("client_resources", {}))
+        if faults := [*faults, *more]:
             raise ValueError("; ".join(faults))
         return cls(
             workers=workers,
-            manners=Manners(
+            worker=WorkerSettings(
                 muted=bool(config.get("mute_logging")),
                 silent=bool(config.get("silent")),
                 tensorflow=bool(config.get("tensorflow")),

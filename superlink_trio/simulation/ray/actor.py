@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from superlink_trio.simulation import parcels, worker
 from superlink_trio.simulation.backend import App, AppNotLoaded
-from superlink_trio.simulation.worker import Manners
+from superlink_trio.simulation.worker import WorkerSettings
 from superlink_trio.wire.splice import Buffer
 
 Array: TypeAlias = NDArray[np.uint8]
@@ -26,10 +26,10 @@ Reply: TypeAlias = tuple[bytes, Array | None, Array | None]
 class Actor:
     """Loads the app and runs it, one job after the other."""
 
-    def __init__(self, app: App, manners: Manners, *, shipped: bool) -> None:
+    def __init__(self, app: App, settings: WorkerSettings, *, shipped: bool) -> None:
         # What was shipped lies where Ray has unpacked it, and that is the working directory.
         self._app = attrs.evolve(app, directory=Path.cwd()) if shipped else app
-        self._manners = manners
+        self._settings = settings
 
     def place(self) -> int:
         """Give the process id: to be asked means that the actor has got its resources."""
@@ -38,7 +38,7 @@ class Actor:
     def load(self) -> str | None:
         """Load the app; give the traceback where that fails."""
         try:
-            worker.start(self._app, self._manners)
+            worker.start(self._app, self._settings)
         except AppNotLoaded as error:
             return str(error)
         return None

@@ -56,10 +56,10 @@ _REACHING = 10.0
 _CONNECTING = 60.0
 
 # How long the driver's session has to end by itself, in seconds.
-_GOODBYE = 5.0
+_GRACE = 5.0
 
-# Lines of the driver's output that are told when it ends unasked.
-_LAST_WORDS = 10
+# Lines of the driver's output that are reported when it ends unasked.
+_KEPT_LINES = 10
 
 # The sockets of Ray lie below its directory, and the path of one may have 107 bytes (unix(7)), or
 # 103 on macOS; Ray's own part of it takes up to 70.
@@ -160,7 +160,7 @@ class _RayBackend(Backend):
                     case Dead(reason):
                         break
         except trio.EndOfChannel:
-            reason = await driver.last_words()
+            reason = await driver.describe_exit()
         self._end(reason)
         raise BackendDied(reason)
 
@@ -191,12 +191,12 @@ def _discard(answer: outcome.Outcome[Done]) -> None:
 
 
 class _Driver:
-    """The process that holds Ray, and what it says."""
+    """The process that holds Ray, and its output."""
 
     def __init__(self, process: trio.Process, frames: Frames) -> None:
         self.frames = frames
         self._process = process
-        self._lines: collections.deque[str] = collections.deque(maxlen=_LAST_WORDS)
+        self._lines: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)
         self._unfinished = b""
 
     async def open(self, opening: Opening) -> int:
@@ -226,7 +226,7 @@ class _Driver:
         try:
             return await self.frames.receive()
         except trio.EndOfChannel:
-            return Dead(await self.last_words())
+            return Dead(await self.describe_exit())
 
     async def pass_on_lines(self) -> None:
         """Log what the driver, Ray and the apps print."""
@@ -239,9 +239,9 @@ class _Driver:
                     self._lines.append(text)
                     _log.info("%s", text)
 
-    async def last_words(self) -> str:
-        """Tell how the process ended, when it has closed the connection."""
-        with trio.move_on_after(_GOODBYE):
+    async def describe_exit(self) -> str:
+        """Describe how the process ended, when it has closed the connection."""
+        with trio.move_on_after(_GRACE):
             await self._process.wait()
         status = self._process.returncode
         if status is None:
@@ -261,7 +261,7 @@ async def _driver(settings: Settings, directory: Path) -> AsyncIterator[_Driver]
     try:
         yield _Driver(process, Frames(stream))
     finally:
-        if left := await children.end(process, stream, _GOODBYE):
+        if left := await children.end(process, stream, _GRACE):
             _log.warning("Processes of Ray do not end: %s", ", ".join(map(str, left)))
 
 

@@ -177,7 +177,7 @@ class Pool:
             await trio.sleep(delay)
             actor = self._make()
             try:
-                # An app that can no longer be loaded is told as the outcome of each job.
+                # An app that can no longer be loaded is reported by the outcome of each job.
                 await result(actor.load.remote())
             except RayError as error:
                 problem = _short(error)

@@ -1,4 +1,4 @@
-"""What the SuperLink and the process that holds Ray say to each other."""
+"""Messages between the SuperLink and the process that holds Ray, and what carries them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from superlink_trio.simulation.ray.settings import Settings
 
 @attrs.frozen
 class Opening:
-    """The first word, to the driver. `directory` is short, private and goes with the backend."""
+    """The first message, to the driver. `directory` is short, private and goes with the backend."""
 
     app: App
     settings: Settings
