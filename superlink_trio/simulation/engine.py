@@ -20,7 +20,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from functools import partial
 
 import attrs
@@ -39,11 +39,12 @@ from superlink_trio.simulation.backend import (
     Outcome,
     WorkerDied,
 )
+from superlink_trio.simulation.nodes import Nodes
 from superlink_trio.simulation.progress import Display, Progress, log_progress
 from superlink_trio.simulation.project import config_in_bundle, config_in_directory
-from superlink_trio.simulation.retrying import for_each, when_available
+from superlink_trio.simulation.retrying import when_available
 from superlink_trio.simulation.runs import RunMemory, Runs
-from superlink_trio.state import Arrivals, NotTaken, State, StateUnavailable
+from superlink_trio.state import Arrivals, NotTaken, State
 from superlink_trio.wire.runs import Run, Scalar
 from superlink_trio.wire.tasks import Task, TaskError, answer_to
 
@@ -55,9 +56,6 @@ _CONNECTION = "simulation"
 
 _MAX_TRIES = 2
 """How often a task may be under way when the backend dies, before it is given up."""
-
-_DELETE_GRACE = 0.2
-"""Seconds that deleting the nodes may take once there is no grace left."""
 
 _NOT_LOADED = 1
 """Flower's code of an error: the app cannot be loaded."""
@@ -122,7 +120,7 @@ class Simulation:
         self._display = display
         self.was_ready = False
         self._progress = Progress()
-        self._nodes: dict[int, Node] = {}
+        self._nodes = Nodes(state, num_nodes)
         # What the app's own pyproject.toml says, for runs without a bundle.
         self._app_config: Mapping[str, Scalar] = {}
         self._runs = Runs(context_limit)
@@ -146,17 +144,16 @@ class Simulation:
         """
         with _ungrouped(BackendDied), self._counting_failures(), ExitStack() as online:
             # Those of an earlier life, while the new backend is still starting.
-            for node_id in self._nodes:
-                online.enter_context(self._state.attend(node_id))
+            self._nodes.attend(online)
             async with AsyncExitStack() as opened:
                 backend = await self._open(opened)
                 try:
-                    await self._register(online)
+                    await self._nodes.register(online)
                     await self._work(backend, stopping, task_status)
                 finally:
                     if stopping.is_set():
                         online.close()
-                        await self._leave()
+                        await self._nodes.delete()
 
     async def _open(self, opened: AsyncExitStack) -> Backend:
         try:
@@ -171,40 +168,6 @@ class Simulation:
         except ValueError as unusable:
             raise UnusableSettings(str(unusable)) from unusable
 
-    # Nodes
-
-    async def _register(self, online: ExitStack) -> None:
-        """Register the nodes that are not registered yet, and keep them online."""
-
-        async def register(_: int) -> None:
-            node_id = await self._state.create_simulated_node()
-            self._nodes[node_id] = Node(
-                node_id=node_id,
-                partition_id=len(self._nodes),
-                num_partitions=self._num_nodes,
-            )
-            online.enter_context(self._state.attend(node_id))
-
-        await for_each(register, range(len(self._nodes), self._num_nodes))
-
-    async def _leave(self) -> None:
-        """Delete the nodes, within the grace if there is some left."""
-        try:
-            await self._delete_nodes()
-        finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + _DELETE_GRACE):
-                await self._delete_nodes()
-            # Whoever is left goes offline by itself.
-            self._nodes.clear()
-
-    async def _delete_nodes(self) -> None:
-        async def delete(node_id: int) -> None:
-            with suppress(StateUnavailable):
-                await self._state.delete_node(node_id)
-            del self._nodes[node_id]
-
-        await for_each(delete, tuple(self._nodes))
-
     # One life
 
     async def _work(
@@ -213,7 +176,7 @@ class Simulation:
         capacity = backend.capacity
         progress = self._progress
         progress.nodes, progress.capacity = self._num_nodes, capacity
-        with self._state.arrivals(self._nodes) as arrivals:
+        with self._state.arrivals(self._nodes.ids) as arrivals:
             progress.queue = arrivals
             life = _Life(backend, arrivals, trio.Semaphore(capacity), trio.Semaphore(2 * capacity))
             async with trio.open_nursery() as showing:

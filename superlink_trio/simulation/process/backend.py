@@ -7,7 +7,6 @@ to end code that is not asked.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -72,7 +71,8 @@ class _Worker:
         except BaseException as error:
             await self.end(0.0)
             if isinstance(error, EOFError | trio.BrokenResourceError):
-                raise WorkerDied(_describe_exit(self._process.returncode)) from None
+                how = children.how_ended(self._process) or "does not end"
+                raise WorkerDied(f"the worker process {how}") from None
             raise
 
     async def end(self, grace: float) -> None:
@@ -168,11 +168,3 @@ class _ProcessBackend(Backend):
         async with trio.open_nursery() as nursery:
             for worker in self._idle:
                 nursery.start_soon(worker.end, GRACE)
-
-
-def _describe_exit(status: int | None) -> str:
-    if status is None:
-        return "the worker process does not end"
-    if status < 0:
-        return f"the worker process was ended by {signal.Signals(-status).name}"
-    return f"the worker process ended with status {status}"
