@@ -21,6 +21,7 @@ import attrs
 from superlink_trio.simulation import worker
 from superlink_trio.simulation.backend import App, Job, Outcome
 from superlink_trio.wire.splice import Buffer
+from superlink_trio.wire.tasks import TaskError
 
 LARGE = 256 * 1024
 """Bytes from which a file in shared memory is cheaper than a pipe (measured: about here)."""
@@ -68,15 +69,13 @@ class Answer:
 
 def split(whole: Whole) -> tuple[Whole, bytes | None, bytes | None]:
     """Take the large parts out: give the rest, its content and its state, None where not large."""
-    content = whole.content
-    large_content = content if isinstance(content, bytes) and len(content) >= LARGE else None
-    large_state = whole.state if len(whole.state) >= LARGE else None
-    rest = join(
-        whole,
-        None if large_content is None else b"",
-        None if large_state is None else b"",
-    )
-    return rest, large_content, large_state
+    content, state = _large(whole.content), _large(whole.state)
+    rest = join(whole, None if content is None else b"", None if state is None else b"")
+    return rest, content, state
+
+
+def _large(part: bytes | TaskError) -> bytes | None:
+    return part if isinstance(part, bytes) and len(part) >= LARGE else None
 
 
 def join(rest: Whole, content: bytes | None, state: bytes | None) -> Whole:
