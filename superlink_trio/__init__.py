@@ -15,7 +15,8 @@ if TYPE_CHECKING:
         SimpleClientManager,
         Strategy,
     )
-    from superlink_trio.federation.rounds import Federation, Interrupted, serve_rounds, start_server
+    from superlink_trio.federation.rounds import Federation, serve_rounds
+    from superlink_trio.federation.script import Interrupted, start_server
     from superlink_trio.superlink import (
         SuperLink,
         run_driver_api,
@@ -54,9 +55,9 @@ _HOMES = {
     "SimpleClientManager": "federation",
     "Strategy": "federation",
     "Federation": "federation.rounds",
-    "Interrupted": "federation.rounds",
+    "Interrupted": "federation.script",
     "serve_rounds": "federation.rounds",
-    "start_server": "federation.rounds",
+    "start_server": "federation.script",
     "ConfigErrors": "config",
     "SuperLinkConfig": "config",
     "SuperLink": "superlink",

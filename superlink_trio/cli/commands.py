@@ -33,7 +33,7 @@ from superlink_trio.config import (
 from superlink_trio.config.reading import did_you_mean, suggestion
 
 if TYPE_CHECKING:
-    from superlink_trio.cli.live import Terminal
+    from superlink_trio.logs.live import Terminal
     from superlink_trio.simulation.progress import Display
 
 _log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ def _main(program: Program, argv: Sequence[str]) -> int:
     )
     for warning in settings.warnings:
         _log.warning(warning)
-    display = None if terminal is None else terminal.show
+    display = None if terminal is None else _display(terminal)
     return run(partial(program.runner, display), config)
 
 
@@ -149,9 +149,15 @@ def _terminal(settings: Settings, config: SuperLinkConfig) -> Terminal | None:
     if not sys.stderr.isatty() or os.environ.get("TERM") in (None, "dumb", "unknown"):
         return None
     # What draws takes a tenth of a second to import.
-    from superlink_trio.cli.live import Terminal
+    from superlink_trio.logs.live import Terminal
 
     return Terminal(sys.stderr)
+
+
+def _display(terminal: Terminal) -> Display:
+    from superlink_trio.simulation.display import show
+
+    return partial(show, terminal)
 
 
 def read(program: Program, argv: Sequence[str], table: Table = OPTIONS) -> Settings:

@@ -21,6 +21,7 @@ from superlink_trio.federation.progress import Observer
 from superlink_trio.federation.protocols import (
     ClientManagerLike,
     ConfigLike,
+    HistoryLike,
     ServerLike,
     StrategyLike,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "GetPropertiesIns",
     "GetPropertiesRes",
     "History",
+    "HistoryLike",
     "NoExamples",
     "Observer",
     "Parameters",

@@ -1,54 +1,56 @@
-"""The run on a terminal."""
+"""The round loop on a terminal: the round, and how many of its clients have answered."""
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
+import time
+from datetime import timedelta
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+import trio
+
+from superlink_trio.logs.live import Gauge, Line, Terminal
 
 
 class Bar:
-    """A line on standard error that shows the round and how many of its clients have answered."""
+    """An observer whose line stands below the log, while `show` runs."""
 
-    def __init__(self) -> None:
-        # Drawn when there is something new: no thread that refreshes it. What is printed
-        # meanwhile appears above it.
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-            auto_refresh=False,
-            transient=True,
-        )
-        self._task = self._progress.add_task("waiting for clients", total=None)
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._label = "waiting for clients"
         self._round = ""
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
+        self._answered = 0
+        self._clients: int | None = None
+        self._since = time.monotonic()
+        self._news = trio.Event()
 
     def round_begins(self, server_round: int, num_rounds: int) -> None:
         """Show the round's number."""
-        self._round = f"round {server_round}/{num_rounds}"
-        self._progress.update(self._task, description=self._round, refresh=True)
+        self._label = self._round = f"round {server_round}/{num_rounds}"
+        self._news.set()
 
     def phase_begins(self, name: str, clients: int) -> None:
         """Begin to count."""
-        self._progress.reset(self._task, total=clients, description=f"{self._round} {name}")
-        self._progress.refresh()
+        self._label = f"{self._round} {name}"
+        self._answered, self._clients, self._since = 0, clients, time.monotonic()
+        self._news.set()
 
     def answered(self) -> None:
         """Count one more."""
-        self._progress.update(self._task, advance=1, refresh=True)
+        self._answered += 1
+        self._news.set()
+
+    async def show(self) -> None:
+        """Show the line until cancelled; nothing is left of it."""
+        await self._terminal.show(self._line, self._changed, leave=False)
+
+    async def _changed(self) -> None:
+        await self._news.wait()
+        self._news = trio.Event()
+
+    def _line(self) -> Line:
+        of = "?" if self._clients is None else self._clients
+        return (
+            self._label,
+            Gauge(self._answered, self._clients),
+            f"{self._answered}/{of}",
+            str(timedelta(seconds=int(time.monotonic() - self._since))),
+        )

@@ -55,8 +55,8 @@ _Answer = TypeVar("_Answer", bound=Answer)
 # Answers that come in at once take turns: while one is parsed its model is in memory twice.
 _PARSED_AT_ONCE = 2
 
-# Seconds that a client has to take note of the end. It ends well without that, too.
-_GOODBYE = 0.5
+# Seconds that a client has to receive the end. It ends well without that, too.
+_DISCONNECT_GRACE = 0.5
 
 
 def join_api(manager: ClientManagerLike, *, message_limit: int) -> Api:
@@ -174,7 +174,7 @@ class JoinedClient(ClientProxy):
         """
         if self._busy:
             return
-        with trio.move_on_after(_GOODBYE):
+        with trio.move_on_after(_DISCONNECT_GRACE):
             await stream.send(write_reconnect(None))
             await stream.receive()
 
@@ -191,11 +191,11 @@ class JoinedClient(ClientProxy):
     async def _exchange(self, stream: Duplex, request: _Request) -> None:
         self._busy = True
         try:
-            with trio.move_on_after(_forever(request.timeout)) as patience:
+            with trio.move_on_after(_forever(request.timeout)) as waiting:
                 await stream.send(request.message)
                 request.message = b""
                 raw = await stream.receive()
-            if patience.cancelled_caught:
+            if waiting.cancelled_caught:
                 raise self._timed_out(request)
             self._busy = False
             async with self._parsing:

@@ -25,7 +25,7 @@ class Criterion(ABC):
 
     @abstractmethod
     def select(self, client: ClientProxy) -> bool:
-        """Say whether this one may."""
+        """Return whether this one may."""
 
 
 class ClientManager(ABC):

@@ -13,19 +13,19 @@ import trio
 
 from superlink_trio.federation.join import JoinedClient
 from superlink_trio.federation.messages import Kind, write_config, write_instruction
-from superlink_trio.federation.protocols import InsLike, ParametersLike
-from superlink_trio.federation.proxy import ClientFailed, ClientProxy
+from superlink_trio.federation.protocols import ClientLike, InsLike, ParametersLike
+from superlink_trio.federation.proxy import ClientFailed
 from superlink_trio.federation.types import Code, EvaluateRes, FitRes
 from superlink_trio.wire.bulk import join
 
 _log = logging.getLogger(__name__)
 
 _Res = TypeVar("_Res", FitRes, EvaluateRes)
-Take: TypeAlias = Callable[[ClientProxy, _Res], Awaitable[None]]
+Take: TypeAlias = Callable[[ClientLike, _Res], Awaitable[None]]
 _Asking: TypeAlias = Callable[[], Awaitable[_Res]]
 
 # What came of one instruction; None where the result was taken.
-_Slot: TypeAlias = tuple[ClientProxy, _Res] | Exception | None
+_Slot: TypeAlias = tuple[ClientLike, _Res] | Exception | None
 
 _LONGEST_REASON = 500
 
@@ -48,9 +48,9 @@ EVALUATE = Phase("evaluate", Kind.EVALUATE, EvaluateRes)
 class Outcome(Generic[_Res]):
     """What came of a phase, in the order of its instructions."""
 
-    results: list[tuple[ClientProxy, _Res]]
+    results: list[tuple[ClientLike, _Res]]
     """Empty where results were taken as they came."""
-    failures: list[tuple[ClientProxy, _Res] | BaseException]
+    failures: list[tuple[ClientLike, _Res] | BaseException]
     successes: int
 
 
@@ -77,7 +77,7 @@ class _Shared:
 
 async def ask_all(
     phase: Phase[_Res],
-    instructions: Sequence[tuple[ClientProxy, InsLike]],
+    instructions: Sequence[tuple[ClientLike, InsLike]],
     *,
     server_round: int,
     timeout: float | None,
@@ -93,7 +93,7 @@ async def ask_all(
     slots: list[_Slot[_Res]] = [None] * len(instructions)
     places = trio.CapacityLimiter(math.inf if at_once is None else at_once)
 
-    async def ask(slot: int, client: ClientProxy, asking: _Asking[_Res]) -> None:
+    async def ask(slot: int, client: ClientLike, asking: _Asking[_Res]) -> None:
         try:
             async with places:
                 result = await asking()
@@ -115,12 +115,12 @@ async def ask_all(
 
 def _askings(
     phase: Phase[_Res],
-    instructions: Sequence[tuple[ClientProxy, InsLike]],
+    instructions: Sequence[tuple[ClientLike, InsLike]],
     server_round: int,
     timeout: float | None,
-) -> list[tuple[ClientProxy, _Asking[_Res]]]:
+) -> list[tuple[ClientLike, _Asking[_Res]]]:
     messages: dict[tuple[int, bytes], _Shared] = {}
-    askings: list[tuple[ClientProxy, _Asking[_Res]]] = []
+    askings: list[tuple[ClientLike, _Asking[_Res]]] = []
     for client, ins in instructions:
         if isinstance(client, JoinedClient):
             config = write_config(phase.kind, ins.config)
@@ -143,8 +143,8 @@ async def _ask_joined(
     return answer
 
 
-def _report(client: ClientProxy, phase: Phase[_Res], server_round: int, error: Exception) -> None:
-    # What a client may do to us is told in a line; a fault of ours wants its traceback.
+def _report(client: ClientLike, phase: Phase[_Res], server_round: int, error: Exception) -> None:
+    # What a client may do to us takes a line; a fault of ours wants its traceback.
     expected = isinstance(error, ClientFailed | ValueError)
     _log.warning(
         "Client %s failed to %s in round %d: %s",

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on, to whom it may concern."""
+"""Who watches a run, and what it is called with."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import Protocol
 
 
 class Observer(Protocol):
-    """Told every step of a run; called on the event loop, so it must not block."""
+    """Notified of every step of a run; called on the event loop, so it must not block."""
 
     def round_begins(self, server_round: int, num_rounds: int) -> None:
-        """Note that a round begins."""
+        """Handle the begin of a round."""
 
     def phase_begins(self, name: str, clients: int) -> None:
-        """Note that so many clients are asked; `name` is `fit` or `evaluate`."""
+        """Handle the begin of a phase, `fit` or `evaluate`, with so many clients."""
 
     def answered(self) -> None:
-        """Note that one of them has answered, or failed."""
+        """Handle the answer of one of them, or its failure."""
 
 
 class Unobserved:

@@ -4,22 +4,18 @@
     ├── server               gRPC: clients join, and are told to disconnect in the end
     └── rounds               the round loop; when it is over so is everything
 
-`start_server` is for scripts, `serve_rounds` for Trio applications.
+`serve_rounds` is for Trio applications; `script.start_server` for scripts.
 """
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
-import signal
 import socket
-import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeAlias
+from typing import overload
 
 import attrs
 import trio
@@ -29,6 +25,7 @@ from superlink_trio.federation import (
     ClientManagerLike,
     ConfigLike,
     History,
+    HistoryLike,
     Observer,
     Server,
     ServerConfig,
@@ -37,7 +34,6 @@ from superlink_trio.federation import (
     StrategyLike,
     join_api,
 )
-from superlink_trio.logs import rendering
 from superlink_trio.logs.wording import counted
 from superlink_trio.supervision import (
     Child,
@@ -65,30 +61,8 @@ _GRACE = 0.8
 # What the server needs beyond that, to cancel what is left and see it end.
 _DRAIN = 0.2
 
-_MESSAGE_LIMIT = Limits().max_message_size
-
-# What ends a script, and what stands there while the script has no mind of its own about it.
-_ENDING = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-
-
-AnyHistory: TypeAlias = History | Any
-"""A History, or what a server of `flwr` has instead."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM has ended a run in order; `history` holds what it had come to."""
-
-    def __init__(self, history: AnyHistory) -> None:
-        super().__init__("the rounds were interrupted")
-        self.history = history
-
-
-class Terminated(Interrupted, SystemExit):
-    """It was SIGTERM: where nobody catches this, the script ends with 143, as shells have it."""
-
-    def __init__(self, history: AnyHistory) -> None:
-        super().__init__(history)
-        self.code = 128 + signal.SIGTERM
+MESSAGE_LIMIT = Limits().max_message_size
+"""Bytes of the largest message, by default."""
 
 
 @attrs.define(eq=False)
@@ -103,11 +77,11 @@ class Federation:
     _given_address: Address
     address: Address | None = attrs.field(default=None, init=False)
     """Where it listens, by the port really bound; None before it does."""
-    _result: AnyHistory | None = attrs.field(default=None, init=False)
+    _result: HistoryLike | None = attrs.field(default=None, init=False)
     _control: Control | None = attrs.field(default=None, init=False)
 
     @property
-    def history(self) -> AnyHistory:
+    def history(self) -> HistoryLike:
         """What the run has come to so far."""
         if self._result is not None:
             return self._result
@@ -192,7 +166,7 @@ class Federation:
         _log.log(level, "%s %s", event.path, event.kind.name.lower(), extra={"part": event.path})
 
     async def _fit(self) -> None:
-        fit: Callable[..., Any] = self.server.fit
+        fit = self.server.fit
         arguments = self.config.num_rounds, self.config.round_timeout
         if inspect.iscoroutinefunction(fit):
             result = await fit(*arguments)
@@ -204,6 +178,36 @@ class Federation:
             _log.info("%s", line)
 
 
+@overload
+async def serve_rounds(
+    *,
+    server_address: str = ...,
+    server: Server | None = ...,
+    config: ConfigLike | None = ...,
+    strategy: StrategyLike | None = ...,
+    client_manager: ClientManagerLike | None = ...,
+    grpc_max_message_length: int = ...,
+    certificates: tuple[bytes, bytes, bytes] | None = ...,
+    observer: Observer | None = ...,
+    task_status: trio.TaskStatus[Federation] = ...,
+) -> History: ...
+
+
+@overload
+async def serve_rounds(
+    *,
+    server_address: str = ...,
+    server: ServerLike,
+    config: ConfigLike | None = ...,
+    strategy: StrategyLike | None = ...,
+    client_manager: ClientManagerLike | None = ...,
+    grpc_max_message_length: int = ...,
+    certificates: tuple[bytes, bytes, bytes] | None = ...,
+    observer: Observer | None = ...,
+    task_status: trio.TaskStatus[Federation] = ...,
+) -> HistoryLike: ...
+
+
 async def serve_rounds(
     *,
     server_address: str = "[::]:8080",
@@ -211,11 +215,11 @@ async def serve_rounds(
     config: ConfigLike | None = None,
     strategy: StrategyLike | None = None,
     client_manager: ClientManagerLike | None = None,
-    grpc_max_message_length: int = _MESSAGE_LIMIT,
+    grpc_max_message_length: int = MESSAGE_LIMIT,
     certificates: tuple[bytes, bytes, bytes] | None = None,
     observer: Observer | None = None,
     task_status: trio.TaskStatus[Federation] = trio.TASK_STATUS_IGNORED,
-) -> AnyHistory:
+) -> HistoryLike:
     """Run federated rounds with the clients that join, and give their History.
 
     Arguments:
@@ -227,7 +231,7 @@ async def serve_rounds(
         client_manager: Knows the clients; by default a `SimpleClientManager`.
         grpc_max_message_length: Bytes of the largest message; clients have a limit of their own.
         certificates: CA, certificate and key, PEM, for TLS.
-        observer: Told of rounds, phases and answers while they happen.
+        observer: Notified of rounds, phases and answers while they happen.
         task_status: Gets a `Federation` when clients can join.
 
     Cancelling this stops in order: clients are told to disconnect. So does the handle's `stop`, and
@@ -236,109 +240,23 @@ async def serve_rounds(
     Raises ValueError for a malformed address, an ExceptionGroup of faults of the certificates,
     AddressError, and whatever the strategy raises.
     """
-    federation = _prepare(
+    federation = prepare(
         *(server_address, server, config, strategy, client_manager),
         *(grpc_max_message_length, certificates, observer),
     )
-    with _unwrapped():
-        await federation._run(task_status)
+    await run(federation, task_status)
     return federation.history
 
 
-def start_server(
-    *,
-    server_address: str = "[::]:8080",
-    server: ServerLike | None = None,
-    config: ConfigLike | None = None,
-    strategy: StrategyLike | None = None,
-    client_manager: ClientManagerLike | None = None,
-    grpc_max_message_length: int = _MESSAGE_LIMIT,
-    certificates: tuple[bytes, bytes, bytes] | None = None,
-) -> AnyHistory:
-    """Run federated rounds in a script, and return their History when they are over.
-
-    The arguments and errors are those of `serve_rounds`. Where logging is not configured, the log
-    and, on a terminal, a line with the progress appear on standard error.
-
-    Ctrl-C and SIGTERM stop in order, and raise Interrupted with the History so far; after SIGTERM
-    it is a SystemExit, too. A signal that the script handles or ignores stays as it is; outside of
-    the main thread both do.
-
-    Raises RuntimeError where an event loop runs in this thread already, as it does in a notebook.
-    """
-    _check_no_loop()
-    with _seen() as observer:
-        federation = _prepare(
-            *(server_address, server, config, strategy, client_manager),
-            *(grpc_max_message_length, certificates, observer),
-        )
-        run = partial(_run_script, federation, _unhandled_signals())
-        by = trio.run(run, restrict_keyboard_interrupt_to_checkpoints=True)
-        if by is signal.SIGTERM:
-            raise Terminated(federation.history)
-        if by is signal.SIGINT:
-            raise Interrupted(federation.history)
-        return federation.history
+async def run(
+    federation: Federation, task_status: trio.TaskStatus[Federation] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Run a federation to its end. Raises what `serve_rounds` does."""
+    with unwrapped():
+        await federation._run(task_status)
 
 
-def _check_no_loop() -> None:
-    if _runs_in_trio():
-        raise RuntimeError("start_server blocks Trio: await serve_rounds(...) instead")
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise RuntimeError(
-        "start_server blocks the asyncio loop that runs here (a notebook has one):"
-        " await asyncio.to_thread(start_server, ...) instead"
-    )
-
-
-def _runs_in_trio() -> bool:
-    try:
-        trio.lowlevel.current_trio_token()
-    except RuntimeError:
-        return False
-    return True
-
-
-def _unhandled_signals() -> list[signal.Signals]:
-    """Find the signals that would end the script, because it has not said what they shall do."""
-    if threading.current_thread() is not threading.main_thread():
-        return []
-    return [number for number, default in _ENDING.items() if signal.getsignal(number) == default]
-
-
-async def _run_script(
-    federation: Federation, signals: Sequence[signal.Signals]
-) -> signal.Signals | None:
-    """Run until the end, or until one of the signals comes, which is given then."""
-    ended_by: signal.Signals | None = None
-
-    async def stop_on_signal(
-        scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]
-    ) -> None:
-        nonlocal ended_by
-        with trio.open_signal_receiver(*signals) as arriving:
-            task_status.started()
-            async for number in arriving:
-                # Another one changes nothing: this is over in a second.
-                if ended_by is None:
-                    ended_by = signal.Signals(number)
-                    _log.info("Ended by %s: clients are told to disconnect", ended_by.name)
-                    scope.cancel()
-
-    with _unwrapped():
-        async with trio.open_nursery() as nursery:
-            with trio.CancelScope() as scope:
-                if signals:
-                    await nursery.start(stop_on_signal, scope)
-                await federation._run(trio.TASK_STATUS_IGNORED)
-            nursery.cancel_scope.cancel()
-    return ended_by
-
-
-def _prepare(
+def prepare(
     server_address: str,
     server: ServerLike | None,
     config: ConfigLike | None,
@@ -381,30 +299,13 @@ def _usable(address: Address) -> Address:
     return address
 
 
-@contextmanager
-def _seen() -> Iterator[Observer | None]:
-    """Show what goes on inside the block, unless the script has its own idea of logging."""
-    if logging.getLogger("superlink_trio").hasHandlers():
-        yield None
-        return
-    if not sys.stderr.isatty():
-        with rendering.shown():
-            yield None
-        return
-    from superlink_trio.federation.bar import Bar
-
-    # In this order: the log goes to what the bar has put in the place of standard error.
-    with Bar() as bar, rendering.shown():
-        yield bar
-
-
 async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
     await event.wait()
     scope.cancel()
 
 
 @contextmanager
-def _unwrapped() -> Iterator[None]:
+def unwrapped() -> Iterator[None]:
     """Raise a single error as it is, out of the groups of the tasks that it has come through."""
     try:
         yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import ParamSpec, TypeVar
 
 import attrs
 import trio
@@ -19,13 +19,15 @@ from superlink_trio.federation.messages import Kind, write_config, write_instruc
 from superlink_trio.federation.phase import EVALUATE, FIT, Outcome, Phase, Take, ask_all
 from superlink_trio.federation.progress import Observer, Unobserved
 from superlink_trio.federation.protocols import (
+    AggregationLike,
+    ClientLike,
     ClientManagerLike,
     InsLike,
+    ModelLike,
     ParametersLike,
     StrategyLike,
 )
-from superlink_trio.federation.proxy import ClientFailed, ClientProxy
-from superlink_trio.federation.strategy import FitAggregation
+from superlink_trio.federation.proxy import ClientFailed
 from superlink_trio.federation.types import (
     Code,
     EvaluateRes,
@@ -41,6 +43,7 @@ from superlink_trio.wire.runs import Scalar
 _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
 _Res = TypeVar("_Res", FitRes, EvaluateRes)
 
 
@@ -136,7 +139,7 @@ class Server:
             _log.info("Round %d: no clients chosen to fit", server_round)
             return None
         # An optional part of a strategy, which those of flwr do not have.
-        begin_fit: Callable[[int], FitAggregation | None]
+        begin_fit: Callable[[int], AggregationLike | None]
         begin_fit = getattr(self.strategy, "begin_fit", lambda _: None)
         aggregation = await self._call(server_round, begin_fit, server_round)
         take = None if aggregation is None else self._taking(aggregation)
@@ -190,7 +193,7 @@ class Server:
     async def _ask(
         self,
         phase: Phase[_Res],
-        instructions: Sequence[tuple[ClientProxy, InsLike]],
+        instructions: Sequence[tuple[ClientLike, InsLike]],
         server_round: int,
         timeout: float | None,
         take: Take[_Res] | None,
@@ -230,13 +233,14 @@ class Server:
                 except ClientFailed as error:
                     _log.warning("Client %s gave no initial parameters: %s", client.cid, error)
 
-    async def _parameters_of(self, client: ClientProxy, timeout: float | None) -> ParametersLike:
+    async def _parameters_of(self, client: ClientLike, timeout: float | None) -> ParametersLike:
         ins = GetParametersIns({})
         if isinstance(client, JoinedClient):
             config = write_config(Kind.GET_PARAMETERS, ins.config)
             message = await join(write_instruction(Kind.GET_PARAMETERS, config))
-            answer = await client.ask(Kind.GET_PARAMETERS, message, timeout)
-            assert isinstance(answer, GetParametersRes)
+            joined = await client.ask(Kind.GET_PARAMETERS, message, timeout)
+            assert isinstance(joined, GetParametersRes)
+            answer: ModelLike = joined
         else:
             answer = await self._call(0, client.get_parameters, ins, timeout=timeout, group_id=0)
         if answer.status.code == Code.OK:
@@ -261,13 +265,15 @@ class Server:
         self.history.add_loss_centralized(server_round, loss)
         self.history.add_metrics_centralized(server_round, metrics)
 
-    def _taking(self, aggregation: FitAggregation) -> Take[FitRes]:
-        async def take(client: ClientProxy, result: FitRes) -> None:
+    def _taking(self, aggregation: AggregationLike) -> Take[FitRes]:
+        async def take(client: ClientLike, result: FitRes) -> None:
             await self._in_thread(aggregation.add, client, result)
 
         return take
 
-    async def _call(self, at: int, function: Callable[..., _T], /, *args: Any, **kwargs: Any) -> _T:
+    async def _call(
+        self, at: int, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
         """Call the strategy; an error says where it comes from."""
         try:
             return await self._in_thread(function, *args, **kwargs)
@@ -276,7 +282,9 @@ class Server:
             error.add_note(f"raised by {name} in round {at}")
             raise
 
-    async def _in_thread(self, function: Callable[..., _T], *args: Any, **kwargs: Any) -> _T:
+    async def _in_thread(
+        self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
         # Abandoned when the run is cancelled: whoever stops a run does not wait for a strategy
         # that computes, or waits for clients.
         return await trio.to_thread.run_sync(

@@ -84,7 +84,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def evaluate(self, server_round: int, parameters: Parameters) -> tuple[float, Metrics] | None:
-        """Evaluate the model here, on the server. None: nothing to tell."""
+        """Evaluate the model here, on the server. None: there is no result."""
 
     def begin_fit(self, server_round: int) -> FitAggregation | None:
         """Aggregate a round's results as they come in, instead of all at once in the end.

@@ -1,4 +1,4 @@
-"""What server and clients say to each other, as strategies see it.
+"""Messages between server and clients, as strategies see them.
 
 Plain dataclasses with the fields, and in the order, that Flower's own have: a strategy written for
 `flwr` builds its instructions from Flower's classes and reads our answers, and a strategy written

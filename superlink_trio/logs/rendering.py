@@ -84,13 +84,13 @@ class _Sparing(logging.Filter):
 
 
 @contextmanager
-def shown() -> Iterator[None]:
-    """Show this package's log on standard error inside the block, as text.
+def shown(stream: Stream | None = None) -> Iterator[None]:
+    """Show this package's log on a stream (standard error by default) inside the block, as text.
 
     For the functions that scripts call which know nothing of logging: what they do should be seen.
     """
     logger = logging.getLogger("superlink_trio")
-    handler = logging.StreamHandler(sys.stderr)
+    handler: logging.StreamHandler[Stream] = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_as_text(_coloured(handler.stream)))
     level = logger.level
     logger.addHandler(handler)

@@ -61,6 +61,15 @@ class Job:
     state: bytes = attrs.field(default=b"", repr=False)
     run_config: Mapping[str, Scalar] = attrs.field(factory=dict)
 
+    @property
+    def content(self) -> bytes | TaskError:
+        """What the task carries."""
+        return self.task.content
+
+    def with_content(self, content: bytes) -> Job:
+        """Give the same job with another content."""
+        return attrs.evolve(self, task=attrs.evolve(self.task, content=content))
+
 
 @attrs.frozen(kw_only=True)
 class Outcome:
@@ -68,7 +77,7 @@ class Outcome:
 
     `content` is the reply's serialised RecordSet or its error: code 1 where the app could not be
     loaded, 2 where it raised. `ttl` is the reply's, in seconds. `state` is the node's new one; it
-    is the old one where the app failed. `report` is then what to tell of it, a traceback.
+    is the old one where the app failed. `report` is then the traceback.
     """
 
     content: bytes | TaskError = attrs.field(repr=False)
@@ -76,13 +85,17 @@ class Outcome:
     state: bytes = attrs.field(repr=False)
     report: str = attrs.field(default="", repr=False)
 
+    def with_content(self, content: bytes) -> Outcome:
+        """Give the same outcome with another content."""
+        return attrs.evolve(self, content=content)
+
 
 class WorkerDied(Exception):
     """The worker that ran a job ended before it answered; other jobs are not concerned."""
 
 
 class BackendDied(Exception):
-    """The backend as a whole is gone; the message says what was seen of it."""
+    """The backend as a whole is gone; the message describes how it ended."""
 
 
 class AppNotLoaded(Exception):

@@ -7,6 +7,7 @@ closed it, the process ends by itself.
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -68,6 +69,16 @@ async def end(process: trio.Process, stream: trio.SocketStream, grace: float) ->
                 await process.wait()
             left = await _kill(process)
     return left
+
+
+def how_ended(process: trio.Process) -> str:
+    """Describe the end of a process, as what follows its name; empty while it runs."""
+    status = process.returncode
+    if status is None:
+        return ""
+    if status < 0:
+        return f"was ended by {signal.Signals(-status).name}"
+    return f"ended with status {status}"
 
 
 async def _kill(process: trio.Process) -> list[int]:

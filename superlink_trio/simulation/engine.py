@@ -20,7 +20,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from functools import partial
 
 import attrs
@@ -39,11 +39,12 @@ from superlink_trio.simulation.backend import (
     Outcome,
     WorkerDied,
 )
-from superlink_trio.simulation.patience import for_each, patiently
+from superlink_trio.simulation.nodes import Nodes
 from superlink_trio.simulation.progress import Display, Progress, log_progress
 from superlink_trio.simulation.project import config_in_bundle, config_in_directory
+from superlink_trio.simulation.retrying import when_available
 from superlink_trio.simulation.runs import RunMemory, Runs
-from superlink_trio.state import Arrivals, NotTaken, State, StateUnavailable
+from superlink_trio.state import Arrivals, NotTaken, State
 from superlink_trio.wire.runs import Run, Scalar
 from superlink_trio.wire.tasks import Task, TaskError, answer_to
 
@@ -55,9 +56,6 @@ _CONNECTION = "simulation"
 
 _MAX_TRIES = 2
 """How often a task may be under way when the backend dies, before it is given up."""
-
-_FAREWELL = 0.2
-"""Seconds that deleting the nodes may take once there is no grace left."""
 
 _NOT_LOADED = 1
 """Flower's code of an error: the app cannot be loaded."""
@@ -122,7 +120,7 @@ class Simulation:
         self._display = display
         self.was_ready = False
         self._progress = Progress()
-        self._nodes: dict[int, Node] = {}
+        self._nodes = Nodes(state, num_nodes)
         # What the app's own pyproject.toml says, for runs without a bundle.
         self._app_config: Mapping[str, Scalar] = {}
         self._runs = Runs(context_limit)
@@ -146,17 +144,16 @@ class Simulation:
         """
         with _ungrouped(BackendDied), self._counting_failures(), ExitStack() as online:
             # Those of an earlier life, while the new backend is still starting.
-            for node_id in self._nodes:
-                online.enter_context(self._state.attend(node_id))
+            self._nodes.attend(online)
             async with AsyncExitStack() as opened:
                 backend = await self._open(opened)
                 try:
-                    await self._register(online)
+                    await self._nodes.register(online)
                     await self._work(backend, stopping, task_status)
                 finally:
                     if stopping.is_set():
                         online.close()
-                        await self._leave()
+                        await self._nodes.delete()
 
     async def _open(self, opened: AsyncExitStack) -> Backend:
         try:
@@ -171,40 +168,6 @@ class Simulation:
         except ValueError as unusable:
             raise UnusableSettings(str(unusable)) from unusable
 
-    # Nodes
-
-    async def _register(self, online: ExitStack) -> None:
-        """Register the nodes that are not registered yet, and keep them online."""
-
-        async def register(_: int) -> None:
-            node_id = await self._state.create_simulated_node()
-            self._nodes[node_id] = Node(
-                node_id=node_id,
-                partition_id=len(self._nodes),
-                num_partitions=self._num_nodes,
-            )
-            online.enter_context(self._state.attend(node_id))
-
-        await for_each(register, range(len(self._nodes), self._num_nodes))
-
-    async def _leave(self) -> None:
-        """Delete the nodes, within the grace if there is some left."""
-        try:
-            await self._delete_nodes()
-        finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL):
-                await self._delete_nodes()
-            # Whoever is left goes offline by itself.
-            self._nodes.clear()
-
-    async def _delete_nodes(self) -> None:
-        async def delete(node_id: int) -> None:
-            with suppress(StateUnavailable):
-                await self._state.delete_node(node_id)
-            del self._nodes[node_id]
-
-        await for_each(delete, tuple(self._nodes))
-
     # One life
 
     async def _work(
@@ -213,7 +176,7 @@ class Simulation:
         capacity = backend.capacity
         progress = self._progress
         progress.nodes, progress.capacity = self._num_nodes, capacity
-        with self._state.arrivals(self._nodes) as arrivals:
+        with self._state.arrivals(self._nodes.ids) as arrivals:
             progress.queue = arrivals
             life = _Life(backend, arrivals, trio.Semaphore(capacity), trio.Semaphore(2 * capacity))
             async with trio.open_nursery() as showing:
@@ -221,14 +184,14 @@ class Simulation:
                 async with trio.open_nursery() as nursery:
                     dispatching = trio.CancelScope()
                     nursery.start_soon(self._dispatch, life, dispatching, nursery)
-                    self._tell_ready(capacity)
+                    self._log_ready(capacity)
                     self.was_ready = True
                     task_status.started()
                     await stopping.wait()
                     dispatching.cancel()
                 showing.cancel_scope.cancel()
 
-    def _tell_ready(self, capacity: int) -> None:
+    def _log_ready(self, capacity: int) -> None:
         _log.info(
             "Simulating %s: backend %s, %s at a time",
             *(counted(self._num_nodes, "node"), self._backend_name, counted(capacity, "task")),
@@ -246,14 +209,16 @@ class Simulation:
             while True:
                 await life.unanswered.acquire()
                 await life.workers.acquire()
-                node_id = await patiently(life.arrivals.next)
+                node_id = await when_available(life.arrivals.next)
                 nursery.start_soon(self._handle, life, self._nodes[node_id])
 
     async def _handle(self, life: _Life, node: Node) -> None:
         """Handle the node's oldest task. It comes with a worker, which is free again early."""
         with ExitStack() as worker:
             worker.callback(life.workers.release)
-            task = await patiently(lambda: self._state.take_task_ins(node.node_id, _CONNECTION))
+            task = await when_available(
+                lambda: self._state.take_task_ins(node.node_id, _CONNECTION)
+            )
             if task is not None:
                 async with self._state.handing_over_task_ins(task):
                     await self._answer(life, worker, node, task)
@@ -285,18 +250,18 @@ class Simulation:
             return
         worker.close()
         if outcome.report:
-            self._tell_failure(node, task, outcome)
+            self._log_failure(node, task, outcome)
         stored = await self._store(run, node, task, outcome)
         # The last thing: a task that is run again finds the Context that it found before.
         if stored and isinstance(outcome.content, bytes):
             self._runs.keep(run, node.node_id, outcome.state, self._state.now())
 
     async def _perform(self, backend: Backend, job: Job) -> Outcome:
-        """Let the backend run the app. What is under way when a life ends stays noted."""
+        """Let the backend run the app. What is under way when a life ends stays recorded."""
         task_id = job.task.task_id
         self._under_way.add(task_id)
         self._progress.running += 1
-        self._progress.stir()
+        self._progress.notify()
         try:
             outcome = await backend.run(job)
         except WorkerDied:
@@ -321,14 +286,18 @@ class Simulation:
         known = self._runs.use(run_id, self._state.now())
         if known is not None:
             return known
-        run = await patiently(lambda: self._state.get_run(run_id)) or Run()
-        fab = await patiently(lambda: self._state.get_fab(run.fab_hash)) if run.fab_hash else None
+        run = await when_available(lambda: self._state.get_run(run_id)) or Run()
+        fab = (
+            await when_available(lambda: self._state.get_fab(run.fab_hash))
+            if run.fab_hash
+            else None
+        )
         config = self._app_config
         if fab is not None:
             config = await trio.to_thread.run_sync(config_in_bundle, fab.content)
-        return self._runs.meet(run_id, {**config, **run.override_config}, self._state.now())
+        return self._runs.add(run_id, {**config, **run.override_config}, self._state.now())
 
-    def _tell_failure(self, node: Node, task: Task, outcome: Outcome) -> None:
+    def _log_failure(self, node: Node, task: Task, outcome: Outcome) -> None:
         assert isinstance(outcome.content, TaskError)
         self._throttle.log(
             logging.ERROR,
@@ -341,7 +310,7 @@ class Simulation:
     # Answers
 
     async def _store(self, run: RunMemory, node: Node, task: Task, outcome: Outcome) -> bool:
-        """Store what came of a task; say whether it is its answer."""
+        """Store what came of a task; return whether it is its answer."""
         now = self._state.now()
         answer = answer_to(task, outcome.content, ttl=outcome.ttl, now=now)
         fault = self._fault(answer) or self._runs.fault(run, node.node_id, outcome.state)
@@ -352,7 +321,9 @@ class Simulation:
             return False
         answer_id = ""
         try:
-            answer_id = await patiently(lambda: self._state.store_task_res(answer), shield=True)
+            answer_id = await when_available(
+                lambda: self._state.store_task_res(answer), shield=True
+            )
         except NotTaken as reason:
             _log.info("Answer of node %d not taken: %s", node.node_id, reason)
         self._settled(task, failed=isinstance(outcome.content, TaskError))
@@ -364,7 +335,7 @@ class Simulation:
         return _TOO_LARGE if answer.size > self._message_limit else None
 
     async def _store_error(self, node: Node, task: Task, error: TaskError) -> None:
-        await patiently(
+        await when_available(
             lambda: self._state.store_error(task.task_id, error, producer=node.node_id),
             shield=True,
         )
@@ -377,14 +348,14 @@ class Simulation:
 
 @contextmanager
 def _ungrouped(*kinds: type[Exception]) -> Iterator[None]:
-    """Let what a backend says come out by itself, whatever nurseries it came through."""
+    """Raise an error of a backend as it is, whatever nurseries it came through."""
     try:
         yield
     except BaseExceptionGroup as group:
-        told, rest = group.split(kinds)
-        if told is None or rest is not None:
+        matching, rest = group.split(kinds)
+        if matching is None or rest is not None:
             raise
-        error: BaseException = told
+        error: BaseException = matching
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         raise error from None

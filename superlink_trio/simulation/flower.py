@@ -15,7 +15,7 @@ from superlink_trio.wire.tasks import TaskError
 
 
 def is_client_app(app: object) -> bool:
-    """Whether an object is a ClientApp of `flwr`, or of a class derived from it."""
+    """Return whether an object is a ClientApp of `flwr`, or of a class derived from it."""
     return any(
         kind.__name__ == "ClientApp" and kind.__module__.split(".")[0] == "flwr"
         for kind in type(app).__mro__

@@ -1,4 +1,4 @@
-"""What the SuperLink and the processes that it has started say to each other.
+"""Messages between the SuperLink and the processes that it has started.
 
 A frame is a pickled message behind its length (u32, big-endian). What is large is not in it but in
 a file of `shares`. Both ends are of this package and this user, one has started the other, and

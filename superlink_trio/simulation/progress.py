@@ -38,8 +38,8 @@ class Progress:
         """How many nodes wait for a worker."""
         return len(self.queue)
 
-    def stir(self) -> None:
-        """Say that counts have changed."""
+    def notify(self) -> None:
+        """Wake who waits for `changed`."""
         self._news.set()
 
     async def changed(self) -> None:
@@ -51,7 +51,7 @@ class Progress:
         """Count an answer."""
         self.done += 1
         self.failed += failed
-        self.stir()
+        self.notify()
 
 
 Display: TypeAlias = Callable[[Progress], Awaitable[None]]
@@ -67,13 +67,13 @@ async def log_progress(progress: Progress) -> None:
             # What comes after a pause begins now.
             since = trio.current_time() if progress.done == done else since
             await trio.sleep(_INTERVAL)
-            _tell(progress, done, failed, since)
+            _log_counts(progress, done, failed, since)
             done, failed, since = progress.done, progress.failed, trio.current_time()
     finally:
-        _tell(progress, done, failed, since)
+        _log_counts(progress, done, failed, since)
 
 
-def _tell(progress: Progress, done: int, failed: int, since: float) -> None:
+def _log_counts(progress: Progress, done: int, failed: int, since: float) -> None:
     tasks, failures = progress.done - done, progress.failed - failed
     if not tasks:
         return

@@ -1,4 +1,4 @@
-"""What an app says of itself: `[tool.flwr.app.config]` of its pyproject.toml.
+"""The config of an app: `[tool.flwr.app.config]` of its pyproject.toml.
 
 Flower's own templates keep an app's settings there; `flwr run --run-config` overrides them.
 """

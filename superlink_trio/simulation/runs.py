@@ -52,7 +52,7 @@ class Runs:
             run.used_at = now
         return run
 
-    def meet(self, run_id: int, config: Mapping[str, Scalar], now: float) -> RunMemory:
+    def add(self, run_id: int, config: Mapping[str, Scalar], now: float) -> RunMemory:
         """Remember a run, unless it is remembered."""
         for old in [run for run in self._runs.values() if run.used_at <= now - FORGET]:
             self._forget(old)
@@ -61,11 +61,11 @@ class Runs:
             run = self._runs[run_id] = RunMemory(run_id, config, used_at=now)
             run.size += sum(len(name) + len(str(value)) for name, value in config.items())
             self._size += run.size
-            self._make_room(now)
+            self._evict(now)
         return run
 
     def fault(self, run: RunMemory, node_id: int, context: bytes) -> str | None:
-        """Say why a Context cannot be kept, whatever else is dropped for it."""
+        """Give the reason why a Context cannot be kept, whatever else is dropped for it."""
         size = run.size_with(node_id, context)
         if size <= self._limit:
             return None
@@ -77,7 +77,7 @@ class Runs:
     def keep(self, run: RunMemory, node_id: int, context: bytes, now: float) -> None:
         """Keep a node's Context, and drop those of other runs where there is no room for it."""
         # It may have been forgotten while the app was at work.
-        run = self.meet(run.run_id, run.config, now)
+        run = self.add(run.run_id, run.config, now)
         size = run.size_with(node_id, context)
         self._size += size - run.size
         run.size = size
@@ -85,9 +85,9 @@ class Runs:
             run.contexts[node_id] = context
         else:
             run.contexts.pop(node_id, None)
-        self._make_room(now)
+        self._evict(now)
 
-    def _make_room(self, now: float) -> None:
+    def _evict(self, now: float) -> None:
         for run in list(self._runs.values())[:-1]:
             if self._size <= self._limit:
                 break

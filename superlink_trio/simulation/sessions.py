@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,7 +22,20 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 def members(session: int) -> list[int]:
     """Give the ids of a session's processes that still run; none where there is no /proc."""
-    return list(_members(session))
+    if not _PROC.is_dir():
+        return []
+    pids = (int(name) for name in os.listdir(_PROC) if name.isdecimal())
+    return [pid for pid in pids if _runs_in(session, pid)]
+
+
+def _runs_in(session: int, pid: int) -> bool:
+    # A process may end while it is looked at.
+    with suppress(OSError):
+        if os.getsid(pid) == session:
+            # Behind the name, which may hold anything, comes the state (proc(5)).
+            _, _, rest = (_PROC / f"{pid}/stat").read_text(errors="replace").rpartition(")")
+            return rest.split()[0] not in "ZX"
+    return False
 
 
 def kill_session(session: int) -> None:
@@ -53,18 +65,3 @@ def end_own_session(within: float) -> None:
             pid, _ = os.waitpid(-1, os.WNOHANG)
             if not pid:
                 time.sleep(0.005)
-
-
-def _members(session: int) -> Iterator[int]:
-    if not _PROC.is_dir():
-        return
-    for entry in _PROC.iterdir():
-        if not entry.name.isdecimal():
-            continue
-        # A process may end while it is looked at.
-        with suppress(OSError):
-            # Behind the name, which may hold anything: state, parent, group, session (proc(5)).
-            _, _, rest = (entry / "stat").read_text(errors="replace").rpartition(")")
-            state, _, _, of, *_ = rest.split()
-            if int(of) == session and state not in "ZX":
-                yield int(entry.name)

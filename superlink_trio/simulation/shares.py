@@ -16,7 +16,7 @@ import logging
 import os
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -26,11 +26,14 @@ import trio
 from superlink_trio.simulation.backend import Job, Outcome
 from superlink_trio.simulation.folders import private_folder
 from superlink_trio.simulation.parcels import (
-    LARGE,
     Answer,
     Parcel,
+    Part,
     Shared,
     answer_files,
+    join,
+    remove,
+    split,
     write,
 )
 
@@ -83,39 +86,32 @@ class Shares:
     @asynccontextmanager
     async def parcel(self, job: Job) -> AsyncIterator[Parcel]:
         """Make a parcel of a job, for one worker. Its files are there until the block is left."""
-        parcel = Parcel(job=job, answers=f"{self._directory}/{next(self._numbers)}")
+        answers = f"{self._directory}/{next(self._numbers)}"
+        rest, content, state = split(job)
         held: _Held | None = None
-        content = job.task.content
+        given: Part = state
+        given_file = f"{answers}.given"
         try:
-            if isinstance(content, bytes) and len(content) >= LARGE:
+            if content is not None:
                 held = await self._hold(content)
-                if held is not None:
-                    task = attrs.evolve(job.task, content=b"")
-                    parcel = attrs.evolve(
-                        parcel, job=attrs.evolve(job, task=task), content=held.file.shared
-                    )
-            if len(job.state) >= LARGE and await self._write(_state_file(parcel), job.state):
-                parcel = attrs.evolve(
-                    parcel,
-                    job=attrs.evolve(parcel.job, state=b""),
-                    state=Shared(_state_file(parcel)),
-                )
-            yield parcel
+            if state is not None and await self._write(given_file, state):
+                given = Shared(given_file)
+            yield Parcel(
+                job=rest,
+                content=content if held is None else held.file.shared,
+                state=given,
+                answers=answers,
+            )
         finally:
             if held is not None:
                 self._release(held)
             # A worker that was ended may have left answers that nobody asked for.
-            for path in (*answer_files(parcel), _state_file(parcel)):
-                _remove(path)
+            for path in (*answer_files(answers), given_file):
+                remove(Shared(path))
 
     async def outcome(self, answer: Answer) -> Outcome:
         """Make an outcome of an answer, inside of the block of its parcel."""
-        outcome = answer.outcome
-        if answer.content is not None:
-            outcome = attrs.evolve(outcome, content=await _read(answer.content))
-        if answer.state is not None:
-            outcome = attrs.evolve(outcome, state=await _read(answer.state))
-        return outcome
+        return join(answer.outcome, await _read(answer.content), await _read(answer.state))
 
     async def _hold(self, content: bytes) -> _Held | None:
         held = self._held.get(id(content))
@@ -155,7 +151,7 @@ class Shares:
                 break
             excess -= file.size
             del self._files[file.digest]
-            _remove(file.shared.path)
+            remove(file.shared)
 
     async def _write(self, path: str, data: bytes) -> bool:
         written = await trio.to_thread.run_sync(write, path, data)
@@ -184,14 +180,7 @@ async def open_shares(root: Path | None = None) -> AsyncIterator[Shares]:
         yield Shares(directory)
 
 
-def _state_file(parcel: Parcel) -> str:
-    return f"{parcel.answers}.given"
-
-
-async def _read(shared: Shared) -> bytes:
-    return await trio.to_thread.run_sync(Path(shared.path).read_bytes)
-
-
-def _remove(path: str) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(path)
+async def _read(part: Part) -> bytes | None:
+    if isinstance(part, Shared):
+        return await trio.to_thread.run_sync(Path(part.path).read_bytes)
+    return part

@@ -1,4 +1,4 @@
-"""What a worker process does with a job: load the app, call it, tell what came of it.
+"""What a worker process does with a job: load the app, call it, make an outcome of its reply.
 
 Apps are imported here, in worker processes, and never in the SuperLink. Nothing here
 knows of backends, and nothing but attrs and protobuf is needed until an app asks for more.
@@ -55,7 +55,7 @@ class Adapter(Protocol):
 
 
 @attrs.frozen(kw_only=True)
-class Manners:
+class WorkerSettings:
     """How a worker process behaves.
 
     `muted`: what it prints and logs goes nowhere. `silent`: it logs from WARNING upwards only.
@@ -68,23 +68,23 @@ class Manners:
     tensorflow: bool = False
 
 
-def start(app: App, manners: Manners) -> None:
+def start(app: App, settings: WorkerSettings) -> None:
     """Get a worker process ready for an app, once. Raises AppNotLoaded."""
-    _behave(manners)
+    _apply(settings)
     load(app)
 
 
-def _behave(manners: Manners) -> None:
-    if manners.muted:
+def _apply(settings: WorkerSettings) -> None:
+    if settings.muted:
         # The descriptors, not sys.stdout: libraries in C print as well.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
             stream.flush()
             os.dup2(nowhere, descriptor)
         os.close(nowhere)
-    if manners.silent:
+    if settings.silent:
         logging.disable(logging.INFO)
-    if manners.tensorflow:
+    if settings.tensorflow:
         _let_gpu_memory_grow()
 
 
@@ -101,7 +101,7 @@ def _let_gpu_memory_grow() -> None:
 
 def run(app: App, job: Job) -> Outcome:
     """Run the app for one job. Whatever goes wrong is the outcome, nothing is raised."""
-    return run_with(app, job, job.task.content, job.state)
+    return run_with(app, job, job.content, job.state)
 
 
 def run_with(app: App, job: Job, content: Buffer | TaskError, state: Buffer) -> Outcome:
@@ -184,7 +184,7 @@ def _failure(job: Job, state: Buffer, code: int, reason: str, report: str) -> Ou
 
 
 def _remedy(error: BaseException) -> str:
-    """Say what to do about a module that is missing as a whole."""
+    """Give the remedy for a module that is missing as a whole."""
     if not isinstance(error, ModuleNotFoundError) or error.name is None:
         return ""
     package = error.name.partition(".")[0]

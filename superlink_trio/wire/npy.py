@@ -42,7 +42,7 @@ class NotNpy(ValueError):
 
 
 def is_array(value: object) -> TypeGuard[NDArray | np.generic[Any]]:
-    """Whether `write` takes it: arithmetic on an array without dimensions gives a scalar."""
+    """Return whether `write` takes it: arithmetic on an array without dimensions gives a scalar."""
     return isinstance(value, np.ndarray | np.generic)
 
 

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from superlink_trio.cli import live
-from superlink_trio.logs import rendering
+from superlink_trio.logs import live, rendering
 from superlink_trio.logs.throttle import BURST, MAX_LENGTH
 
 logger = logging.getLogger("superlink_trio.test")

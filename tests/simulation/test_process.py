@@ -12,20 +12,16 @@ import pytest
 import trio
 from simulations import TWO_WORKERS, apps, eventually, job, pid_of, runs, todo
 
-from superlink_trio.simulation import process, workplace
 from superlink_trio.simulation.backend import App, AppNotLoaded, Backend, WorkerDied
-from superlink_trio.simulation.process import (
-    ProcessSettings,
-    open_process_backend,
-    usable_cpus,
-)
+from superlink_trio.simulation.process import backend, child, open_process_backend
+from superlink_trio.simulation.process.settings import ProcessSettings, usable_cpus
 
 
 def _workers() -> set[int]:
     """Give those of this process's children that are workers."""
     listed = Path("/proc/self/task").glob("*/children")
     children = {int(pid) for file in listed for pid in file.read_text().split()}
-    return {pid for pid in children if "workplace" in Path(f"/proc/{pid}/cmdline").read_text()}
+    return {pid for pid in children if "process.child" in Path(f"/proc/{pid}/cmdline").read_text()}
 
 
 def _shared() -> set[str]:
@@ -127,7 +123,7 @@ async def test_an_idle_worker_may_put_away_what_it_has(tmp_path: Path) -> None:
 async def test_when_there_is_no_time_left_no_worker_gets_any(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (process, workplace):
+    for module in (backend, child):
         monkeypatch.setattr(module, "GRACE", 3600.0)
     (tmp_path / "slow_app.py").write_text(
         "import atexit, time\natexit.register(time.sleep, 3600)\ndef app(message, context): pass\n"

@@ -37,7 +37,7 @@ from superlink_trio.simulation.backend import (
     WorkerDied,
 )
 from superlink_trio.simulation.ray.backend import open_ray_backend
-from superlink_trio.simulation.ray.frames import Cancel, Died, Frames, Message
+from superlink_trio.simulation.ray.protocol import Cancel, Died, Frames, Message
 from superlink_trio.simulation.ray.settings import Settings, fitting
 from superlink_trio.simulation.ray.shipping import stage
 from superlink_trio.simulation.sessions import kill_session, members
@@ -418,7 +418,7 @@ def test_settings_are_read_as_flower_writes_them() -> None:
         }
     )
     assert new.resources == {"CPU": 2, "GPU": 0.25, "memory": 1e9, "licence": 1}
-    assert (new.init, new.address, new.manners.tensorflow) == ({"num_cpus": 4}, None, True)
+    assert (new.init, new.address, new.worker.tensorflow) == ({"num_cpus": 4}, None, True)
 
 
 @pytest.mark.parametrize(

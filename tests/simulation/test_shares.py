@@ -14,14 +14,14 @@ from simulations import apps, job
 
 from superlink_trio.clientapp import RecordSet, encode
 from superlink_trio.simulation import parcels
-from superlink_trio.simulation.parcels import LARGE, Parcel, answer_files
+from superlink_trio.simulation.parcels import LARGE, Parcel, Shared, answer_files
 from superlink_trio.simulation.shares import Shares, open_shares
 
 _BIG = bytes(3 * LARGE)
 
 
 def _content(parcel: Parcel) -> bytes:
-    assert parcel.content is not None
+    assert isinstance(parcel.content, Shared)
     assert parcel.job.task.content == b""
     return bytes(parcel.content.view())
 
@@ -90,7 +90,7 @@ async def test_a_content_larger_than_what_is_kept_goes_at_once(tmp_path: Path) -
 
 async def test_a_view_outlives_its_file(tmp_path: Path) -> None:
     async with open_shares(tmp_path) as shares, shares.parcel(job(_BIG)) as parcel:
-        assert parcel.content is not None
+        assert isinstance(parcel.content, Shared)
         view = parcel.content.view()
     assert not list(tmp_path.iterdir())
     assert view == _BIG
@@ -113,7 +113,7 @@ async def test_a_worker_gets_views_and_leaves_files(tmp_path: Path) -> None:
         async with shares.parcel(job(model, state=model + model[:0])) as parcel:
             answer = parcels.run(app, parcel)
             assert (answer.outcome.content, answer.outcome.state) == (b"", b"")
-            assert all(Path(path).exists() for path in answer_files(parcel))
+            assert all(Path(path).exists() for path in answer_files(parcel.answers))
             outcome = await shares.outcome(answer)
         assert (outcome.content, outcome.state) == (model, model)
         # The content is kept for other nodes, nothing else is.
@@ -123,7 +123,7 @@ async def test_a_worker_gets_views_and_leaves_files(tmp_path: Path) -> None:
 async def test_answers_that_nobody_took_are_removed(tmp_path: Path) -> None:
     async with open_shares(tmp_path) as shares:
         async with shares.parcel(job()) as parcel:
-            for path in answer_files(parcel):
+            for path in answer_files(parcel.answers):
                 assert parcels.write(path, _BIG)
         assert _files(tmp_path) == []
 
@@ -138,7 +138,8 @@ async def test_where_there_is_no_room_jobs_travel_as_they_are(
         with caplog.at_level(logging.WARNING):
             for _ in range(2):
                 async with shares.parcel(sent) as parcel:
-                    assert (parcel.job, parcel.content, parcel.state) == (sent, None, None)
+                    assert (parcel.content, parcel.state) == (_BIG, _BIG)
+                    assert parcels.join(parcel.job, _BIG, _BIG) == sent
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 

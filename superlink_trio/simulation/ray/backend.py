@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import collections
 import importlib.util
 import itertools
 import logging
-import os
 import pickle
-import re
-import secrets
-import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
@@ -22,7 +17,6 @@ import attrs
 import outcome
 import trio
 
-from superlink_trio.simulation import children
 from superlink_trio.simulation.backend import (
     App,
     Backend,
@@ -32,18 +26,15 @@ from superlink_trio.simulation.backend import (
     WorkerDied,
 )
 from superlink_trio.simulation.folders import private_folder
-from superlink_trio.simulation.parcels import Answer, Parcel, Shared, answer_files
-from superlink_trio.simulation.ray.frames import (
+from superlink_trio.simulation.parcels import Answer, Parcel, remove
+from superlink_trio.simulation.ray.process import RayProcess, ray_process
+from superlink_trio.simulation.ray.protocol import (
     Cancel,
-    Connected,
     Dead,
     Died,
     Done,
     Frames,
-    Message,
-    NotOpened,
     Opening,
-    Ready,
     Run,
 )
 from superlink_trio.simulation.ray.settings import Settings
@@ -52,22 +43,11 @@ from superlink_trio.simulation.shares import Shares, open_shares
 # How long the head node of a cluster may take to accept a connection.
 _REACHING = 10.0
 
-# How long Ray may take until it is there. It takes 2 to 3 s; several times that on a busy machine.
-_CONNECTING = 60.0
-
-# How long the driver's session has to end by itself, in seconds.
-_GOODBYE = 5.0
-
-# Lines of the driver's output that are told when it ends unasked.
-_LAST_WORDS = 10
-
 # The sockets of Ray lie below its directory, and the path of one may have 107 bytes (unix(7)), or
 # 103 on macOS; Ray's own part of it takes up to 70.
 _LONGEST_PREFIX = 14
 
 _FAMILY = "superlink-vce-"
-
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 _log = logging.getLogger(__name__)
 
@@ -88,15 +68,15 @@ async def open_ray_backend(app: App, config: Mapping[str, object]) -> AsyncItera
     async with (
         open_shares() as shares,
         private_folder(_root(), _FAMILY) as directory,
-        _driver(settings, directory) as driver,
+        ray_process(settings, directory) as process,
     ):
         app = attrs.evolve(app, directory=app.directory.absolute())
-        capacity = await driver.open(Opening(app, settings, directory))
-        backend = _RayBackend(capacity, driver.frames, shares)
+        capacity = await process.open(Opening(app, settings, directory))
+        backend = _RayBackend(capacity, process.frames, shares)
         async with trio.open_nursery() as nursery:
-            for task in (driver.pass_on_lines, driver.frames.pump):
+            for task in (process.pass_on_lines, process.frames.pump):
                 nursery.start_soon(task)
-            nursery.start_soon(backend.receive, driver)
+            nursery.start_soon(backend.receive, process)
             try:
                 yield backend
             finally:
@@ -126,7 +106,9 @@ class _RayBackend(Backend):
     async def run(self, job: Job) -> Outcome:
         async with self._shares.parcel(job) as parcel:
             done = await self._ask(parcel)
-            return await self._outcome(done)
+            rest: Outcome = pickle.loads(done.outcome)
+            answer = Answer(outcome=rest, content=done.content, state=done.state)
+            return await self._shares.outcome(answer)
 
     async def _ask(self, parcel: Parcel) -> Done:
         if self._ended is not None:
@@ -134,13 +116,7 @@ class _RayBackend(Backend):
         number = next(self._numbers)
         waiting = self._waiting[number] = _Waiting()
         self._frames.send(
-            Run(
-                number,
-                pickle.dumps(parcel.job),
-                parcel.content,
-                parcel.state,
-                *answer_files(parcel),
-            )
+            Run(number, pickle.dumps(parcel.job), parcel.content, parcel.state, parcel.answers)
         )
         try:
             await waiting.answered.wait()
@@ -152,16 +128,7 @@ class _RayBackend(Backend):
         assert waiting.answer is not None
         return waiting.answer.unwrap()
 
-    async def _outcome(self, done: Done) -> Outcome:
-        made: Outcome = pickle.loads(done.outcome)
-        content, state = done.content, done.state
-        if isinstance(content, bytes):
-            made, content = attrs.evolve(made, content=content), None
-        if isinstance(state, bytes):
-            made, state = attrs.evolve(made, state=state), None
-        return await self._shares.outcome(Answer(outcome=made, content=content, state=state))
-
-    async def receive(self, driver: _Driver) -> NoReturn:
+    async def receive(self, process: RayProcess) -> NoReturn:
         """Pass on answers until there are no more. Raises BackendDied."""
         try:
             while True:
@@ -173,7 +140,7 @@ class _RayBackend(Backend):
                     case Dead(reason):
                         break
         except trio.EndOfChannel:
-            reason = await driver.last_words()
+            reason = await process.describe_exit()
         self._end(reason)
         raise BackendDied(reason)
 
@@ -200,107 +167,7 @@ class _RayBackend(Backend):
 def _discard(answer: outcome.Outcome[Done]) -> None:
     if isinstance(answer, outcome.Value):
         for part in (answer.value.content, answer.value.state):
-            if isinstance(part, Shared):
-                Path(part.path).unlink(missing_ok=True)
-
-
-class _Driver:
-    """The process that holds Ray, and what it says."""
-
-    def __init__(self, process: trio.Process, frames: Frames) -> None:
-        self.frames = frames
-        self._process = process
-        self._lines: collections.deque[str] = collections.deque(maxlen=_LAST_WORDS)
-        self._unfinished = b""
-
-    async def open(self, opening: Opening) -> int:
-        """Wait until workers have loaded the app, and give their number."""
-        self.frames.send(opening)
-        message: Message | None = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.frames.pump)
-            nursery.start_soon(self.pass_on_lines)
-            with trio.move_on_after(_CONNECTING):
-                message = await self._receive()
-            if isinstance(message, Connected):
-                message = await self._receive()
-            nursery.cancel_scope.cancel()
-        match message:
-            case Ready(capacity):
-                return capacity
-            case NotOpened(error, reason):
-                raise error(reason)
-            case Dead(reason):
-                raise BackendDied(reason)
-        raise ConnectionError(
-            f"Ray {_where(opening.settings)} did not answer within {_CONNECTING:.0f} s"
-        )
-
-    async def _receive(self) -> Message:
-        try:
-            return await self.frames.receive()
-        except trio.EndOfChannel:
-            return Dead(await self.last_words())
-
-    async def pass_on_lines(self) -> None:
-        """Log what the driver, Ray and the apps print."""
-        assert self._process.stdout is not None
-        async for chunk in self._process.stdout:
-            *lines, self._unfinished = (self._unfinished + chunk).split(b"\n")
-            for line in lines:
-                text = _COLOURS.sub("", line.decode(errors="replace")).rstrip()
-                if text:
-                    self._lines.append(text)
-                    _log.info("%s", text)
-
-    async def last_words(self) -> str:
-        """Tell how the process ended, when it has closed the connection."""
-        with trio.move_on_after(_GOODBYE):
-            await self._process.wait()
-        status = self._process.returncode
-        if status is None:
-            how = "closed its connection"
-        elif status < 0:
-            how = f"was ended by {signal.Signals(-status).name}"
-        else:
-            how = f"ended with status {status}"
-        return "\n".join([f"the process that holds Ray {how}", *self._lines])
-
-
-@asynccontextmanager
-async def _driver(settings: Settings, directory: Path) -> AsyncIterator[_Driver]:
-    process, stream = await children.start(
-        _command, env=_environment(settings, directory), output_to_pipe=True
-    )
-    try:
-        yield _Driver(process, Frames(stream))
-    finally:
-        if left := await children.end(process, stream, _GOODBYE):
-            _log.warning("Processes of Ray do not end: %s", ", ".join(map(str, left)))
-
-
-def _command(descriptor: int) -> list[str]:
-    return [
-        *(sys.executable, "-m", "superlink_trio.simulation.ray.driver"),
-        str(descriptor),
-    ]
-
-
-def _environment(settings: Settings, directory: Path) -> Mapping[str, str]:
-    environment = {**os.environ, "RAY_COLOR_PREFIX": "0", "PYTHONUNBUFFERED": "1"}
-    if settings.address is None:
-        # Ray listens on all interfaces, whatever it is told; this token is what guards it. One of
-        # our own, so that no other Ray of this user opens with it, nor this one with theirs.
-        token = directory / "token"
-        token.touch(mode=0o600)
-        token.write_text(secrets.token_hex(32))
-        environment.pop("RAY_AUTH_TOKEN", None)
-        environment |= {
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(token),
-            "RAY_USAGE_STATS_ENABLED": "0",
-        }
-    return environment
+            remove(part)
 
 
 def _root() -> Path:
@@ -323,7 +190,3 @@ async def _reach(address: str) -> None:
     except OSError as error:
         raise ConnectionError(f"no Ray cluster at {address}: {error}") from error
     await stream.aclose()
-
-
-def _where(settings: Settings) -> str:
-    return "on this machine" if settings.address is None else f"at {settings.address}"

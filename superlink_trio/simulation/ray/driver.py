@@ -24,7 +24,8 @@ import trio
 from superlink_trio.simulation.backend import AppNotLoaded
 from superlink_trio.simulation.ray import shipping
 from superlink_trio.simulation.ray.actor import Actor
-from superlink_trio.simulation.ray.frames import (
+from superlink_trio.simulation.ray.pool import NoWorker, Pool
+from superlink_trio.simulation.ray.protocol import (
     Cancel,
     Connected,
     Dead,
@@ -34,7 +35,6 @@ from superlink_trio.simulation.ray.frames import (
     Ready,
     Run,
 )
-from superlink_trio.simulation.ray.pool import NoWorker, Pool
 from superlink_trio.simulation.ray.settings import fitting
 from superlink_trio.simulation.sessions import end_own_session
 
@@ -80,14 +80,14 @@ async def _drive(connection: socket.socket) -> Opening | None:
             nursery.start_soon(frames.pump)
             pool = Pool(lambda: _actor(first), frames)
             nursery.start_soon(_hold, first, frames, pool)
-            await _heed(frames, pool)
+            await _handle_requests(frames, pool)
     except* trio.EndOfChannel:
         pass  # the SuperLink has closed the connection, or is no more
     return opening
 
 
-async def _heed(frames: Frames, pool: Pool) -> None:
-    """Do what the SuperLink says, until it says no more."""
+async def _handle_requests(frames: Frames, pool: Pool) -> None:
+    """Run and cancel jobs until the SuperLink closes the connection."""
     while True:
         match await frames.receive():
             case Run() as request:
@@ -97,7 +97,7 @@ async def _heed(frames: Frames, pool: Pool) -> None:
 
 
 async def _hold(opening: Opening, frames: Frames, pool: Pool) -> None:
-    """Keep Ray and the pool up, and tell the SuperLink when that is over."""
+    """Keep Ray and the pool up, and report to the SuperLink when that is over."""
     try:
         _connect(opening)
         frames.send(Connected())
@@ -122,10 +122,10 @@ def _connect(opening: Opening) -> None:
 
     In the main thread: Linux ends Ray's daemons when the thread ends that started them.
     """
-    settings, manners = opening.settings, opening.settings.manners
+    settings, worker = opening.settings, opening.settings.worker
     common: dict[str, Any] = {
-        "log_to_driver": not manners.muted,
-        "logging_level": "warning" if manners.silent or manners.muted else "info",
+        "log_to_driver": not worker.muted,
+        "logging_level": "warning" if worker.silent or worker.muted else "info",
         "logging_format": "%(message)s",
     }
     try:
@@ -166,9 +166,9 @@ def _size(opening: Opening) -> int:
     nodes = [node["Resources"] for node in _nodes() if node["Alive"]]
     size = fitting(takes, nodes)
     if not size:
-        has = "; ".join(_told(node) for node in nodes)
+        has = "; ".join(_described(node) for node in nodes)
         raise ValueError(
-            f"client_resources: no node has {_told(takes)} for a worker (Ray has {has})"
+            f"client_resources: no node has {_described(takes)} for a worker (Ray has {has})"
         )
     return size
 
@@ -178,7 +178,7 @@ def _nodes() -> list[dict[str, Any]]:
     return nodes
 
 
-def _told(resources: Mapping[str, float]) -> str:
+def _described(resources: Mapping[str, float]) -> str:
     return ", ".join(
         f"{name} {amount:g}"
         for name, amount in sorted(resources.items())
@@ -199,7 +199,7 @@ def _actor(opening: Opening) -> Any:
         .remote(
             opening.app,
             # What is muted goes to Ray's log files, and no further.
-            attrs.evolve(opening.settings.manners, muted=False),
+            attrs.evolve(opening.settings.worker, muted=False),
             shipped=opening.settings.address is not None,
         )
     )

@@ -17,9 +17,9 @@ import trio
 from ray.exceptions import RayActorError, RayError
 
 from superlink_trio.simulation.backend import AppNotLoaded
-from superlink_trio.simulation.parcels import Shared, write
+from superlink_trio.simulation.parcels import Part, Shared, answer_files, put, view
 from superlink_trio.simulation.ray.actor import Array, Reply, as_array
-from superlink_trio.simulation.ray.frames import Died, Done, Frames, Run
+from superlink_trio.simulation.ray.protocol import Died, Done, Frames, Run
 
 T = TypeVar("T")
 
@@ -155,21 +155,21 @@ class Pool:
         return not job.scope.cancelled_caught
 
     def _start_job(self, actor: Any, request: Run) -> ray.ObjectRef[Reply]:
-        content = None if request.content is None else self._contents.get(request.content)
-        state = None if request.state is None else as_array(request.state.view())
+        content: ray.ObjectRef[Array] | Array | None
+        if isinstance(request.content, Shared):
+            content = self._contents.get(request.content)
+        else:
+            content = as_array(request.content)
+        state = as_array(view(request.state))
         reference: ray.ObjectRef[Reply] = actor.run.remote(request.job, content, state)
         return reference
 
     async def _answer(self, request: Run, reply: Reply) -> None:
         pickled, content, state = reply
-        self._frames.send(
-            Done(
-                request.number,
-                pickled,
-                await _put_down(content, request.content_answer),
-                await _put_down(state, request.state_answer),
-            )
-        )
+        content_file, state_file = answer_files(request.answers)
+        content_part = await _put_down(content, content_file)
+        state_part = await _put_down(state, state_file)
+        self._frames.send(Done(request.number, pickled, content_part, state_part))
 
     async def _replaced(self) -> Any:
         problem = ""
@@ -177,7 +177,7 @@ class Pool:
             await trio.sleep(delay)
             actor = self._make()
             try:
-                # An app that can no longer be loaded is told as the outcome of each job.
+                # An app that can no longer be loaded is reported by the outcome of each job.
                 await result(actor.load.remote())
             except RayError as error:
                 problem = _short(error)
@@ -225,11 +225,8 @@ async def _load(actor: Any) -> None:
         raise AppNotLoaded(problem)
 
 
-async def _put_down(array: Array | None, path: str) -> Shared | bytes | None:
-    if array is None:
-        return None
-    written = await trio.to_thread.run_sync(write, path, array.data)
-    return Shared(path) if written else array.tobytes()
+async def _put_down(array: Array | None, path: str) -> Part:
+    return None if array is None else await trio.to_thread.run_sync(put, array.data, path)
 
 
 def _short(error: RayError) -> str:

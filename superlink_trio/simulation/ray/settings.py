@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from superlink_trio.simulation.worker import Manners
+from superlink_trio.simulation.worker import WorkerSettings
 
 _DEFAULT_RESOURCES: Mapping[str, float] = {"num_cpus": 1, "num_gpus": 0}
 
@@ -36,7 +36,7 @@ class Settings:
     """`host:port` of an existing cluster, or `auto`; None for a Ray of our own."""
     init: Mapping[str, Any] = attrs.field(factory=dict)
     """What a Ray of our own is given besides, as arguments of `ray.init`."""
-    manners: Manners = attrs.field(factory=Manners)
+    worker: WorkerSettings = attrs.field(factory=WorkerSettings)
 
     @classmethod
     def read(cls, config: Mapping[str, object]) -> Settings:
@@ -56,7 +56,7 @@ class Settings:
             },
             address=_address(given),
             init={name: value for name, value in given.items() if name != "address"},
-            manners=Manners(
+            worker=WorkerSettings(
                 muted=bool(config.get("mute_logging")),
                 silent=bool(config.get("silent")),
                 tensorflow=bool(

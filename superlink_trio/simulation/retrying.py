@@ -1,4 +1,4 @@
-"""How a state is asked that may not be available, and for much at once."""
+"""Calls of a state: retried while it is not available, and many at once."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from superlink_trio.state import StateUnavailable
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 
-# Seconds after which the state is asked again for what it could not do.
-_AGAIN_AFTER = 1.0
+# Seconds before another try.
+_RETRY_AFTER = 1.0
 
 # As many steps as fit into one commit.
 _AT_ONCE = 256
 
 
-async def patiently(call: Callable[[], Awaitable[Result]], *, shield: bool = False) -> Result:
-    """Ask the state until it is available; its log says what is wrong with it.
+async def when_available(call: Callable[[], Awaitable[Result]], *, shield: bool = False) -> Result:
+    """Retry a call of the state until it is available; its log says what is wrong with it.
 
     With `shield` only the pauses in between can be cancelled.
     """
@@ -29,7 +29,7 @@ async def patiently(call: Callable[[], Awaitable[Result]], *, shield: bool = Fal
             with trio.CancelScope(shield=shield):
                 return await call()
         except StateUnavailable:
-            await trio.sleep(_AGAIN_AFTER)
+            await trio.sleep(_RETRY_AFTER)
 
 
 async def for_each(call: Callable[[Item], Awaitable[object]], items: Sequence[Item]) -> None:

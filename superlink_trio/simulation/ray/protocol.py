@@ -1,4 +1,4 @@
-"""What the SuperLink and the process that holds Ray say to each other."""
+"""Messages between the SuperLink and the process that holds Ray, and what carries them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import trio
 
 from superlink_trio.simulation.backend import App
 from superlink_trio.simulation.frames import Receiver, pack
-from superlink_trio.simulation.parcels import Shared
+from superlink_trio.simulation.parcels import Part
 from superlink_trio.simulation.ray.settings import Settings
 
 
 @attrs.frozen
 class Opening:
-    """The first word, to the driver. `directory` is short, private and goes with the backend."""
+    """The first message, to the driver. `directory` is short, private and goes with the backend."""
 
     app: App
     settings: Settings
@@ -30,10 +30,9 @@ class Run:
 
     number: int
     job: bytes
-    content: Shared | None
-    state: Shared | None
-    content_answer: str
-    state_answer: str
+    content: Part
+    state: Part
+    answers: str
 
 
 @attrs.frozen
@@ -65,16 +64,12 @@ class NotOpened:
 
 @attrs.frozen
 class Done:
-    """From the driver: the pickled outcome of a job.
-
-    Where `content` or `state` is set, the outcome's is empty: it is in a file, or here where there
-    was no room for one.
-    """
+    """From the driver: the pickled outcome of a job, its large parts beside it."""
 
     number: int
     outcome: bytes
-    content: Shared | bytes | None
-    state: Shared | bytes | None
+    content: Part
+    state: Part
 
 
 @attrs.frozen

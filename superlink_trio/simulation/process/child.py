@@ -25,7 +25,7 @@ from superlink_trio.simulation import frames, parcels, worker
 from superlink_trio.simulation.backend import App, AppNotLoaded
 from superlink_trio.simulation.parcels import Answer, Parcel
 from superlink_trio.simulation.sessions import end_own_session
-from superlink_trio.simulation.worker import Manners
+from superlink_trio.simulation.worker import WorkerSettings
 
 GRACE = 2.0
 """Seconds that an idle worker gets to end by itself; an app may have something to put away."""
@@ -39,7 +39,7 @@ class Start:
     """The first request: load the app. It is answered by a traceback, or None if that went well."""
 
     app: App
-    manners: Manners
+    settings: WorkerSettings
 
 
 Request: TypeAlias = Start | Parcel
@@ -73,7 +73,7 @@ def main() -> None:
                 app = request.app
                 answer = _start(request)
             else:
-                assert app is not None, "it is told first"
+                assert app is not None, "Start comes first"
                 answer = parcels.run(app, request)
             with suppress(OSError):  # nobody waits for it: there will be no other request
                 connection.sendall(frames.pack(answer))
@@ -88,7 +88,7 @@ def _let_go(connection: socket.socket) -> None:
 
 def _start(request: Start) -> str | None:
     try:
-        worker.start(request.app, request.manners)
+        worker.start(request.app, request.settings)
     except AppNotLoaded as error:
         return str(error)
     return None

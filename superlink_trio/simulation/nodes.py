@@ -1,0 +1,72 @@
+"""The simulated nodes: registered once, online while they are attended, deleted at last."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import ExitStack, suppress
+
+import trio
+
+from superlink_trio.simulation.backend import Node
+from superlink_trio.simulation.retrying import for_each
+from superlink_trio.state import State, StateUnavailable
+
+_GRACE = 0.2
+"""Seconds that deleting the nodes may take once there is no grace left."""
+
+
+class Nodes:
+    """Up to `count` nodes in a state. Node i has the partition id i."""
+
+    def __init__(self, state: State, count: int) -> None:
+        self._state = state
+        self._count = count
+        self._nodes: dict[int, Node] = {}
+
+    def __getitem__(self, node_id: int) -> Node:
+        return self._nodes[node_id]
+
+    @property
+    def ids(self) -> Collection[int]:
+        """Those that are registered."""
+        return self._nodes.keys()
+
+    def attend(self, online: ExitStack) -> None:
+        """Keep the registered nodes online until the stack is closed."""
+        for node_id in self._nodes:
+            online.enter_context(self._state.attend(node_id))
+
+    async def register(self, online: ExitStack) -> None:
+        """Register the nodes that are not registered yet, and keep them online as well.
+
+        Raises StateUnavailable.
+        """
+
+        async def register(_: int) -> None:
+            node_id = await self._state.create_simulated_node()
+            self._nodes[node_id] = Node(
+                node_id=node_id,
+                partition_id=len(self._nodes),
+                num_partitions=self._count,
+            )
+            online.enter_context(self._state.attend(node_id))
+
+        await for_each(register, range(len(self._nodes), self._count))
+
+    async def delete(self) -> None:
+        """Delete the nodes, within the grace if there is some left."""
+        try:
+            await self._delete()
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + _GRACE):
+                await self._delete()
+            # Whoever is left goes offline by itself.
+            self._nodes.clear()
+
+    async def _delete(self) -> None:
+        async def delete(node_id: int) -> None:
+            with suppress(StateUnavailable):
+                await self._state.delete_node(node_id)
+            del self._nodes[node_id]
+
+        await for_each(delete, tuple(self._nodes))
