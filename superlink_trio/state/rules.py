@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import attrs
 
@@ -115,8 +116,10 @@ def fate(*, expires_at: float, answer_under_way: bool, now: float) -> Fate:
 # From the nodes to the driver
 
 
-@attrs.frozen
-class Asked:
+# Named tuples: they are made with every call, and attrs takes several times as long.
+
+
+class Asked(NamedTuple):
     """A TaskIns, as far as it decides whether an answer is taken."""
 
     node_id: int
@@ -192,8 +195,7 @@ _STANDS_IN: Mapping[Reply, TaskError] = {
 }
 
 
-@attrs.frozen(kw_only=True)
-class Question:
+class Question(NamedTuple):
     """A TaskIns, as far as it decides what its driver is given."""
 
     expires_at: float
