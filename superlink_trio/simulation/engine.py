@@ -27,7 +27,7 @@ import attrs
 import trio
 
 from superlink_trio.logs.throttle import Throttle, shorten
-from superlink_trio.logs.wording import counted
+from superlink_trio.logs.wording import counted, leaves
 from superlink_trio.simulation.backend import (
     App,
     AppNotLoaded,
@@ -355,7 +355,4 @@ def _ungrouped(*kinds: type[Exception]) -> Iterator[None]:
         matching, rest = group.split(kinds)
         if matching is None or rest is not None:
             raise
-        error: BaseException = matching
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        raise error from None
+        raise next(leaves(matching)) from None

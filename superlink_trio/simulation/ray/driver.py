@@ -21,6 +21,7 @@ import attrs
 import ray
 import trio
 
+from superlink_trio.logs.wording import leaves
 from superlink_trio.simulation.backend import AppNotLoaded
 from superlink_trio.simulation.ray import shipping
 from superlink_trio.simulation.ray.actor import Actor
@@ -107,10 +108,11 @@ async def _hold(opening: Opening, frames: Frames, pool: Pool) -> None:
             capacity = await nursery.start(pool.serve, size)
             frames.send(Ready(capacity))
     except* (AppNotLoaded, ValueError, ConnectionError) as group:
-        error = _first(group)
+        error = next(leaves(group))
+        assert isinstance(error, Exception)
         frames.send(NotOpened(type(error), str(error)))
     except* (NoWorker, _Lost) as group:
-        frames.send(Dead(str(_first(group))))
+        frames.send(Dead(str(next(leaves(group)))))
 
 
 class _Lost(Exception):
@@ -140,7 +142,7 @@ def _connect(opening: Opening) -> None:
         else:
             package = shipping.stage(opening.app.directory, opening.directory / "app")
             ray.init(address=settings.address, runtime_env={"working_dir": str(package)}, **common)
-    except (RuntimeError, ray.exceptions.RayError, OSError) as error:
+    except Exception as error:  # a node that starts too slowly is a bare Exception of Ray's
         if settings.address is None:
             raise ConnectionError(f"Ray cannot be started: {error}") from error
         raise ConnectionError(
@@ -225,14 +227,6 @@ async def _watch_cluster() -> None:
         if not any(node["NodeID"] == own and node["Alive"] for node in nodes):
             raise _Lost("this machine is no longer a node of the Ray cluster")
         await trio.sleep(_CLUSTER)
-
-
-def _first(group: BaseExceptionGroup[Exception]) -> Exception:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, Exception)
-    return error
 
 
 if __name__ == "__main__":
