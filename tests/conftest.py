@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Generator
 from functools import partial
@@ -19,6 +20,11 @@ settings.register_profile("shared machine", _quiet)
 # For the passes that ask whether other versions do the same, not whether it is right.
 settings.register_profile("short", _quiet, max_examples=20)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "shared machine"))
+
+
+# What a shell runs in the background ignores Ctrl-C, and so would every program that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:
