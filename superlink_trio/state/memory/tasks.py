@@ -200,6 +200,8 @@ class Tasks:
     def drop(self, entry: Entry) -> None:
         """Forget a task and its answer."""
         self._close(entry)
+        # Payloads count until nothing refers to them, and an error's traceback may refer to this.
+        entry.answer = entry.answer_payload = None
         self._waiting.drivers.settle(entry.task_id, 0)
         self._kept -= entry.kept
         del self._entries[entry.task_id]
