@@ -4,6 +4,7 @@
     ├── state                opens first, closes last
     ├── certificates         with TLS: says in time when one expires
     └── apis                 one for one: each restarts alone
+        ├── admin            if there is an address for it: health, metrics, a page
         ├── driver
         └── fleet            or nodes that are simulated
 
@@ -20,10 +21,12 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from superlink_trio.admin import AdminService, History, Overview
 from superlink_trio.config import Address, Apis, SuperLinkConfig
 from superlink_trio.driver import DriverService
 from superlink_trio.fleet import FleetService
 from superlink_trio.logs.events import EventLog
+from superlink_trio.rpc import CallLog
 from superlink_trio.state import State, StateLimits, open_state, usual_room
 from superlink_trio.supervision import (
     Child,
@@ -47,7 +50,7 @@ Observer = Callable[[Event], None]
 
 _log = logging.getLogger(__name__)
 
-_DRIVER, _FLEET = "superlink/apis/driver", "superlink/apis/fleet"
+_ADMIN, _DRIVER, _FLEET = (f"superlink/apis/{name}" for name in ("admin", "driver", "fleet"))
 _GROUPS = frozenset({"superlink", "superlink/apis"})
 
 # What was acknowledged is kept already when the state is asked to stop: it only has to close.
@@ -55,6 +58,8 @@ _STATE_GRACE = 0.25
 
 # What a server needs beyond the grace of its calls: to cancel what is left and see it end.
 _DRAIN = 0.2
+
+_OBSERVERS = (CallLog(),)
 
 # The Driver API's share of the files that the process may open, where nodes connect to it too.
 # Drivers are few.
@@ -84,9 +89,18 @@ class SuperLink:
         """
         return self._addresses.get(_FLEET)
 
+    @property
+    def admin_address(self) -> Address | None:
+        """Where operators find health, metrics and a page; None if that is not served."""
+        return self._addresses.get(_ADMIN)
+
     def status(self) -> Mapping[str, EventKind]:
         """Give the last event of each part, by its path in the tree (`superlink/apis/fleet`)."""
         return dict(self._states)
+
+    def addresses(self) -> Mapping[str, Address]:
+        """Give the address of every API that listens, by its path in the tree."""
+        return dict(self._addresses)
 
     async def stop(self) -> None:
         """Stop gracefully, and return when everything has ended.
@@ -176,17 +190,18 @@ async def _run(
     credentials = await _credentials(config, apis)
     async with shielded_stop(control) as control, open_loop() as loop:
         link = SuperLink(control, credentials)
-        log_event = EventLog(_GROUPS)
+        log_event, history = EventLog(_GROUPS), History()
 
         def observe(event: Event) -> None:
             link._observe(event)
             log_event(event)
+            history.note(event)
             if observer is not None:
                 observer(event)
 
         certificates = None if credentials is None else credentials.grpc
         grpc = GrpcService(config=config, loop=loop, certificates=certificates)
-        leaves = _Leaves(apis, config, credentials, _state(config), grpc, link, display)
+        leaves = _Leaves(apis, config, credentials, _state(config), grpc, link, history, display)
         try:
             await supervise(
                 _tree(leaves),
@@ -259,6 +274,7 @@ class _Leaves:
     state: State
     grpc: GrpcService
     link: SuperLink
+    history: History
     display: Display | None
 
     def certificates(self) -> Iterator[Child]:
@@ -268,6 +284,8 @@ class _Leaves:
 
     def apis(self) -> Iterator[Child]:
         grace = self.config.grace
+        if self.config.admin_address is not None:
+            yield _api("admin", self._admin(), _DRAIN)
         if Apis.DRIVER in self.served:
             yield _api("driver", self._driver(), grace + _DRAIN)
         if Apis.FLEET not in self.served:
@@ -277,6 +295,10 @@ class _Leaves:
         else:
             # Apps do not know of the grace: the supervisor ends them.
             yield _api("fleet", self._simulation(), grace)
+
+    def _admin(self) -> Service:
+        overview = Overview(history=self.history, addresses=self.link.addresses)
+        return AdminService(config=self.config, overview=overview)
 
     @property
     def _drivers_share(self) -> float:
@@ -292,6 +314,7 @@ class _Leaves:
             # done.
             address=lambda: self.link.driver_address or self.config.driver_place.address,
             share=self._drivers_share,
+            observers=_OBSERVERS,
         )
 
     def _fleet(self) -> Service:
@@ -304,6 +327,7 @@ class _Leaves:
             grpc=self.grpc,
             address=lambda: self.link.fleet_address or place.address,
             share=1 - self._drivers_share if self._drivers_share < 1 else 1.0,
+            observers=_OBSERVERS,
         )
 
     def _simulation(self) -> Service:

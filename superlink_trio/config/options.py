@@ -40,6 +40,7 @@ class Section(enum.Enum):
     FLEET = "Fleet API"
     REST = "Fleet API over REST"
     LIMITS = "limits"
+    ADMIN = "for operators"
     SIMULATION = "simulation"
     FLOWER = "names of Flower 1.9 to 1.11"
 

@@ -38,6 +38,7 @@ _driver = partial(option, Section.DRIVER, Apis.DRIVER)
 _fleet = partial(option, Section.FLEET, Apis.FLEET)
 _rest = partial(option, Section.REST)
 _limit = partial(option, Section.LIMITS)
+_admin = partial(option, Section.ADMIN, Apis.BOTH)
 _simulation = partial(option, Section.SIMULATION, Apis.FLEET)
 _flower = partial(option, Section.FLOWER, Apis.FLEET)
 
@@ -210,6 +211,18 @@ class SuperLinkConfig(Limits):
             shown_default="half of the memory, or of the disk",
         ),
     )
+
+    admin_address: Address | None = field(
+        default=None,
+        converter=kinds.to_address,
+        metadata=_admin(
+            kinds.ADDRESS,
+            "where operators find health, metrics and a page, in plain HTTP: 127.0.0.1:9190 for "
+            "example",
+            shown_default="not served",
+        ),
+    )
+    """None: not served."""
 
     client_app: str | None = field(
         default=None,

@@ -17,6 +17,7 @@ import attrs
 
 from superlink_trio.driver.impatience import Impatience
 from superlink_trio.driver.progress import Progress
+from superlink_trio.logs.context import note
 from superlink_trio.logs.throttle import Throttle, shorten
 from superlink_trio.logs.wording import counted
 from superlink_trio.rpc import (
@@ -96,6 +97,7 @@ class _Driver:
         fab = _read_fab(request.fab) if request.HasField("fab") else None
         run = attrs.evolve(read_run(request), fab_hash="" if fab is None else fab.hash)
         run_id = await self.state.create_run(run, fab)
+        note(run_id=run_id)
         self.throttle.log(
             logging.INFO,
             caller.host,
@@ -127,6 +129,7 @@ class _Driver:
         except Malformed:
             raise malformed(pb.PushTaskInsRequest) from None
         tasks = self._accept(drafts)
+        note(run_id=tasks[0].run_id, round=tasks[0].group_id, tasks=len(tasks))
         task_ids = await self.state.store_task_ins(tasks)
         self._note(tasks, task_ids, caller)
         return pb.PushTaskInsResponse(task_ids=task_ids).SerializeToString()
@@ -174,6 +177,9 @@ class _Driver:
             impatience = Impatience(scope, len(task_ids))
             await self.state.await_task_res(task_ids, enough, impatience.note)
         answers = await self.state.take_task_res(task_ids, limit=self.message_limit)
+        if answers:
+            note(run_id=answers[0].run_id, round=answers[0].group_id)
+        note(asked=len(task_ids), answers=len(answers))
         async with self.state.handing_over_task_res(answers):
             parts = write_pull_task_res(answers, timestamp(self.state.now()))
             yield await join(parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 import trio
@@ -10,6 +10,7 @@ import trio
 from superlink_trio.config import Address, SuperLinkConfig
 from superlink_trio.driver.api import driver_api
 from superlink_trio.driver.progress import Progress
+from superlink_trio.rpc import CallObserver, observed
 from superlink_trio.state import State
 from superlink_trio.transport.grpc import GrpcService
 from superlink_trio.transport.listening import fitting, needed_by
@@ -26,6 +27,7 @@ class DriverService:
     """Where to listen, asked for at each start."""
     share: float
     """Of the files that the process may open, what is for this API's connections."""
+    observers: Sequence[CallObserver]
 
     async def __call__(
         self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]
@@ -42,7 +44,7 @@ class DriverService:
             nursery.start_soon(progress.report)
             with needed_by("the Driver API"):
                 await self.grpc.serve(
-                    [api],
+                    [observed(api, self.observers)],
                     self.address(),
                     connections=fitting(self.config.max_connections, self.share),
                     clients_need_certificates=self.config.driver_client_ca is not None,

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 import attrs
 
 from superlink_trio.fleet.presence import Presence
+from superlink_trio.logs.context import note
 from superlink_trio.logs.throttle import Throttle
 from superlink_trio.rpc import (
     Api,
@@ -113,6 +114,7 @@ class _Fleet:
     ) -> pb.CreateNodeResponse:
         interval = _ping_interval(request.ping_interval)
         node_id = await self.state.create_node(interval, caller.public_key)
+        note(node_id=node_id)
         self.presence.joined(node_id)
         self._tell(caller, "Node %d joined from %s", node_id, caller.connection)
         return pb.CreateNodeResponse(node=pb.Node(node_id=node_id))
@@ -121,6 +123,7 @@ class _Fleet:
         self, request: pb.DeleteNodeRequest, caller: Caller
     ) -> pb.DeleteNodeResponse:
         node_id = request.node.node_id
+        note(node_id=node_id)
         if not request.node.anonymous and await self.state.delete_node(node_id):
             self.presence.left(node_id)
             self._tell(caller, "Node %d left", node_id)
@@ -131,6 +134,7 @@ class _Fleet:
         if request.node.anonymous:
             return pb.PingResponse(success=False)
         node_id = request.node.node_id
+        note(node_id=node_id)
         admission = await self.state.ping(node_id, interval, readmit=self.readmit)
         self._tell_of_readmission(admission, node_id, caller)
         known = admission is not Admission.UNKNOWN
@@ -146,11 +150,13 @@ class _Fleet:
             raise Refused(
                 Status.INVALID_ARGUMENT, "node must be either anonymous or have a node_id"
             )
+        note(node_id=node_id)
         hold = await self._greet(node_id, caller)
         task = await self._next_task(node_id, caller.connection, hold)
         if task is None:
             yield b""
         else:
+            note(run_id=task.run_id, round=task.group_id, task_id=task.task_id)
             async with self.state.handing_over_task_ins(task):
                 yield await join(write_pull_task_ins([task], timestamp(self.state.now())))
         self.presence.answered(node_id)
@@ -191,6 +197,7 @@ class _Fleet:
         found = faults(draft)
         if not found:
             task = accept(draft, pushed_at=self.state.now())
+            note(node_id=task.producer, run_id=task.run_id, task_id=task.ancestry[0])
             if task.size <= self.message_limit:
                 return await self._store_valid(task, caller)
             found = ["the answer is too large to be handed to a driver in one message"]

@@ -11,7 +11,7 @@ import trio
 from superlink_trio.config import Address, SuperLinkConfig
 from superlink_trio.fleet.adapter import adapter_api, refusing_adapter_api
 from superlink_trio.fleet.api import fleet_api
-from superlink_trio.rpc import Api
+from superlink_trio.rpc import Api, CallObserver, observed
 from superlink_trio.state import State
 from superlink_trio.transport.grpc import GrpcService
 from superlink_trio.transport.listening import fitting, needed_by
@@ -34,6 +34,7 @@ class FleetService:
     """Where to listen, asked for at each start."""
     share: float
     """Of the files that the process may open, what is for this API's connections."""
+    observers: Sequence[CallObserver]
 
     async def __call__(
         self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]
@@ -66,11 +67,14 @@ class FleetService:
             refusals_are_final=self._over_http,
         )
 
+    def _observed_api(self, *, readmit: bool) -> Api:
+        return observed(self._api(readmit=readmit), self.observers)
+
     def _grpc_apis(self) -> Sequence[Api]:
         readmit = self.config.readmit
         keys = None if self.credentials is None else self.credentials.nodes
         if keys is None:
-            api = self._api(readmit=readmit)
+            api = self._observed_api(readmit=readmit)
             return [api, adapter_api(api)]
         # What checks keys takes a tenth of a second to import.
         from superlink_trio.fleet.authentication import authenticated
@@ -78,7 +82,7 @@ class FleetService:
         # Behind authentication a node is known by its key, and re-admitted by that.
         api = self._api(readmit=False)
         return [
-            authenticated(api, self.state, keys, readmit=readmit),
+            observed(authenticated(api, self.state, keys, readmit=readmit), self.observers),
             refusing_adapter_api(_ADAPTER_REFUSED),
         ]
 
@@ -90,14 +94,15 @@ class FleetService:
         task_status: trio.TaskStatus[Address],
     ) -> None:
         # Who serves gRPC need not load it.
-        from superlink_trio.transport.http import HttpOptions, serve_http
+        from superlink_trio.transport.http import HttpOptions, fleet_site, serve_http
 
         certificates = None if self.credentials is None else self.credentials.rest
+        options = HttpOptions.of(self.config, max_connections=connections)
         await serve_http(
-            self._api(readmit=self.config.readmit),
+            fleet_site(self._observed_api(readmit=self.config.readmit), options, stopping),
             address,
             tls=None if certificates is None else certificates.context,
-            options=HttpOptions.of(self.config, max_connections=connections),
+            options=options,
             stopping=stopping,
             task_status=task_status,
         )

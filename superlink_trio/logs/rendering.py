@@ -20,6 +20,7 @@ import structlog
 from structlog.dev import Column, ConsoleRenderer, plain_traceback
 from structlog.stdlib import ProcessorFormatter
 
+from superlink_trio.logs import context
 from superlink_trio.logs.throttle import Throttle, shorten
 
 _Event = MutableMapping[str, Any]
@@ -162,7 +163,13 @@ def _all_fields(_: object, __: str, event: _Event) -> _Event:
         "logger": record.name,
     }
     # In this order for whoever reads it raw; what is standard is not for `extra` to overwrite.
-    return {**standard, "event": event["event"], **extra, **standard, **event}
+    fields = {name: _readable(name, value) for name, value in (context.current() | extra).items()}
+    return {**standard, "event": event["event"], **fields, **standard, **event}
+
+
+def _readable(name: str, value: object) -> object:
+    # Ids have 64 bits: whoever reads JSON's numbers as floats, as JavaScript does, rounds them.
+    return str(value) if name.endswith("_id") and type(value) is int else value
 
 
 def _line(_: object, __: str, event: _Event) -> _Event:

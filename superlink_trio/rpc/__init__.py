@@ -13,11 +13,15 @@ from superlink_trio.rpc.interface import (
     Unary,
 )
 from superlink_trio.rpc.limits import CallLimit
+from superlink_trio.rpc.observing import Call, CallLog, CallObserver, observed
 from superlink_trio.rpc.refusals import limit_in_words, malformed, parse, unary, with_refusals
 
 __all__ = [
     "Api",
+    "Call",
     "CallLimit",
+    "CallLog",
+    "CallObserver",
     "Caller",
     "ClientGone",
     "Duplex",
@@ -29,6 +33,7 @@ __all__ = [
     "Unary",
     "limit_in_words",
     "malformed",
+    "observed",
     "parse",
     "unary",
     "with_refusals",

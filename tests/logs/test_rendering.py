@@ -119,7 +119,7 @@ def test_json_has_the_extra_fields() -> None:
         "level": "warning",
         "logger": "superlink_trio.test",
         "event": "node 7 left",
-        "node_id": 7,
+        "node_id": "7",
         "why": "ValueError('x')",
     }
 

@@ -1,8 +1,10 @@
-"""REST under Trio: Starlette over Hypercorn's protocol code, as a supervised service."""
+"""HTTP under Trio: ASGI applications over Hypercorn's protocol code, as supervised services."""
 
 from __future__ import annotations
 
 from superlink_trio.transport.http.options import HttpOptions
+from superlink_trio.transport.http.rest import fleet_site
 from superlink_trio.transport.http.server import serve_http
+from superlink_trio.transport.http.site import ClientGone, Site
 
-__all__ = ["HttpOptions", "serve_http"]
+__all__ = ["ClientGone", "HttpOptions", "Site", "fleet_site", "serve_http"]

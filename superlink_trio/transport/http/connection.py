@@ -19,13 +19,13 @@ import attrs
 import trio
 from starlette.types import ASGIApp, Message, Scope, Send
 
-from superlink_trio.transport.http.app import ClientGone
 from superlink_trio.transport.http.arrival import Arrival
 from superlink_trio.transport.http.budget import Budget, Full
 from superlink_trio.transport.http.calls import Calls
 from superlink_trio.transport.http.exchange import Exchange
 from superlink_trio.transport.http.options import HttpOptions
 from superlink_trio.transport.http.protocol import Http11
+from superlink_trio.transport.http.site import ClientGone
 from superlink_trio.transport.http.watch import Watch
 
 _log = logging.getLogger(__name__)
@@ -151,14 +151,16 @@ class Connection:
             self._written = []
             await exchange.respond(message)
             return
+        follows = bool(message.get("more_body"))
         for piece, more in _pieces(message["body"]):
             self._written = self._written or []
-            await exchange.respond({"type": message["type"], "body": piece, "more_body": more})
+            part = {"type": message["type"], "body": piece, "more_body": more or follows}
+            await exchange.respond(part)
             written, self._written = b"".join(self._written), None
             if not written:
                 raise ClientGone  # it broke the protocol in the meantime
             await self._write(written)
-        exchange.answered = True
+        exchange.answered = not follows
 
     def received(self) -> None:
         """Note that a request is here."""

@@ -8,7 +8,7 @@ from typing import Protocol
 import trio
 from starlette.types import Message, Scope, Send
 
-from superlink_trio.transport.http.app import too_large
+from superlink_trio.transport.http.problems import too_large
 from superlink_trio.wire.bulk import join
 
 # Of many smaller parts each would cost more than its bytes.

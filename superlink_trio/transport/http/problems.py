@@ -65,3 +65,8 @@ class Problem(Exception):
         if self.status is HTTPStatus.SERVICE_UNAVAILABLE:
             fields["retry-after"] = _RETRY_AFTER
         return [(name.encode("ascii"), value.encode("ascii")) for name, value in fields.items()]
+
+
+def too_large(limit: int) -> Problem:
+    """Give what is answered to a request that is larger than `limit` bytes."""
+    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the request is larger than {limit} bytes")

@@ -1,4 +1,4 @@
-"""A REST server as a supervised service."""
+"""An HTTP server as a supervised service."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from functools import partial
 import trio
 
 from superlink_trio.config.address import Address
-from superlink_trio.rpc import Api
-from superlink_trio.transport.http.app import fleet_app
 from superlink_trio.transport.http.budget import Budget
 from superlink_trio.transport.http.calls import Calls
 from superlink_trio.transport.http.connection import Connection, Service
 from superlink_trio.transport.http.options import HttpOptions
+from superlink_trio.transport.http.site import Site
 from superlink_trio.transport.http.watch import Watch
 from superlink_trio.transport.listening import AddressError, fitting, look_up
 
@@ -31,7 +30,7 @@ _ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 async def serve_http(
-    api: Api,
+    site: Site,
     address: Address,
     *,
     tls: Callable[[], ssl.SSLContext] | None = None,
@@ -39,9 +38,9 @@ async def serve_http(
     stopping: trio.Event,
     task_status: trio.TaskStatus[Address],
 ) -> None:
-    """Serve the Fleet API over HTTP/1.1 until `stopping` is set, then stop gracefully.
+    """Serve an application over HTTP/1.1 until `stopping` is set, then stop gracefully.
 
-    Stopping: held calls are released, clients that stop as well may say goodbye (see `Api.drain`),
+    Stopping: held calls are released, clients that stop as well may say goodbye (see `Site.drain`),
     then no new connections are taken. `options.grace` seconds after its beginning every connection
     is closed, which cancels the calls that are left. Whatever clients do, this returns a moment
     later. If this function is cancelled instead, calls are cancelled at once, and what they held
@@ -55,9 +54,7 @@ async def serve_http(
     a group.
     """
     listeners = await _listen(address)
-    service = Service(
-        fleet_app(api, options, stopping), options, Calls(), Budget(options.room), Watch(), stopping
-    )
+    service = Service(site.app, options, Calls(), Budget(options.room), Watch(), stopping)
     server = _Server(service, tls)
     async with trio.open_nursery() as watching, trio.open_nursery() as connections:
         try:
@@ -68,10 +65,10 @@ async def serve_http(
                 port = listeners[0].socket.getsockname()[1]
                 task_status.started(Address(address.host, port))
                 await stopping.wait()
-                api.holds.release()
+                site.release()
                 # Flower's nodes open a connection for each call, so those still have their say.
                 with trio.move_on_after(options.grace) as parting:
-                    await api.drain()
+                    await site.drain()
                 accepting.cancel_scope.cancel()
             await server.stop(max(0.0, parting.deadline - trio.current_time()))
         finally:

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from superlink_trio.config.address import Address
 from superlink_trio.rpc import Api, Caller, Holds, Leased, Unary
-from superlink_trio.transport.http import HttpOptions, serve_http
+from superlink_trio.transport.http import HttpOptions, fleet_site, serve_http
 
 UNARY = ("CreateNode", "DeleteNode", "Ping", "PushTaskRes", "GetRun", "GetFab")
 
@@ -94,7 +94,7 @@ def serving() -> Serving:
             try:
                 with scope:
                     await serve_http(
-                        api,
+                        fleet_site(api, options, stopping),
                         address,
                         tls=tls,
                         options=options,

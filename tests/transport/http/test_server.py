@@ -15,22 +15,24 @@ import trio
 
 from superlink_trio.config.address import Address
 from superlink_trio.rpc import Api, Holds
-from superlink_trio.transport.http import HttpOptions, serve_http
+from superlink_trio.transport.http import HttpOptions, fleet_site, serve_http
 from superlink_trio.transport.listening import AddressError
 
 
 async def serve_directly(address: Address) -> None:
     calls = ("CreateNode", "DeleteNode", "Ping", "PushTaskRes", "GetRun", "GetFab")
+    api = Api(
+        service="test.Fleet",
+        unary=dict.fromkeys(calls, None),  # type: ignore[arg-type]  # never called
+        leased={"PullTaskIns": None},  # type: ignore[dict-item]
+        holds=Holds(),
+    )
+    options, stopping = HttpOptions(), trio.Event()
     await serve_http(
-        Api(
-            service="test.Fleet",
-            unary=dict.fromkeys(calls, None),  # type: ignore[arg-type]  # never called
-            leased={"PullTaskIns": None},  # type: ignore[dict-item]
-            holds=Holds(),
-        ),
+        fleet_site(api, options, stopping),
         address,
-        options=HttpOptions(),
-        stopping=trio.Event(),
+        options=options,
+        stopping=stopping,
         task_status=trio.TASK_STATUS_IGNORED,
     )
 

@@ -16,7 +16,7 @@ from transport.http.clients import FLEET, PROTOBUF, Http1, head
 
 from superlink_trio.rpc import Api, Caller, Holds, Refused, Status
 from superlink_trio.transport.http import HttpOptions
-from superlink_trio.transport.http.app import fleet_app
+from superlink_trio.transport.http.rest import fleet_site
 
 CALLS = {
     "/api/v0/fleet/create-node": b"CreateNode:\x09request",
@@ -260,7 +260,7 @@ async def test_every_request_has_one_whole_answer(
         "server": ("127.0.0.1", 2),
         "state": {},
     }
-    app = fleet_app(api, HttpOptions(), trio.Event())
+    app = fleet_site(api, HttpOptions(), trio.Event()).app
     await app(scope, receive, send)
     start, rest = sent
     assert start["status"] in {200, 400, 404, 405, 413}

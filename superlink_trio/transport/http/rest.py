@@ -23,13 +23,14 @@ from typing import TypeAlias
 import attrs
 import trio
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from superlink_trio.config.address import Address
 from superlink_trio.rpc import Api, Caller, CallLimit, Leased, Refused, Status, Unary
 from superlink_trio.transport.http.budget import Budget, Full
 from superlink_trio.transport.http.options import HttpOptions
-from superlink_trio.transport.http.problems import Problem
+from superlink_trio.transport.http.problems import Problem, too_large
+from superlink_trio.transport.http.site import ClientGone, Site
 
 _log = logging.getLogger(__name__)
 
@@ -59,12 +60,8 @@ _SMALL = 4096
 _DELETE_NODE = b"\x0a"
 
 
-class ClientGone(OSError):
-    """The client did not get its answer, and will not."""
-
-
-def fleet_app(api: Api, options: HttpOptions, stopping: trio.Event) -> ASGIApp:
-    """Make the application that serves the Fleet API; `stopping` says that its server is."""
+def fleet_site(api: Api, options: HttpOptions, stopping: trio.Event) -> Site:
+    """Make what serves the Fleet API; `stopping` says that its server is."""
     answers = Budget(options.max_answers)
     limit = CallLimit(options.max_calls, [api.holds], patience=options.request_timeout)
     ways = {name: _unary(handler, answers) for name, handler in api.unary.items()}
@@ -76,8 +73,12 @@ def fleet_app(api: Api, options: HttpOptions, stopping: trio.Event) -> ASGIApp:
         Route(path, _Endpoint(name, ways[name], options, limit))
         for path, name in _PATHS.items()
     ]
-    # A path that ends in a slash is no other path.
-    return Router(routes, redirect_slashes=False, default=_no_such_call)
+    return Site(
+        # A path that ends in a slash is no other path.
+        app=Router(routes, redirect_slashes=False, default=_no_such_call),
+        release=api.holds.release,
+        drain=api.drain,
+    )
 
 
 _Way: TypeAlias = Callable[[bytes, Caller, Send], Awaitable[None]]
@@ -241,11 +242,6 @@ def _check_length(headers: Mapping[str, str], limit: int) -> None:
     # More digits than any limit has are not worth reading.
     if len(length) > 18 or int(length) > limit:
         raise too_large(limit)
-
-
-def too_large(limit: int) -> Problem:
-    """Give what is answered to a request that is larger than `limit` bytes."""
-    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the request is larger than {limit} bytes")
 
 
 async def _send_problem(problem: Problem, send: Send) -> None:

@@ -1,0 +1,13 @@
+"""What an operator looks at while a SuperLink runs: health, figures, a page. It changes nothing.
+
+history    what has happened to the parts of the tree
+overview   how everything is doing at this moment, as one JSON document
+site       the HTTP paths
+service    the leaf of the tree
+"""
+
+from superlink_trio.admin.history import History
+from superlink_trio.admin.overview import Overview
+from superlink_trio.admin.service import AdminService
+
+__all__ = ["AdminService", "History", "Overview"]

@@ -1,0 +1,45 @@
+"""The admin surface as a supervised service."""
+
+from __future__ import annotations
+
+import attrs
+import trio
+
+from superlink_trio.admin.overview import Overview
+from superlink_trio.config import Address, SuperLinkConfig
+from superlink_trio.transport.listening import needed_by
+
+# Operators, probes and scrapers are few; each browser keeps a handful of connections.
+_MOST_CONNECTIONS = 64
+
+# What is read and answered is small, and nobody waits for who is slow.
+_LARGEST_REQUEST = 64 * 1024
+
+
+@attrs.frozen(kw_only=True)
+class AdminService:
+    """Serves operators over HTTP."""
+
+    config: SuperLinkConfig
+    overview: Overview
+
+    async def __call__(
+        self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]
+    ) -> None:
+        """Serve until `stopping`; `task_status` gets the address that was bound."""
+        from superlink_trio.admin.site import admin_site
+        from superlink_trio.transport.http import HttpOptions, serve_http
+
+        address = self.config.admin_address
+        assert address is not None, "who gives no address has no admin surface"
+        options = HttpOptions.of(
+            self.config, max_connections=_MOST_CONNECTIONS, max_message_size=_LARGEST_REQUEST
+        )
+        with needed_by("the admin surface"):
+            await serve_http(
+                admin_site(self.overview, stopping),
+                address,
+                options=options,
+                stopping=stopping,
+                task_status=task_status,
+            )

@@ -1,0 +1,50 @@
+"""The HTTP paths of the admin surface. All of them only read."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import TypeAlias
+
+import trio
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route, Router
+
+from superlink_trio.admin.overview import Overview
+from superlink_trio.transport.http import Site
+
+_Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+
+def admin_site(overview: Overview, stopping: trio.Event) -> Site:
+    """Make what the admin address serves."""
+    paths: dict[str, _Handler] = {
+        "/livez": _live,
+        "/readyz": _readiness(overview),
+        "/status": _status(overview),
+    }
+    routes = [Route(path, handler, methods=["GET"]) for path, handler in paths.items()]
+    return Site(app=Router(routes, redirect_slashes=False), release=stopping.set)
+
+
+async def _live(_: Request) -> Response:
+    return PlainTextResponse("ok\n")
+
+
+def _readiness(overview: Overview) -> _Handler:
+    async def readiness(_: Request) -> Response:
+        faults = overview.history.faults()
+        if not faults:
+            return PlainTextResponse("ok\n")
+        lines = "".join(f"{fault}\n" for fault in faults)
+        return PlainTextResponse(lines, HTTPStatus.SERVICE_UNAVAILABLE)
+
+    return readiness
+
+
+def _status(overview: Overview) -> _Handler:
+    async def status(_: Request) -> Response:
+        return JSONResponse(overview.document())
+
+    return status

@@ -1,0 +1,164 @@
+"""Calls as whoever watches them sees them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock
+
+from superlink_trio.logs.context import note
+from superlink_trio.rpc import (
+    Api,
+    Call,
+    Caller,
+    CallLog,
+    Duplex,
+    Holds,
+    Refused,
+    Status,
+    observed,
+)
+
+CALLER = Caller("127.0.0.1:4711")
+
+
+@attrs.define
+class Seen:
+    """An observer that remembers."""
+
+    begun_calls: list[Call] = attrs.field(factory=list)
+    ended: list[Call] = attrs.field(factory=list)
+
+    def begun(self, call: Call) -> None:
+        self.begun_calls.append(call)
+
+    def over(self, call: Call) -> None:
+        self.ended.append(call)
+
+
+async def _ping(raw: bytes, caller: Caller) -> bytes:
+    note(node_id=7)
+    await trio.sleep(2)
+    return b"pong!"
+
+
+async def _refuse(raw: bytes, caller: Caller) -> bytes:
+    raise Refused(Status.NOT_FOUND, "there is no such thing")
+
+
+async def _break(raw: bytes, caller: Caller) -> bytes:
+    raise RuntimeError("broken")
+
+
+@asynccontextmanager
+async def _pull(raw: bytes, caller: Caller) -> AsyncIterator[bytes]:
+    note(task_id="t")
+    if raw == b"refuse":
+        raise Refused(Status.RESOURCE_EXHAUSTED, "full")
+    yield b"task"
+    if raw == b"late":
+        raise RuntimeError("settled badly")
+
+
+async def _talk(duplex: Duplex, caller: Caller) -> None:
+    note(node_id=8)
+
+
+def api(*observers: Seen | CallLog) -> Api:
+    return observed(
+        Api(
+            service="test.Service",
+            unary={"Ping": _ping, "Refuse": _refuse, "Break": _break},
+            leased={"Pull": _pull},
+            streaming={"Talk": _talk},
+            holds=Holds(),
+        ),
+        observers,
+    )
+
+
+async def test_an_answered_call(autojump_clock: MockClock) -> None:
+    seen = Seen()
+    assert await api(seen).unary["Ping"](b"ask", CALLER) == b"pong!"
+    [call] = seen.ended
+    assert seen.begun_calls == [call]
+    assert (call.service, call.method, call.caller) == ("test.Service", "Ping", CALLER)
+    assert (call.received, call.sent, call.seconds, call.outcome) == (3, 5, 2, "OK")
+    assert call.about["node_id"] == 7
+    assert call.about["call_id"]
+
+
+@pytest.mark.parametrize(
+    ("method", "error", "outcome"),
+    [("Refuse", Refused, "NOT_FOUND"), ("Break", RuntimeError, "INTERNAL")],
+)
+async def test_a_call_without_an_answer(method: str, error: type[Exception], outcome: str) -> None:
+    seen = Seen()
+    with pytest.raises(error):
+        await api(seen).unary[method](b"", CALLER)
+    assert [call.outcome for call in seen.ended] == [outcome]
+
+
+async def test_a_call_whose_client_went_away(autojump_clock: MockClock) -> None:
+    seen = Seen()
+    with trio.move_on_after(1):
+        await api(seen).unary["Ping"](b"", CALLER)
+    assert [call.outcome for call in seen.ended] == ["CANCELLED"]
+
+
+async def test_a_lease_is_over_when_it_is_settled() -> None:
+    seen = Seen()
+    async with api(seen).leased["Pull"](b"ask", CALLER) as answer:
+        assert answer == b"task"
+        assert not seen.ended
+    [call] = seen.ended
+    assert (call.sent, call.outcome, call.about["task_id"]) == (4, "OK", "t")
+
+
+@pytest.mark.parametrize(
+    ("raw", "error", "outcome"),
+    [(b"refuse", Refused, "RESOURCE_EXHAUSTED"), (b"late", RuntimeError, "INTERNAL")],
+)
+async def test_a_lease_that_fails(raw: bytes, error: type[Exception], outcome: str) -> None:
+    seen = Seen()
+    with pytest.raises(error):
+        async with api(seen).leased["Pull"](raw, CALLER):
+            pass
+    assert [call.outcome for call in seen.ended] == [outcome]
+
+
+async def test_a_lease_that_is_not_handed_over() -> None:
+    seen = Seen()
+    with trio.CancelScope() as scope:
+        async with api(seen).leased["Pull"](b"", CALLER):
+            scope.cancel()
+            await trio.lowlevel.checkpoint()
+    assert [call.outcome for call in seen.ended] == ["CANCELLED"]
+
+
+async def test_a_conversation() -> None:
+    seen = Seen()
+    await api(seen).streaming["Talk"](None, CALLER)  # type: ignore[arg-type]  # says nothing
+    assert [(call.method, call.about["node_id"]) for call in seen.ended] == [("Talk", 8)]
+
+
+async def test_every_call_has_an_id_of_its_own() -> None:
+    seen = Seen()
+    for _ in range(3):
+        await api(seen).streaming["Talk"](None, CALLER)  # type: ignore[arg-type]  # says nothing
+    assert len({call.about["call_id"] for call in seen.ended}) == 3
+
+
+async def test_the_log_has_a_line_for_every_call(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "superlink_trio.rpc")
+    await api(CallLog()).unary["Ping"](b"ask", CALLER)
+    [line] = caplog.messages
+    assert line.startswith("Ping from 127.0.0.1:4711: OK in 2000.0 ms, 3 bytes in, 5 out (call_id ")
+    assert "node_id 7" in line
