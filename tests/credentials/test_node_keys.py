@@ -86,7 +86,7 @@ def test_a_file_of_another_kind_is_not_told_cell_by_cell(tmp_path: Path) -> None
 def test_every_fault_of_every_file_is_found_at_once(make: Make, tmp_path: Path) -> None:
     table = tmp_path / "keys.csv"
     table.write_bytes(b"\xff\xfe")
-    told = faults(KeySources(table, tmp_path / "absent", make("rsa", "-t", "rsa")))
+    told = faults(KeySources(table, tmp_path / "absent", make("rsa", "-t", "rsa", "-b", "1024")))
     assert told[0] == f"{table}: is no text: it has to hold OpenSSH public keys"
     assert told[1] == f"{tmp_path / 'absent'}: No such file or directory"
     assert told[2].startswith(f"{tmp_path / 'rsa'}: is no public key as OpenSSH writes them")
