@@ -6,7 +6,11 @@
     └── apis                 one for one: each restarts alone
         ├── admin            if there is an address for it: health, metrics, a page
         ├── driver
-        └── fleet            or nodes that are simulated
+        ├── fleet            or nodes that are simulated
+        └── flower           if there is a port for it: nodes, runs and `flwr` of Flower 1.35 on
+            ├── messages
+            ├── http
+            └── apps         a process for each run
 
 The asyncio loop that gRPC needs is no part of the tree: it is opened around it, so that no
 gRPC server can outlive it.
@@ -51,7 +55,8 @@ Observer = Callable[[Event], None]
 _log = logging.getLogger(__name__)
 
 _ADMIN, _DRIVER, _FLEET = (f"superlink/apis/{name}" for name in ("admin", "driver", "fleet"))
-_GROUPS = frozenset({"superlink", "superlink/apis"})
+_HTTP = "superlink/apis/flower/http"
+_GROUPS = frozenset({"superlink", "superlink/apis", "superlink/apis/flower"})
 
 # What was acknowledged is kept already when the state is asked to stop: it only has to close.
 _STATE_GRACE = 0.25
@@ -282,23 +287,56 @@ class _Leaves:
             for name, certificates in self.credentials.certificates.items():
                 yield Child(name=f"certificates-{name.lower()}", serve=certificates.serve)
 
-    def apis(self) -> Iterator[Child]:
+    def apis(self) -> Iterator[Child | Group]:
         grace = self.config.grace
         if self.config.admin_address is not None:
             yield _api("admin", self._admin(), _DRAIN)
         if Apis.DRIVER in self.served:
             yield _api("driver", self._driver(), grace + _DRAIN)
-        if Apis.FLEET not in self.served:
-            return
-        if self.config.fleet_place is not None:
-            yield _api("fleet", self._fleet(), grace + _DRAIN)
-        else:
-            # Apps do not know of the grace: the supervisor ends them.
-            yield _api("fleet", self._simulation(), grace)
+        if Apis.FLEET in self.served:
+            if self.config.fleet_place is not None:
+                yield _api("fleet", self._fleet(), grace + _DRAIN)
+            else:
+                # Apps do not know of the grace: the supervisor ends them.
+                yield _api("fleet", self._simulation(), grace)
+        if self.config.port is not None and self.served is Apis.BOTH:
+            yield self._flower()
 
     def _admin(self) -> Service:
         overview = Overview(history=self.history, addresses=self.link.addresses)
         return AdminService(config=self.config, overview=overview)
+
+    def _flower(self) -> Group:
+        # What a SuperLink of older releases need not have.
+        from superlink_trio.control import FlowerService
+        from superlink_trio.runtime import Launcher
+        from superlink_trio.state.messages import MemoryMessages
+
+        config, port = self.config, self.config.port
+        assert port is not None, "who names no port has no such group"
+        messages = MemoryMessages(limits=self.state.limits)
+        http = FlowerService(
+            config=config,
+            state=messages,
+            credentials=self.credentials,
+            address=lambda: self.link.addresses().get(_HTTP) or Address(config.host, port),
+            observers=_OBSERVERS,
+        )
+        apps = Launcher(
+            state=messages,
+            address=lambda: self.link.addresses()[_HTTP],
+            certificate=config.certificates[0] if config.certificates and config.tls else None,
+            most=config.max_server_apps,
+        )
+        return Group(
+            name="flower",
+            strategy=Strategy.REST_FOR_ONE,
+            children=[
+                Child(name="messages", serve=messages.serve, grace=_STATE_GRACE),
+                _api("http", http, config.grace + _DRAIN),
+                _api("apps", apps, config.grace + _DRAIN),
+            ],
+        )
 
     @property
     def _drivers_share(self) -> float:

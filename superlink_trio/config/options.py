@@ -39,6 +39,7 @@ class Section(enum.Enum):
     DRIVER = "Driver API"
     FLEET = "Fleet API"
     REST = "Fleet API over REST"
+    CURRENT = "Flower 1.35 and later"
     LIMITS = "limits"
     ADMIN = "for operators"
     SIMULATION = "simulation"

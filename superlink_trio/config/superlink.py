@@ -37,6 +37,7 @@ _security = partial(option, Section.SECURITY, Apis.BOTH)
 _driver = partial(option, Section.DRIVER, Apis.DRIVER)
 _fleet = partial(option, Section.FLEET, Apis.FLEET)
 _rest = partial(option, Section.REST)
+_current = partial(option, Section.CURRENT, Apis.BOTH)
 _limit = partial(option, Section.LIMITS)
 _admin = partial(option, Section.ADMIN, Apis.BOTH)
 _simulation = partial(option, Section.SIMULATION, Apis.FLEET)
@@ -183,6 +184,27 @@ class SuperLinkConfig(Limits):
         default=1,
         metadata=_rest(
             Apis.FLEET, attrs.evolve(kinds.COUNT, check=_one_worker), "1: another number is refused"
+        ),
+    )
+
+    host: str = field(
+        default="127.0.0.1",
+        metadata=_current(kinds.text("HOST"), "where nodes and `flwr` of Flower 1.35 on connect"),
+    )
+    port: int | None = field(
+        default=None,
+        metadata=_current(
+            kinds.within(kinds.COUNT, 0, 65_535, "port"),
+            "on which port: 8000 is what Flower's programs expect, 0 picks a free one",
+            shown_default="not served",
+        ),
+    )
+    """None: only Flower 1.8 to 1.11 is served."""
+    max_server_apps: int = field(
+        default=16,
+        metadata=_current(
+            kinds.within(kinds.COUNT, 1, 10_000, "number of processes"),
+            "runs that are under way at the same time, each a process; others wait",
         ),
     )
 

@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager
 
 import attrs
 
-from superlink_trio.driver.impatience import Impatience
 from superlink_trio.driver.progress import Progress
 from superlink_trio.logs.context import note
 from superlink_trio.logs.throttle import Throttle, shorten
@@ -31,6 +30,7 @@ from superlink_trio.rpc import (
     unary,
     with_refusals,
 )
+from superlink_trio.rpc.patience import Patience
 from superlink_trio.state import State
 from superlink_trio.wire import superlink_pb2 as pb
 from superlink_trio.wire.bulk import in_thread_if_large, join
@@ -174,8 +174,8 @@ class _Driver:
             # A quarter of the limit is worth an answer; what comes after it can be underway
             # while the driver unpacks.
             enough = self.message_limit // 4
-            impatience = Impatience(scope, len(task_ids))
-            await self.state.await_task_res(task_ids, enough, impatience.note)
+            patience = Patience(scope, len(task_ids))
+            await self.state.await_task_res(task_ids, enough, patience.note)
         answers = await self.state.take_task_res(task_ids, limit=self.message_limit)
         if answers:
             note(run_id=answers[0].run_id, round=answers[0].group_id)

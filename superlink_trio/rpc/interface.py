@@ -34,7 +34,9 @@ class Status(enum.Enum):
     INVALID_ARGUMENT = 3
     DEADLINE_EXCEEDED = 4
     NOT_FOUND = 5
+    PERMISSION_DENIED = 7
     RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
     UNIMPLEMENTED = 12
     INTERNAL = 13
     UNAVAILABLE = 14
@@ -42,12 +44,16 @@ class Status(enum.Enum):
 
 
 class Refused(Exception):
-    """An answer other than OK. Its message is written for the caller and reaches it as it is."""
+    """An answer other than OK. Its message is written for the caller and reaches it as it is.
 
-    def __init__(self, status: Status, message: str) -> None:
+    `code` is Flower's own number for what is wrong, where its programs look at that; else 0.
+    """
+
+    def __init__(self, status: Status, message: str, code: int = 0) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
+        self.code = code
 
 
 @attrs.frozen

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from superlink_trio.logs import Throttle
 from superlink_trio.rpc.interface import Api, Caller, Leased, Refused, Status, Unary
 from superlink_trio.state import Limit, LimitReached, StateUnavailable
+from superlink_trio.state.messages import Wrong
 from superlink_trio.wire.tasks import ANONYMOUS
 
 _log = logging.getLogger(__name__)
@@ -95,7 +96,9 @@ class _Refusals:
 
     throttle: Throttle = attrs.field(factory=lambda: Throttle(_log, burst=1, period=_LOG_EVERY))
 
-    def refusal(self, error: StateUnavailable | LimitReached) -> Refused:
+    def refusal(self, error: StateUnavailable | LimitReached | Wrong) -> Refused:
+        if isinstance(error, Wrong):
+            return Refused(Status.INVALID_ARGUMENT, str(error))
         if isinstance(error, StateUnavailable):
             return Refused(Status.UNAVAILABLE, "The server's database is not available.")
         words = limit_in_words(error)
@@ -107,7 +110,7 @@ def _refusing_unary(call: Unary, refusals: _Refusals) -> Unary:
     async def answer(raw: bytes, caller: Caller) -> bytes:
         try:
             return await call(raw, caller)
-        except (StateUnavailable, LimitReached) as error:
+        except (StateUnavailable, LimitReached, Wrong) as error:
             raise refusals.refusal(error) from error
 
     return answer
@@ -127,7 +130,7 @@ class _RefusingLease(AbstractAsyncContextManager[bytes]):
     async def __aenter__(self) -> bytes:
         try:
             return await self.lease.__aenter__()
-        except (StateUnavailable, LimitReached) as error:
+        except (StateUnavailable, LimitReached, Wrong) as error:
             raise self.refusals.refusal(error) from error
 
     async def __aexit__(
@@ -138,5 +141,5 @@ class _RefusingLease(AbstractAsyncContextManager[bytes]):
     ) -> bool | None:
         try:
             return await self.lease.__aexit__(kind, raised, traceback)
-        except (StateUnavailable, LimitReached) as error:
+        except (StateUnavailable, LimitReached, Wrong) as error:
             raise self.refusals.refusal(error) from error

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import trio
 
-from superlink_trio.simulation.sessions import kill_session, members
+from superlink_trio.processes.sessions import kill_session, members
 
 # How long a process has to end its session itself even if there is no time left, in seconds: it
 # waits for its children, for which nobody else does where there is no init.

@@ -41,10 +41,10 @@ from superlink_trio.simulation.backend import (
 )
 from superlink_trio.simulation.nodes import Nodes
 from superlink_trio.simulation.progress import Display, Progress, log_progress
-from superlink_trio.simulation.project import config_in_bundle, config_in_directory
 from superlink_trio.simulation.retrying import when_available
 from superlink_trio.simulation.runs import RunMemory, Runs
 from superlink_trio.state import Arrivals, NotTaken, State
+from superlink_trio.wire.project import config_in_bundle, config_in_directory
 from superlink_trio.wire.runs import Run, Scalar
 from superlink_trio.wire.tasks import Task, TaskError, answer_to
 

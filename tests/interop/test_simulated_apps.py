@@ -19,7 +19,7 @@ from interop.peers import VERSIONS
 
 from superlink_trio.clientapp import RecordSet, decode, encode
 from superlink_trio.simulation.backend import Job, Node, Outcome
-from superlink_trio.simulation.project import config_in_bundle, config_in_directory
+from superlink_trio.wire.project import config_in_bundle, config_in_directory
 from superlink_trio.wire.tasks import TaskError
 
 pytestmark = pytest.mark.interop

@@ -25,6 +25,7 @@ from simulations import (
 )
 
 from superlink_trio.clientapp import RecordSet, decode, encode
+from superlink_trio.processes.sessions import members
 from superlink_trio.simulation.backend import (
     App,
     AppNotLoaded,
@@ -35,7 +36,6 @@ from superlink_trio.simulation.backend import (
     Outcome,
     WorkerDied,
 )
-from superlink_trio.simulation.sessions import members
 from superlink_trio.wire.tasks import TaskError
 
 # They share a Ray, which only tests of one process can.

@@ -29,6 +29,7 @@ from simulations import (
     todo,
 )
 
+from superlink_trio.processes.sessions import kill_session, members
 from superlink_trio.simulation.backend import (
     App,
     AppNotLoaded,
@@ -40,7 +41,6 @@ from superlink_trio.simulation.ray.backend import open_ray_backend
 from superlink_trio.simulation.ray.protocol import Cancel, Died, Frames, Message
 from superlink_trio.simulation.ray.settings import Settings, fitting
 from superlink_trio.simulation.ray.shipping import stage
-from superlink_trio.simulation.sessions import kill_session, members
 
 # They share a Ray, which only tests of one process can.
 pytestmark = pytest.mark.xdist_group("Ray of test_ray")

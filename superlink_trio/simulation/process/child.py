@@ -21,10 +21,10 @@ from typing import TypeAlias
 
 import attrs
 
+from superlink_trio.processes.sessions import end_own_session
 from superlink_trio.simulation import frames, parcels, worker
 from superlink_trio.simulation.backend import App, AppNotLoaded
 from superlink_trio.simulation.parcels import Answer, Parcel
-from superlink_trio.simulation.sessions import end_own_session
 from superlink_trio.simulation.worker import WorkerSettings
 
 GRACE = 2.0

@@ -22,6 +22,7 @@ import ray
 import trio
 
 from superlink_trio.logs.wording import leaves
+from superlink_trio.processes.sessions import end_own_session
 from superlink_trio.simulation.backend import AppNotLoaded
 from superlink_trio.simulation.ray import shipping
 from superlink_trio.simulation.ray.actor import Actor
@@ -37,7 +38,6 @@ from superlink_trio.simulation.ray.protocol import (
     Run,
 )
 from superlink_trio.simulation.ray.settings import fitting
-from superlink_trio.simulation.sessions import end_own_session
 
 # How often Ray's daemons are looked after, in seconds: ours with a system call, a cluster's with a
 # question to it.

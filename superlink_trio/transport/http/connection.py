@@ -24,7 +24,7 @@ from superlink_trio.transport.http.budget import Budget, Full
 from superlink_trio.transport.http.calls import Calls
 from superlink_trio.transport.http.exchange import Exchange
 from superlink_trio.transport.http.options import HttpOptions
-from superlink_trio.transport.http.protocol import Http11
+from superlink_trio.transport.http.protocol import INTERIM, Http11
 from superlink_trio.transport.http.site import ClientGone
 from superlink_trio.transport.http.watch import Watch
 
@@ -83,6 +83,7 @@ class Connection:
         self._has_next = trio.Event()
         self._written: list[bytes] | None = None  # collects what an answer is made of
         self._answering = False
+        self._follows = False  # an answer that goes on as long as somebody is there
         self._over = self._aborted = self._linger = False
 
     async def run(self) -> None:
@@ -141,6 +142,9 @@ class Connection:
         """Send a part of an answer; return when the system has it. Raises ClientGone."""
         if exchange.answered:
             return  # what failed after the answer is not told as well
+        if message["type"] == INTERIM:
+            await exchange.respond(message)
+            return
         if message["type"] == "http.response.start":
             if self._service.stopping.is_set() or not exchange.ended:
                 headers = [*message["headers"], (b"connection", b"close")]
@@ -151,7 +155,7 @@ class Connection:
             self._written = []
             await exchange.respond(message)
             return
-        follows = bool(message.get("more_body"))
+        follows = self._follows = bool(message.get("more_body"))
         for piece, more in _pieces(message["body"]):
             self._written = self._written or []
             part = {"type": message["type"], "body": piece, "more_body": more or follows}
@@ -218,7 +222,7 @@ class Connection:
             await self._protocol.receive(bytes(data))
             self._note(len(data))
         self._over = True
-        if not self._answering:
+        if not self._answering or self._follows:
             # Nobody is there any more to whom an answer would be of use.
             self._tasks.cancel()
 

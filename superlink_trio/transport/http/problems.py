@@ -13,16 +13,19 @@ MEDIA_TYPE = "application/problem+json"
 # A client that is told to come back later should not come back at once.
 _RETRY_AFTER = "3"
 
-_STATUS: Mapping[Status, HTTPStatus] = {
+STATUS: Mapping[Status, HTTPStatus] = {
     Status.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
     Status.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
     Status.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    Status.PERMISSION_DENIED: HTTPStatus.FORBIDDEN,
+    Status.FAILED_PRECONDITION: HTTPStatus.PRECONDITION_FAILED,
     Status.RESOURCE_EXHAUSTED: HTTPStatus.INSUFFICIENT_STORAGE,
     Status.UNIMPLEMENTED: HTTPStatus.NOT_IMPLEMENTED,
     Status.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
     Status.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     Status.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
 }
+"""How each refusal is said over HTTP."""
 
 
 class Problem(Exception):
@@ -42,7 +45,7 @@ class Problem(Exception):
     @classmethod
     def of(cls, refusal: Refused) -> Problem:
         """Translate an API's refusal."""
-        return cls(_STATUS[refusal.status], refusal.message)
+        return cls(STATUS[refusal.status], refusal.message)
 
     @property
     def body(self) -> bytes:

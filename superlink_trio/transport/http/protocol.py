@@ -24,6 +24,9 @@ from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.trio.worker_context import WorkerContext
 from starlette.types import Message, Scope, Send
 
+INTERIM = "superlink.response.interim"
+"""The type of a message of ours, beside ASGI's: the answer is still to come."""
+
 
 class Owner(Protocol):
     """The connection that a protocol works for."""
@@ -97,6 +100,9 @@ class _WithoutUpgrades(H11Protocol):
 
     async def respond(self, message: Message) -> None:
         """Send a part of an answer, one of ASGI's messages."""
+        if message["type"] == INTERIM:
+            await self.stream_send(Response(STREAM_ID, [], HTTPStatus.PROCESSING.value))
+            return
         if message["type"] == "http.response.start":
             headers = [*message["headers"], (b"date", _date(int(time.time())))]
             await self.stream_send(Response(STREAM_ID, headers, int(message["status"])))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from superlink_trio.simulation.project import config_in_bundle, config_in_directory
+from superlink_trio.wire.project import config_in_bundle, config_in_directory
 
 
 def _bundle(text: str, compression: int = zipfile.ZIP_DEFLATED) -> bytes:

@@ -1,4 +1,4 @@
-"""The config of an app: `[tool.flwr.app.config]` of its pyproject.toml.
+"""What an app's pyproject.toml says: its name, and its config, `[tool.flwr.app.config]`.
 
 Flower's own templates keep an app's settings there; `flwr run --run-config` overrides them.
 """
@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
+
+import attrs
 
 from superlink_trio.wire.runs import Scalar
 
@@ -38,6 +40,34 @@ def config_in_directory(directory: Path) -> dict[str, Scalar]:
 
 def config_in_bundle(content: bytes) -> dict[str, Scalar]:
     """Read the config of an app that came as a bundle (FAB). Raises ValueError."""
+    return _config(_in_bundle(content), f"the bundle's {_NAME}")
+
+
+@attrs.frozen
+class Project:
+    """An app, as its bundle names it. `fab_id`: `publisher/name`."""
+
+    fab_id: str
+    version: str
+    config: Mapping[str, Scalar]
+
+
+def project_in_bundle(content: bytes) -> Project:
+    """Read who made the app that a bundle (FAB) holds, and its config. Raises ValueError."""
+    where = f"the bundle's {_NAME}"
+    text = _in_bundle(content)
+    table = _table(text, where)
+    project, app = _at(table, where, "project"), _at(table, where, "tool", "flwr", "app")
+    words = [app.get("publisher"), project.get("name"), project.get("version")]
+    if not all(isinstance(word, str) and word for word in words):
+        raise ValueError(
+            f"{where} has to name project.name, project.version and tool.flwr.app.publisher"
+        )
+    publisher, name, version = map(str, words)
+    return Project(f"{publisher}/{name}", version, _config(text, where))
+
+
+def _in_bundle(content: bytes) -> bytes:
     try:
         with zipfile.ZipFile(BytesIO(content)) as bundle:
             text = _read(bundle, bundle.getinfo(_NAME))
@@ -45,7 +75,7 @@ def config_in_bundle(content: bytes) -> dict[str, Scalar]:
         raise ValueError(f"the bundle's {_NAME} cannot be read: {error}") from error
     if len(text) > _MAX_SIZE:
         raise ValueError(f"the bundle's {_NAME} is larger than {_MAX_SIZE} bytes")
-    return _config(text, f"the bundle's {_NAME}")
+    return text
 
 
 def _read(bundle: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
@@ -57,16 +87,24 @@ def _read(bundle: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
 
 
 def _config(text: bytes, where: str) -> dict[str, Scalar]:
+    config = _at(_table(text, where), where, "tool", "flwr", "app", "config")
+    return dict(_flat(config, where, ""))
+
+
+def _table(text: bytes, where: str) -> dict[str, object]:
     try:
         # Deep nesting is a RecursionError.
-        table: object = tomllib.loads(text.decode())
+        return tomllib.loads(text.decode())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} is no TOML: {error}") from error
-    for name in ("tool", "flwr", "app", "config"):
+
+
+def _at(table: object, where: str, *names: str) -> Mapping[str, object]:
+    for name in names:
         table = table.get(name, {}) if isinstance(table, dict) else table
     if not isinstance(table, dict):
-        raise ValueError(f"{where}: [tool.flwr.app.config] is no table")  # noqa: TRY004 - as below
-    return dict(_flat(table, where, ""))
+        raise ValueError(f"{where}: [{'.'.join(names)}] is no table")  # noqa: TRY004 - as below
+    return table
 
 
 def _flat(table: Mapping[str, object], where: str, prefix: str) -> Iterator[tuple[str, Scalar]]:

@@ -14,7 +14,7 @@ LONGEST = 3.0
 """Seconds after the first answer until it is given: as long as drivers sleep between pulls."""
 
 
-class Impatience:
+class Patience:
     """Brings the deadline of a pull forward when answers come."""
 
     def __init__(self, scope: trio.CancelScope, missing: int) -> None:

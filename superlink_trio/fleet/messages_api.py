@@ -1,0 +1,267 @@
+"""The Fleet API of Flower 1.23 and later: nodes register, pull messages and push replies.
+
+An error status is a trap for these nodes: most end the node's loop while its process lives on. Only
+UNAVAILABLE makes a node try again, PERMISSION_DENIED says that a run is over, and UNAUTHENTICATED
+ends a node for good. So nothing else is answered to a node whose signature is right.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import attrs
+from google.protobuf.message import Message
+
+from superlink_trio.fleet.signatures import check_key, verify
+from superlink_trio.logs import Throttle
+from superlink_trio.logs.context import note
+from superlink_trio.rpc import Api, Caller, Holds, Refused, Status, Unary, parse, with_refusals
+from superlink_trio.state.messages import MessageState, NotFound, NotPermitted
+from superlink_trio.wire import messages_pb2 as pb
+from superlink_trio.wire.messages import (
+    RunRecord,
+    RunStatus,
+    envelopes_of,
+    write_fab,
+    write_object,
+    write_run,
+)
+
+_log = logging.getLogger(__name__)
+
+# Seconds that a node may name as its heartbeat interval.
+_LEAST_INTERVAL, _MOST_INTERVAL = 10.0, 1800.0
+
+_MOST_LINES = 1000
+
+
+NodeRequest = TypeVar("NodeRequest", bound=Message)
+
+
+def messages_api(
+    state: MessageState, *, hold: float, readmit: bool, self_registration: bool = True
+) -> Api:
+    """Make the Fleet API over a state.
+
+    `hold`: seconds for which PullMessages waits for a message. `readmit`: whether a node that is
+    not known any more is taken back by its key. `self_registration`: whether any key may register.
+    """
+    holds = Holds()
+    fleet = _Fleet(
+        state=state,
+        hold=hold,
+        readmit=readmit,
+        self_registration=self_registration,
+        holds=holds,
+    )
+    return with_refusals(
+        Api(
+            service="flwr.proto.Fleet",
+            unary={
+                "RegisterNode": fleet.register_node,
+                "ActivateNode": fleet.activate_node,
+                "DeactivateNode": fleet.deactivate_node,
+                "UnregisterNode": fleet.unregister_node,
+                "SendNodeHeartbeat": fleet.of_node(
+                    pb.SendNodeHeartbeatRequest, fleet.send_heartbeat
+                ),
+                "PushMessages": fleet.of_node(pb.PushMessagesRequest, fleet.push_messages),
+                "GetRun": fleet.of_node(pb.GetRunRequest, fleet.get_run),
+                "GetFab": fleet.of_node(pb.GetFabRequest, fleet.get_fab),
+                "PushObject": fleet.of_node(pb.PushObjectRequest, fleet.push_object),
+                "PullObject": fleet.of_node(pb.PullObjectRequest, fleet.pull_object),
+                "ConfirmMessageReceived": fleet.of_node(
+                    pb.ConfirmMessageReceivedRequest, fleet.confirm
+                ),
+            },
+            leased={"PullMessages": fleet.pull_messages},
+            holds=holds,
+        )
+    )
+
+
+@attrs.frozen(kw_only=True)
+class _Fleet:
+    state: MessageState
+    hold: float
+    readmit: bool
+    self_registration: bool
+    holds: Holds
+    throttle: Throttle = attrs.field(factory=lambda: Throttle(_log, burst=_MOST_LINES))
+
+    def of_node(
+        self,
+        kind: type[NodeRequest],
+        handle: Callable[[NodeRequest, int], Awaitable[Message]],
+    ) -> Unary:
+        """Make a call that a node makes in its own name."""
+
+        async def answer(raw: bytes, caller: Caller) -> bytes:
+            request = parse(kind, raw)
+            node_id = await self._authenticate(request, caller)
+            return (await handle(request, node_id)).SerializeToString()
+
+        return answer
+
+    async def _authenticate(self, request: Message, caller: Caller) -> int:
+        node_id: int = request.node.node_id  # type: ignore[attr-defined]  # all of these have one
+        note(node_id=node_id)
+        await self._admit(node_id, caller)
+        return node_id
+
+    async def _admit(self, node_id: int, caller: Caller) -> None:
+        key = verify(caller.metadata, self.state.now())
+        if not await self.state.admit_node(node_id, key, readmit=self.readmit):
+            raise Refused(
+                Status.UNAUTHENTICATED,
+                f"Invalid SuperNode authentication: node {node_id} is not the key's: start the "
+                "SuperNode again.",
+            )
+
+    # Coming and going
+
+    async def register_node(self, raw: bytes, caller: Caller) -> bytes:
+        request = parse(pb.RegisterNodeFleetRequest, raw)
+        key = self._own_key(request.public_key, caller)
+        if not self.self_registration:
+            raise Refused(
+                Status.FAILED_PRECONDITION,
+                "Nodes do not register themselves here: the operator has to do it, with "
+                "`flwr supernode register`.",
+            )
+        try:
+            node_id = await self.state.register_node(key)
+        except NotPermitted as error:
+            raise Refused(Status.FAILED_PRECONDITION, f"{error}") from None
+        self._tell(caller, "Node %d joined from %s", node_id, caller.connection)
+        return pb.RegisterNodeFleetResponse(node_id=node_id).SerializeToString()
+
+    async def activate_node(self, raw: bytes, caller: Caller) -> bytes:
+        request = parse(pb.ActivateNodeRequest, raw)
+        key = self._own_key(request.public_key, caller)
+        interval = request.heartbeat_interval
+        if not _LEAST_INTERVAL <= interval <= _MOST_INTERVAL:
+            raise Refused(
+                Status.INVALID_ARGUMENT,
+                f"heartbeat_interval must be {_LEAST_INTERVAL:g} to {_MOST_INTERVAL:g} seconds, "
+                f"not {interval}",
+            )
+        try:
+            node_id = await self.state.activate_node(key, interval)
+        except NotFound as error:
+            raise Refused(Status.FAILED_PRECONDITION, f"{error}") from None
+        self._tell(caller, "Node %d is online", node_id)
+        return pb.ActivateNodeResponse(node_id=node_id).SerializeToString()
+
+    def _own_key(self, claimed: bytes, caller: Caller) -> bytes:
+        key = verify(caller.metadata, self.state.now())
+        if claimed != key:
+            raise Refused(
+                Status.UNAUTHENTICATED,
+                "Invalid SuperNode authentication: the request names another key than its headers.",
+            )
+        check_key(key)
+        return key
+
+    async def deactivate_node(self, raw: bytes, caller: Caller) -> bytes:
+        node_id = parse(pb.DeactivateNodeRequest, raw).node_id
+        await self._admit(node_id, caller)
+        await self.state.deactivate_node(node_id)
+        self._tell(caller, "Node %d left", node_id)
+        return b""
+
+    async def unregister_node(self, raw: bytes, caller: Caller) -> bytes:
+        node_id = parse(pb.UnregisterNodeFleetRequest, raw).node_id
+        await self._admit(node_id, caller)
+        await self.state.unregister_node(node_id)
+        return b""
+
+    async def send_heartbeat(
+        self, request: pb.SendNodeHeartbeatRequest, node_id: int
+    ) -> pb.SendNodeHeartbeatResponse:
+        interval = min(max(request.heartbeat_interval, _LEAST_INTERVAL), _MOST_INTERVAL)
+        known = await self.state.heartbeat(node_id, interval)
+        return pb.SendNodeHeartbeatResponse(success=known)
+
+    # Messages
+
+    @asynccontextmanager
+    async def pull_messages(self, raw: bytes, caller: Caller) -> AsyncIterator[bytes]:
+        request = parse(pb.PullMessagesRequest, raw)
+        node_id = await self._authenticate(request, caller)
+        with self.holds.open(self.hold):
+            await self.state.await_instruction(node_id)
+        envelope = await self.state.take(node_id)
+        response = pb.PullMessagesResponse()
+        if envelope is not None:
+            meta = envelope.message.metadata
+            note(run_id=meta.run_id, round=meta.group_id, message_id=meta.message_id)
+            response.messages_list.append(envelope.message)
+            response.message_object_trees.append(envelope.tree)
+        # What is not confirmed is given again: nothing is to be done where this does not arrive.
+        yield response.SerializeToString()
+
+    async def push_messages(
+        self, request: pb.PushMessagesRequest, node_id: int
+    ) -> pb.PushMessagesResponse:
+        envelopes = envelopes_of(request.messages_list, request.message_object_trees)
+        response = pb.PushMessagesResponse()
+        for envelope in envelopes:
+            run_id = envelope.message.metadata.run_id
+            await self._running(run_id)
+            note(run_id=run_id, message_id=envelope.message_id)
+            pushed = await self.state.push(run_id, node_id, [envelope])
+            response.results[envelope.message_id] = 0
+            response.objects_to_push.extend(pushed.missing)
+            response.session_id = pushed.session_id
+        return response
+
+    async def get_run(self, request: pb.GetRunRequest, _: int) -> pb.GetRunResponse:
+        return pb.GetRunResponse(run=write_run(await self._running(request.run_id)))
+
+    async def get_fab(self, request: pb.GetFabRequest, _: int) -> pb.GetFabResponse:
+        run = await self._running(request.run_id)
+        fab = await self.state.fab(run.fab_hash)
+        if fab is None or request.hash_str != run.fab_hash:
+            raise Refused(Status.PERMISSION_DENIED, "That is not the bundle of the run.")
+        return pb.GetFabResponse(fab=write_fab(fab))
+
+    # Objects
+
+    async def push_object(
+        self, request: pb.PushObjectRequest, node_id: int
+    ) -> pb.PushObjectResponse:
+        await self._running(request.run_id)
+        stored = await self.state.put_object(
+            request.run_id, node_id, request.object_id, request.object_content
+        )
+        return pb.PushObjectResponse(stored=stored)
+
+    async def pull_object(
+        self, request: pb.PullObjectRequest, node_id: int
+    ) -> pb.PullObjectResponse:
+        await self._running(request.run_id)
+        content = await self.state.get_object(request.run_id, node_id, request.object_id)
+        return write_object(content)
+
+    async def confirm(
+        self, request: pb.ConfirmMessageReceivedRequest, node_id: int
+    ) -> pb.ConfirmMessageReceivedResponse:
+        await self.state.confirm(request.run_id, node_id, request.message_object_id)
+        return pb.ConfirmMessageReceivedResponse()
+
+    async def _running(self, run_id: int) -> RunRecord:
+        run = await self.state.run(run_id)
+        if run is None or run.status is not RunStatus.RUNNING:
+            state = "not known" if run is None else run.status.value
+            raise Refused(Status.PERMISSION_DENIED, f"Run {run_id} is {state}, not running.")
+        return run
+
+    def _tell(self, caller: Caller, message: str, node_id: int, *arguments: object) -> None:
+        note(node_id=node_id)
+        self.throttle.log(
+            logging.INFO, caller.host, message, node_id, *arguments, extra={"node_id": node_id}
+        )

@@ -1,0 +1,82 @@
+"""Who calls: nodes of Flower 1.23 and later sign the time of each call with their key.
+
+Neither the call's name nor its content is signed: whoever sees one call's headers can use them for
+five minutes, as that node. TLS keeps them from being seen.
+
+Source: the SuperNodes of Flower 1.23 to 1.42; ECDSA with SHA-256 over the ISO 8601 time.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime
+from collections.abc import Mapping
+from functools import lru_cache
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from superlink_trio.rpc import Refused, Status
+
+_KEY, _SIGNATURE, _TIME = "flwr-public-key", "flwr-signature", "flwr-timestamp"
+
+OLDEST, NEWEST = 305.0, -5.0
+"""How old a signature may be, in seconds; clocks differ."""
+
+_LONGEST = 4096
+
+
+def verify(headers: Mapping[str, str], now: float) -> bytes:
+    """Check the signature in a call's headers; give the public key, as PEM SubjectPublicKeyInfo.
+
+    `now`: Unix seconds. Raises Refused (UNAUTHENTICATED), which says what is wrong: the node's
+    operator has to mend it.
+    """
+    key, signature = _binary(headers, _KEY), _binary(headers, _SIGNATURE)
+    time = headers.get(_TIME, "")
+    try:
+        signed_at = datetime.datetime.fromisoformat(time)
+    except ValueError:
+        raise _refusal(f"the header {_TIME} is {time[:40]!r}, no time") from None
+    if signed_at.tzinfo is None:
+        signed_at = signed_at.replace(tzinfo=datetime.UTC)
+    age = now - signed_at.timestamp()
+    if not NEWEST < age < OLDEST:
+        raise _refusal(f"the call was signed {age:.0f} s ago by the clock here: set both clocks")
+    try:
+        _load(key).verify(signature, time.encode(), ec.ECDSA(hashes.SHA256()))
+    except (InvalidSignature, UnicodeEncodeError):
+        raise _refusal("the signature is not that of the key") from None
+    return key
+
+
+def _binary(headers: Mapping[str, str], name: str) -> bytes:
+    text = headers.get(name, "")
+    if not 0 < len(text) <= _LONGEST:
+        raise _refusal(f"the header {name} is missing or too long: nodes sign their calls")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise _refusal(f"the header {name} is no base64") from None
+
+
+def check_key(pem: bytes) -> None:
+    """Raise Refused where a key is none that a node can have."""
+    _load(pem)
+
+
+@lru_cache(maxsize=4096)
+def _load(pem: bytes) -> ec.EllipticCurvePublicKey:
+    try:
+        key = serialization.load_pem_public_key(pem)
+    except ValueError:
+        raise _refusal("the public key is no PEM") from None
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise _refusal("the public key is no EC key")
+    return key
+
+
+def _refusal(reason: str) -> Refused:
+    return Refused(Status.UNAUTHENTICATED, f"Invalid SuperNode authentication: {reason}.")

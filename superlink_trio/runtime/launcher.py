@@ -1,0 +1,155 @@
+"""Starts the process of each run: `flwr-serverapp`, as Flower installs it, under supervision.
+
+Each process leads a session of its own, and ends with everybody in it: when its run is stopped,
+when the SuperLink stops, and when it has ended by itself. It gets its token in a file
+without a name: in a command line everybody on the machine would see it.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import attrs
+import trio
+
+from superlink_trio.config import Address
+from superlink_trio.processes.sessions import kill_session
+from superlink_trio.state.messages import Claim, MessageState
+from superlink_trio.wire.messages import Outcome, RunRecord
+
+_log = logging.getLogger(__name__)
+
+PROGRAM = "flwr-serverapp"
+
+# Lines of what a process prints that are told when it fails. What its app logs comes another way.
+_LAST_LINES = 20
+
+# Seconds that a process has to end by itself once its run is over: it says its last words then.
+_FAREWELL = 2.0
+
+
+def find_program() -> str | None:
+    """Find the program: beside this Python, or on PATH; None where it is not installed."""
+    beside = Path(sys.executable).with_name(PROGRAM)
+    return str(beside) if beside.is_file() else shutil.which(PROGRAM)
+
+
+@attrs.frozen(kw_only=True)
+class Launcher:
+    """A service that starts a process for each run, `most` at the same time."""
+
+    state: MessageState
+    address: Callable[[], Address]
+    """Of the Runtime API."""
+    certificate: Path | None
+    """The CA of the Runtime API's certificate; None where it speaks plain HTTP."""
+    most: int
+    find: Callable[[], str | None] = find_program
+
+    async def __call__(
+        self,
+        *,
+        stopping: trio.Event,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until `stopping`."""
+        places = trio.CapacityLimiter(self.most)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._start_all, places, nursery)
+            task_status.started()
+            await stopping.wait()
+            # A run takes longer than any grace, and ends with this SuperLink.
+            nursery.cancel_scope.cancel()
+
+    async def _start_all(self, places: trio.CapacityLimiter, nursery: trio.Nursery) -> None:
+        while True:
+            await places.acquire_on_behalf_of(place := object())
+            claim = None
+            while claim is None:
+                await self.state.await_pending_run()
+                claim = await self.state.claim_run()
+            nursery.start_soon(self._run, claim, places, place)
+
+    async def _run(self, claim: Claim, places: trio.CapacityLimiter, place: object) -> None:
+        run_id = claim.run.run_id
+        failure = "the SuperLink was stopped"
+        try:
+            failure = await self._launch(claim)
+        finally:
+            places.release_on_behalf_of(place)
+            with trio.CancelScope(shield=True):
+                failed = await self.state.finish_run(run_id, Outcome.FAILED, failure)
+            if failed:
+                _log.warning("Run %d failed: %s", run_id, failure, extra={"run_id": run_id})
+
+    async def _launch(self, claim: Claim) -> str:
+        """Run the process of a run to its end; say why, for a run that is not over then."""
+        program = self.find()
+        if program is None:
+            return (
+                f"{PROGRAM} is not installed where the SuperLink is: "
+                f"{sys.executable} -m pip install 'flwr>=1.39'"
+            )
+        try:
+            # A file without a name, which only the process has.
+            with tempfile.TemporaryFile() as token:
+                token.write(claim.token.encode())
+                token.flush()
+                token.seek(0)
+                process = await trio.lowlevel.open_process(
+                    self._command(program, token.fileno()),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[token.fileno()],
+                    start_new_session=True,
+                )
+        except OSError as error:
+            return f"{program} cannot be started: {error.strerror}"
+        lines: deque[str] = deque(maxlen=_LAST_LINES)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_read, process, lines)
+                nursery.start_soon(self._end_with_its_run, process, claim.run)
+                await process.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(kill_session, process.pid)
+                await process.wait()
+        printed = "".join(f"\n{line}" for line in lines)
+        return f"its process ended with status {process.returncode}{printed}"
+
+    def _command(self, program: str, token: int) -> Sequence[str]:
+        tls = ["--insecure"]
+        if self.certificate is not None:
+            tls = ["--root-certificates", str(self.certificate)]
+        address = self.address()
+        if address.host in ("0.0.0.0", "::"):
+            address = attrs.evolve(address, host="127.0.0.1")
+        where = ["--runtime-api-address", str(address), "--token-file", f"/dev/fd/{token}"]
+        return [program, *where, *tls]
+
+    async def _end_with_its_run(self, process: trio.Process, run: RunRecord) -> None:
+        await self.state.await_finished(run.run_id)
+        await trio.sleep(_FAREWELL)
+        process.kill()
+
+
+async def _read(process: trio.Process, lines: deque[str]) -> None:
+    assert process.stdout is not None, "it has a pipe"
+    rest = ""
+    async for data in process.stdout:
+        *whole, rest = (rest + data.decode(errors="replace")).splitlines(keepends=True)
+        if rest.endswith("\n") or len(rest) > 1000:
+            whole, rest = [*whole, rest], ""
+        for line in whole:
+            lines.append(line.rstrip()[:1000])
+            _log.debug("%s: %s", PROGRAM, lines[-1])

@@ -1,0 +1,256 @@
+"""The contract of what keeps nodes, runs and messages of Flower 1.23 and later. Read this first.
+
+Each method is one atomic step. Waiting is part of the contract: the `await_…` methods return when
+there is something to take, never miss it, and do not poll.
+
+A message is a small envelope, and a tree of objects that follow one by one. It moves like this::
+
+    push ──▶ arriving ──its last object──▶ queued ──take──▶ handed out ──confirm──▶ delivered
+               │                             ▲                  │
+               └── its session is silent     └── node takes ────┘
+                   for too long: gone            anew
+
+An instruction goes from a run to a node, its reply from the node to the run. A reply is taken by
+the instruction's id; where none will come, an error stands in. What was delivered is deleted, but
+for the instruction's envelope: it is remembered until its reply was delivered, or its time is out.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import attrs
+
+from superlink_trio.state.interface import Clock
+from superlink_trio.wire.messages import Envelope, NodeRecord, Outcome, RunRecord
+from superlink_trio.wire.objects import MalformedObject
+from superlink_trio.wire.runs import Fab, Scalar
+
+SERVER = 1
+"""The node id of runs: where instructions come from, and replies go to."""
+
+SESSION_TIMEOUT = 180.0
+"""Seconds without an object after which a message that is still arriving is given up."""
+
+CLAIM_TIMEOUT = 30.0
+"""Seconds in which who has claimed a run has to begin it, or others may."""
+
+TASK_TIMEOUT = 60.0
+"""Seconds without a heartbeat after which the process of a run is taken for dead."""
+
+MESSAGE_UNAVAILABLE, REPLY_UNAVAILABLE, NODE_UNAVAILABLE = 3, 4, 5
+"""Codes of errors that stand in for replies, as Flower's apps know them."""
+
+
+class NotFound(LookupError):
+    """There is no such node, run or message (any more); the message says which."""
+
+
+class NotPermitted(Exception):
+    """It is there, and not in a state in which this can be done; the message says why."""
+
+
+Wrong = MalformedObject
+"""What was given is not what it should be; the message says why."""
+
+
+@attrs.frozen(kw_only=True)
+class NewRun:
+    """What a run is made of. `series_id`: 0 for a series of its own."""
+
+    fab: Fab
+    fab_id: str
+    fab_version: str
+    override_config: Mapping[str, Scalar] = attrs.field(factory=dict)
+    series_id: int = 0
+
+
+@attrs.frozen
+class Claim:
+    """The right to run a run, for who knows the token."""
+
+    run: RunRecord
+    token: str = attrs.field(repr=False)
+
+
+@attrs.frozen
+class Pushed:
+    """What became of envelopes that were pushed."""
+
+    message_ids: Sequence[str]
+    """In their order; "" for one that was not taken."""
+    missing: Sequence[str]
+    """The objects that are not here yet, each once."""
+    session_id: str
+    """Names the push to those who send them."""
+
+
+@attrs.frozen
+class Logged:
+    """What a run has logged since some moment."""
+
+    text: str
+    latest: float
+    """When the last of it came, in Unix seconds: ask for what is after that next."""
+    over: bool
+    """Whether there will be no more."""
+
+
+class MessageState(ABC):
+    """Nodes, runs and messages of one SuperLink."""
+
+    def __init__(self, *, clock: Clock = time.time) -> None:
+        self.now = clock
+
+    # Nodes
+
+    @abstractmethod
+    async def register_node(self, public_key: bytes, *, name: str = "", location: str = "") -> int:
+        """Register the node of a key; give its new id. Raises NotPermitted if the key has one."""
+
+    @abstractmethod
+    async def activate_node(self, public_key: bytes, heartbeat_interval: float) -> int:
+        """Take a registered node for online, from now on; give its id. Raises NotFound."""
+
+    @abstractmethod
+    async def admit_node(self, node_id: int, public_key: bytes, *, readmit: bool) -> bool:
+        """Say whether a node is the key's.
+
+        With `readmit` a key that has no node is given this one, if that is no other key's: it was
+        registered before this SuperLink was started. A node that was unregistered stays so.
+        """
+
+    @abstractmethod
+    async def heartbeat(self, node_id: int, heartbeat_interval: float | None = None) -> bool:
+        """Keep a node online for twice its interval; say whether it is known."""
+
+    @abstractmethod
+    async def deactivate_node(self, node_id: int) -> bool:
+        """Take a node for offline; say whether it is known."""
+
+    @abstractmethod
+    async def unregister_node(self, node_id: int) -> bool:
+        """Forget a node for good; say whether it was known. Its held pull ends."""
+
+    @abstractmethod
+    async def nodes(self) -> Sequence[NodeRecord]:
+        """Give all registered nodes."""
+
+    @abstractmethod
+    async def online_nodes(self) -> Sequence[int]:
+        """Give the ids of the nodes that are online."""
+
+    # Runs
+
+    @abstractmethod
+    async def create_run(self, new: NewRun) -> RunRecord:
+        """Store a run, which waits to be claimed."""
+
+    @abstractmethod
+    async def run(self, run_id: int) -> RunRecord | None:
+        """Give a run."""
+
+    @abstractmethod
+    async def runs(self, limit: int, skip: int = 0) -> Sequence[RunRecord]:
+        """Give the newest runs, the newest first."""
+
+    @abstractmethod
+    async def fab(self, fab_hash: str) -> Fab | None:
+        """Give a bundle by its SHA-256 in hex."""
+
+    @abstractmethod
+    async def claim_run(self) -> Claim | None:
+        """Claim the oldest run that is pending, for who is about to start its process."""
+
+    @abstractmethod
+    async def await_pending_run(self) -> None:
+        """Return when there is a run to claim."""
+
+    @abstractmethod
+    async def begin_run(self, token: str) -> RunRecord:
+        """Note that a claimed run is running. Raises NotFound, and NotPermitted if it was begun."""
+
+    @abstractmethod
+    async def run_of_token(self, token: str) -> RunRecord | None:
+        """Give the run that a token is for, None if it is not valid (any more)."""
+
+    @abstractmethod
+    async def task_heartbeat(self, token: str) -> bool:
+        """Note that a run's process lives; say whether its run goes on."""
+
+    @abstractmethod
+    async def finish_run(self, run_id: int, outcome: Outcome, details: str = "") -> bool:
+        """End a run and delete its messages; say whether it was not over yet. Its token is void."""
+
+    @abstractmethod
+    async def await_finished(self, run_id: int) -> None:
+        """Return when a run is over, or unknown."""
+
+    @abstractmethod
+    async def log(self, run_id: int, text: str) -> None:
+        """Keep what a run logs: a bounded amount, the oldest goes first."""
+
+    @abstractmethod
+    async def logs(self, run_id: int, after: float) -> Logged:
+        """Give what a run has logged after a moment. Raises NotFound."""
+
+    @abstractmethod
+    async def await_logs(self, run_id: int, after: float) -> None:
+        """Return when there is more of a run's log, or there will be no more."""
+
+    # Messages and their objects
+
+    @abstractmethod
+    async def push(self, run_id: int, source: int, envelopes: Sequence[Envelope]) -> Pushed:
+        """Take messages of a run, from its app (`SERVER`) or from a node.
+
+        An instruction is not taken for an unknown node or run, a reply only from the node that has
+        the instruction, once. Raises Wrong for a tree that is none.
+        """
+
+    @abstractmethod
+    async def put_object(self, run_id: int, source: int, object_id: str, content: bytes) -> bool:
+        """Take an object that a message from `source` misses; say whether one does.
+
+        Raises Wrong for content that is not what its id says.
+        """
+
+    @abstractmethod
+    async def get_object(self, run_id: int, reader: int, object_id: str) -> bytes | None:
+        """Give an object of a message that was handed out to `reader`; None if there is none."""
+
+    @abstractmethod
+    async def take(self, node_id: int) -> Envelope | None:
+        """Give a node its oldest instruction, one that it was given and has not confirmed first."""
+
+    @abstractmethod
+    async def await_instruction(self, node_id: int) -> bool:
+        """Return True when there is something to take, False when the node is not known.
+
+        False as well when a newer call waits for the node.
+        """
+
+    @abstractmethod
+    async def take_replies(self, run_id: int, message_ids: Collection[str]) -> Sequence[Envelope]:
+        """Give the replies to instructions that are there, or errors that stand in.
+
+        They are given again until they are confirmed.
+        """
+
+    @abstractmethod
+    async def await_replies(
+        self,
+        run_id: int,
+        message_ids: Collection[str],
+        progress: Callable[[int], object] | None = None,
+    ) -> None:
+        """Return when every one of the instructions is settled.
+
+        `progress` is told how many are not, at first and whenever one more is settled.
+        """
+
+    @abstractmethod
+    async def confirm(self, run_id: int, reader: int, message_id: str) -> None:
+        """Note that a message that was handed out has arrived, with all its objects."""

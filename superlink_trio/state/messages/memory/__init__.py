@@ -1,0 +1,5 @@
+"""`MemoryMessages`: the contract, kept by dictionaries. Gone with the process."""
+
+from superlink_trio.state.messages.memory.store import MemoryMessages
+
+__all__ = ["MemoryMessages"]

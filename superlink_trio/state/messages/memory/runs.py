@@ -1,0 +1,206 @@
+"""Runs, their bundles, tokens and logs, in memory."""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import attrs
+
+from superlink_trio.state.interface import Clock
+from superlink_trio.state.messages.ids import draw_new_id
+from superlink_trio.state.messages.interface import (
+    CLAIM_TIMEOUT,
+    TASK_TIMEOUT,
+    Claim,
+    Logged,
+    NewRun,
+    NotFound,
+    NotPermitted,
+)
+from superlink_trio.state.messages.memory.bell import Bell
+from superlink_trio.wire.messages import Outcome, RunRecord, RunStatus
+from superlink_trio.wire.runs import Fab
+
+# Characters of one run's log; a line more and the oldest goes.
+_LONGEST_LOG = 4_000_000
+
+# Log entries have different times, so that "after" is exact. In seconds.
+_APART = 1e-6
+
+
+@attrs.define(eq=False)
+class _Run:
+    record: RunRecord
+    token: str = attrs.field(default="", repr=False)
+    alive_at: float = 0.0
+    """When its process was heard of last, in Unix seconds."""
+    log: deque[tuple[float, str]] = attrs.field(factory=deque)
+    log_size: int = 0
+    news: Bell = attrs.field(factory=Bell)
+
+
+class Runs:
+    """Runs by their ids."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._now = clock
+        self._by_id: dict[int, _Run] = {}
+        self._by_token: dict[str, _Run] = {}
+        self._fabs: dict[str, Fab] = {}
+        self._pending: deque[_Run] = deque()
+        self.pending = Bell()
+
+    def __contains__(self, run_id: int) -> bool:
+        return run_id in self._by_id
+
+    def create(self, new: NewRun) -> RunRecord:
+        """See `MessageState.create_run`."""
+        self._fabs[new.fab.hash] = new.fab
+        record = RunRecord(
+            run_id=draw_new_id(self._by_id),
+            task_id=draw_new_id(),
+            series_id=new.series_id or draw_new_id(),
+            fab_id=new.fab_id,
+            fab_version=new.fab_version,
+            fab_hash=new.fab.hash,
+            override_config=dict(new.override_config),
+            pending_at=self._now(),
+        )
+        run = self._by_id[record.run_id] = _Run(record)
+        self._wait_for_claim(run)
+        return record
+
+    def _wait_for_claim(self, run: _Run) -> None:
+        self._pending.append(run)
+        self.pending.ring()
+
+    def get(self, run_id: int) -> RunRecord | None:
+        """Give a run."""
+        run = self._by_id.get(run_id)
+        return None if run is None else run.record
+
+    def newest(self, limit: int, skip: int) -> Sequence[RunRecord]:
+        """See `MessageState.runs`."""
+        runs = [run.record for run in reversed(self._by_id.values())]
+        return runs[skip : skip + limit]
+
+    def fab(self, fab_hash: str) -> Fab | None:
+        """Give a bundle."""
+        return self._fabs.get(fab_hash)
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether there is a run to claim."""
+        return bool(self._pending)
+
+    def claim(self) -> Claim | None:
+        """See `MessageState.claim_run`."""
+        if not self._pending:
+            return None
+        run = self._pending.popleft()
+        run.token = secrets.token_hex(32)
+        run.alive_at = self._now()
+        self._by_token[run.token] = run
+        self._change(run, status=RunStatus.STARTING, starting_at=self._now())
+        return Claim(run.record, run.token)
+
+    def begin(self, token: str) -> RunRecord:
+        """See `MessageState.begin_run`."""
+        run = self._by_token.get(token)
+        if run is None:
+            raise NotFound("the token is not valid (any more)")
+        if run.record.status is not RunStatus.STARTING:
+            raise NotPermitted(f"the run is {run.record.status.value}, it cannot begin")
+        run.alive_at = self._now()
+        self._change(run, status=RunStatus.RUNNING, running_at=self._now())
+        return run.record
+
+    def of_token(self, token: str) -> RunRecord | None:
+        """See `MessageState.run_of_token`."""
+        run = self._by_token.get(token)
+        return None if run is None else run.record
+
+    def heartbeat(self, token: str) -> bool:
+        """See `MessageState.task_heartbeat`."""
+        run = self._by_token.get(token)
+        if run is None:
+            return False
+        run.alive_at = self._now()
+        return True
+
+    def finish(self, run_id: int, outcome: Outcome, details: str) -> bool:
+        """End a run; say whether it was not over yet."""
+        run = self._by_id.get(run_id)
+        if run is None or run.record.status is RunStatus.FINISHED:
+            return False
+        if run in self._pending:
+            self._pending.remove(run)
+        self._by_token.pop(run.token, None)
+        run.token = ""
+        self._change(
+            run,
+            status=RunStatus.FINISHED,
+            finished_at=self._now(),
+            outcome=outcome,
+            details=details,
+        )
+        run.news.ring()
+        return True
+
+    async def await_finished(self, run_id: int) -> None:
+        """See `MessageState.await_finished`."""
+        run = self._by_id.get(run_id)
+        while run is not None and run.record.status is not RunStatus.FINISHED:
+            await run.news.wait()
+
+    def silent(self) -> Iterator[tuple[int, RunStatus]]:
+        """Give the runs that were claimed, or are running, and whose process is silent."""
+        now = self._now()
+        for run in tuple(self._by_token.values()):
+            status = run.record.status
+            patience = CLAIM_TIMEOUT if status is RunStatus.STARTING else TASK_TIMEOUT
+            if now > run.alive_at + patience:
+                yield run.record.run_id, status
+
+    def unclaim(self, run_id: int) -> None:
+        """Let a run that was claimed and not begun be claimed by others."""
+        run = self._by_id[run_id]
+        self._by_token.pop(run.token, None)
+        self._change(run, status=RunStatus.PENDING, starting_at=0.0)
+        self._wait_for_claim(run)
+
+    def log(self, run_id: int, text: str) -> None:
+        """See `MessageState.log`."""
+        run = self._by_id.get(run_id)
+        if run is None or not text:
+            return
+        latest = run.log[-1][0] if run.log else 0.0
+        run.log.append((max(self._now(), latest + _APART), text))
+        run.log_size += len(text)
+        while run.log_size > _LONGEST_LOG and len(run.log) > 1:
+            run.log_size -= len(run.log.popleft()[1])
+        run.news.ring()
+
+    def logs(self, run_id: int, after: float) -> Logged:
+        """See `MessageState.logs`."""
+        run = self._by_id.get(run_id)
+        if run is None:
+            raise NotFound(f"run {run_id} is not known")
+        texts = [text for when, text in run.log if when > after]
+        latest = run.log[-1][0] if run.log else after
+        over = run.record.status is RunStatus.FINISHED
+        return Logged("".join(texts), max(latest, after), over)
+
+    async def await_logs(self, run_id: int, after: float) -> None:
+        """See `MessageState.await_logs`."""
+        run = self._by_id.get(run_id)
+        while run is not None and run.record.status is not RunStatus.FINISHED:
+            if run.log and run.log[-1][0] > after:
+                return
+            await run.news.wait()
+
+    def _change(self, run: _Run, **changes: Any) -> None:
+        run.record = attrs.evolve(run.record, **changes)

@@ -1,0 +1,55 @@
+"""Messages as apps and nodes make them: envelopes, and the objects that belong to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from superlink_trio.state.messages import SERVER
+from superlink_trio.wire import messages_pb2 as pb
+from superlink_trio.wire.messages import Envelope
+from superlink_trio.wire.objects import object_id_of
+
+
+@attrs.frozen
+class Parcel:
+    """A message and everything it says."""
+
+    envelope: Envelope
+    objects: Mapping[str, bytes]
+
+    @property
+    def message_id(self) -> str:
+        return self.envelope.message_id
+
+
+def parcel(
+    run_id: int,
+    *,
+    source: int = SERVER,
+    to: int,
+    reply_to: str = "",
+    parts: tuple[bytes, ...] = (b"weights",),
+    created_at: float = 1_800_000_000.0,
+    ttl: float = 3600.0,
+    message_type: str = "train",
+) -> Parcel:
+    """Make a message whose root has a child for each part."""
+    chunks = [b"ArrayChunk  %d\0%s" % (len(part), part) for part in parts]
+    ids = [object_id_of(chunk) for chunk in chunks]
+    message = pb.Message(content=b"")
+    message.metadata.run_id = run_id
+    message.metadata.src_node_id, message.metadata.dst_node_id = source, to
+    message.metadata.reply_to_message_id = reply_to
+    message.metadata.created_at, message.metadata.ttl = created_at, ttl
+    message.metadata.message_type = message_type
+    body = message.SerializeToString(deterministic=True)
+    root = f"Message {','.join(ids)} {len(body)}".encode() + b"\0" + body
+    root_id = object_id_of(root)
+    message.metadata.message_id = root_id
+    tree = pb.ObjectTree(
+        object_id=root_id, children=[pb.ObjectTree(object_id=object_id) for object_id in ids]
+    )
+    objects = {**dict(zip(ids, chunks, strict=True)), root_id: root}
+    return Parcel(Envelope(message, tree), objects)

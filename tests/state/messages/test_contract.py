@@ -1,0 +1,599 @@
+"""What every store of nodes, runs and messages keeps."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import attrs
+import pytest
+import trio
+from state.messages.parcels import Parcel, parcel
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from superlink_trio.state import LimitReached, StateLimits
+from superlink_trio.state.messages import (
+    SERVER,
+    MemoryMessages,
+    MessageState,
+    NewRun,
+    NotFound,
+    NotPermitted,
+    Wrong,
+)
+from superlink_trio.state.messages.interface import (
+    CLAIM_TIMEOUT,
+    MESSAGE_UNAVAILABLE,
+    NODE_UNAVAILABLE,
+    REPLY_UNAVAILABLE,
+    SESSION_TIMEOUT,
+    TASK_TIMEOUT,
+)
+from superlink_trio.wire.messages import Envelope, Outcome, RunRecord, RunStatus
+from superlink_trio.wire.objects import children_of, object_id_of
+from superlink_trio.wire.runs import Fab
+
+BEGAN = 1_800_000_000.0
+
+
+@pytest.fixture
+def state(mock_clock: MockClock) -> MessageState:
+    return MemoryMessages(clock=lambda: BEGAN + trio.current_time())
+
+
+@pytest.fixture
+async def serving(state: MessageState, nursery: trio.Nursery) -> MessageState:
+    """Give the state with its own tasks running."""
+    assert isinstance(state, MemoryMessages)
+    await nursery.start(
+        lambda *, task_status: state.serve(stopping=trio.Event(), task_status=task_status)
+    )
+    return state
+
+
+async def later(seconds: float) -> None:
+    """Let time pass, at once."""
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, MockClock)
+    clock.autojump_threshold = 0
+    await trio.sleep(seconds)
+    clock.autojump_threshold = math.inf
+
+
+async def a_node(state: MessageState, key: bytes = b"key") -> int:
+    node_id = await state.register_node(key)
+    await state.activate_node(key, 30.0)
+    return node_id
+
+
+def new_run(content: bytes = b"fab") -> NewRun:
+    fab = Fab(hash=hashlib.sha256(content).hexdigest(), content=content)
+    return NewRun(fab=fab, fab_id="me/app", fab_version="1.0.0")
+
+
+async def a_run(state: MessageState) -> RunRecord:
+    """Give a run that is running."""
+    await state.create_run(new_run())
+    claim = await state.claim_run()
+    assert claim is not None
+    return await state.begin_run(claim.token)
+
+
+async def send(state: MessageState, run_id: int, source: int, sent: Parcel) -> str:
+    """Push a message and all its objects; give its id."""
+    pushed = await state.push(run_id, source, [sent.envelope])
+    for object_id in pushed.missing:
+        assert await state.put_object(run_id, source, object_id, sent.objects[object_id])
+    return pushed.message_ids[0]
+
+
+async def read(state: MessageState, run_id: int, reader: int, envelope: Envelope) -> bytes:
+    """Pull all objects of a message, confirm it, and give what it says."""
+    said = b""
+    for child in envelope.tree.children:
+        content = await state.get_object(run_id, reader, child.object_id)
+        assert content is not None
+        said += content.partition(b"\0")[2]
+    assert await state.get_object(run_id, reader, envelope.message_id) is not None
+    await state.confirm(run_id, reader, envelope.message_id)
+    return said
+
+
+@attrs.frozen
+class Lab:
+    """A run and a node."""
+
+    state: MessageState
+    run_id: int
+    node_id: int
+
+    async def ask(self, **details: object) -> str:
+        """Send an instruction to the node."""
+        asked = parcel(self.run_id, to=self.node_id, **details)  # type: ignore[arg-type]
+        return await send(self.state, self.run_id, SERVER, asked)
+
+    async def answer(self, asked: str, *parts: bytes) -> str:
+        """Send the node's reply."""
+        reply = parcel(
+            self.run_id, source=self.node_id, to=SERVER, reply_to=asked, parts=parts or (b"r",)
+        )
+        return await send(self.state, self.run_id, self.node_id, reply)
+
+
+@pytest.fixture
+async def lab(state: MessageState) -> Lab:
+    return Lab(state, (await a_run(state)).run_id, await a_node(state))
+
+
+# Nodes
+
+
+async def test_a_node_comes_and_goes(state: MessageState, mock_clock: MockClock) -> None:
+    node_id = await state.register_node(b"key", name="ward 7")
+    assert await state.online_nodes() == []
+    assert await state.activate_node(b"key", 30.0) == node_id
+    assert await state.online_nodes() == [node_id]
+    assert await state.deactivate_node(node_id)
+    assert await state.online_nodes() == []
+    [record] = await state.nodes()
+    assert (record.node_id, record.public_key, record.name) == (node_id, b"key", "ward 7")
+    assert await state.unregister_node(node_id)
+    assert await state.nodes() == ()
+    assert not await state.unregister_node(node_id)
+
+
+async def test_a_key_has_one_node(state: MessageState, mock_clock: MockClock) -> None:
+    await state.register_node(b"key")
+    with pytest.raises(NotPermitted, match="has a node already"):
+        await state.register_node(b"key")
+
+
+async def test_only_a_registered_key_is_activated(
+    state: MessageState, mock_clock: MockClock
+) -> None:
+    with pytest.raises(NotFound):
+        await state.activate_node(b"key", 30.0)
+
+
+async def test_a_node_is_online_for_twice_its_interval(
+    state: MessageState, mock_clock: MockClock
+) -> None:
+    node_id = await a_node(state)
+    await later(59)
+    assert await state.online_nodes() == [node_id]
+    assert await state.heartbeat(node_id, 30.0)
+    await later(59)
+    assert await state.online_nodes() == [node_id]
+    await later(2)
+    assert await state.online_nodes() == []
+    assert not await state.heartbeat(12345)
+
+
+async def test_a_node_is_known_by_its_key(state: MessageState, mock_clock: MockClock) -> None:
+    node_id = await a_node(state)
+    assert await state.admit_node(node_id, b"key", readmit=False)
+    assert not await state.admit_node(node_id, b"other", readmit=True)
+    assert not await state.admit_node(12345, b"key", readmit=True)
+
+
+async def test_a_node_of_an_earlier_life_comes_back(
+    state: MessageState, mock_clock: MockClock
+) -> None:
+    assert not await state.admit_node(12345, b"key", readmit=False)
+    assert await state.admit_node(12345, b"key", readmit=True)
+    assert await state.admit_node(12345, b"key", readmit=False)
+    assert not await state.admit_node(12345, b"other", readmit=True)
+
+
+async def test_what_was_unregistered_does_not_come_back(
+    state: MessageState, mock_clock: MockClock
+) -> None:
+    node_id = await a_node(state)
+    await state.unregister_node(node_id)
+    assert not await state.admit_node(node_id, b"key", readmit=True)
+
+
+async def test_only_so_many_nodes_are_registered(mock_clock: MockClock) -> None:
+    state = MemoryMessages(limits=StateLimits(nodes=1))
+    await state.register_node(b"key")
+    with pytest.raises(LimitReached):
+        await state.register_node(b"other")
+    with pytest.raises(LimitReached):
+        await state.admit_node(12345, b"third", readmit=True)
+
+
+# Runs
+
+
+async def test_a_run_from_its_beginning_to_its_end(
+    state: MessageState, mock_clock: MockClock
+) -> None:
+    created = await state.create_run(new_run())
+    assert created.status is RunStatus.PENDING
+    claim = await state.claim_run()
+    assert claim is not None
+    assert (claim.run.run_id, claim.run.status) == (created.run_id, RunStatus.STARTING)
+    assert await state.claim_run() is None
+    running = await state.begin_run(claim.token)
+    assert running.status is RunStatus.RUNNING
+    with pytest.raises(NotPermitted):
+        await state.begin_run(claim.token)
+    assert await state.run_of_token(claim.token) == running
+    assert await state.task_heartbeat(claim.token)
+    assert await state.finish_run(created.run_id, Outcome.COMPLETED, "well done")
+    ended = await state.run(created.run_id)
+    assert ended is not None
+    assert (ended.status, ended.outcome, ended.details) == (
+        *(RunStatus.FINISHED, Outcome.COMPLETED),
+        "well done",
+    )
+    assert not await state.finish_run(created.run_id, Outcome.FAILED)
+    assert await state.run_of_token(claim.token) is None
+    assert not await state.task_heartbeat(claim.token)
+    with pytest.raises(NotFound):
+        await state.begin_run(claim.token)
+
+
+async def test_each_run_has_a_series_of_its_own_unless_it_names_one(
+    state: MessageState, mock_clock: MockClock
+) -> None:
+    first, second = [await state.create_run(new_run()) for _ in range(2)]
+    assert first.series_id != second.series_id
+    third = await state.create_run(attrs.evolve(new_run(), series_id=first.series_id))
+    assert third.series_id == first.series_id
+
+
+async def test_the_newest_runs_come_first(state: MessageState, mock_clock: MockClock) -> None:
+    ids = [(await state.create_run(new_run())).run_id for _ in range(4)]
+    assert [run.run_id for run in await state.runs(2)] == ids[:1:-1]
+    assert [run.run_id for run in await state.runs(2, skip=3)] == ids[:1]
+
+
+async def test_whoever_starts_runs_is_woken(state: MessageState, mock_clock: MockClock) -> None:
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(state.await_pending_run)
+            await wait_all_tasks_blocked()
+            await state.create_run(new_run())
+
+
+async def test_a_run_that_is_stopped_before_it_starts_is_never_claimed(
+    state: MessageState, mock_clock: MockClock
+) -> None:
+    run = await state.create_run(new_run())
+    assert await state.finish_run(run.run_id, Outcome.STOPPED)
+    assert await state.claim_run() is None
+
+
+async def test_a_claim_that_is_not_used_is_given_to_others(
+    serving: MessageState, mock_clock: MockClock
+) -> None:
+    await serving.create_run(new_run())
+    first = await serving.claim_run()
+    await later(CLAIM_TIMEOUT + 10)
+    second = await serving.claim_run()
+    assert first is not None
+    assert second is not None
+    assert second.run.run_id == first.run.run_id
+    with pytest.raises(NotFound):
+        await serving.begin_run(first.token)
+
+
+async def test_a_run_whose_process_is_silent_has_failed(
+    serving: MessageState, mock_clock: MockClock
+) -> None:
+    run = await a_run(serving)
+    await later(TASK_TIMEOUT + 10)
+    ended = await serving.run(run.run_id)
+    assert ended is not None
+    assert ended.outcome is Outcome.FAILED
+    assert "not heard of" in ended.details
+
+
+async def test_a_bundle_is_found_by_its_hash(state: MessageState, mock_clock: MockClock) -> None:
+    run = await state.create_run(new_run(b"zip"))
+    fab = await state.fab(run.fab_hash)
+    assert fab is not None
+    assert fab.content == b"zip"
+    assert await state.fab("no") is None
+
+
+async def test_a_log_is_followed_to_its_end(state: MessageState, mock_clock: MockClock) -> None:
+    run = await a_run(state)
+    await state.log(run.run_id, "one\n")
+    await state.log(run.run_id, "two\n")
+    logged = await state.logs(run.run_id, 0.0)
+    assert (logged.text, logged.over) == ("one\ntwo\n", False)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(state.await_logs, run.run_id, logged.latest)
+            await wait_all_tasks_blocked()
+            await state.log(run.run_id, "three\n")
+    more = await state.logs(run.run_id, logged.latest)
+    assert more.text == "three\n"
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(state.await_logs, run.run_id, more.latest)
+            await wait_all_tasks_blocked()
+            await state.finish_run(run.run_id, Outcome.COMPLETED)
+    assert await state.logs(run.run_id, more.latest) == attrs.evolve(more, text="", over=True)
+    with pytest.raises(NotFound):
+        await state.logs(12345, 0.0)
+
+
+async def test_a_log_keeps_its_latest_part(state: MessageState, mock_clock: MockClock) -> None:
+    run = await a_run(state)
+    for number in range(5):
+        await state.log(run.run_id, f"{number}" * 1_000_000)
+    kept = (await state.logs(run.run_id, 0.0)).text
+    assert kept.endswith("4")
+    assert len(kept) == 4_000_000
+
+
+# Messages
+
+
+async def test_an_instruction_and_its_reply(lab: Lab, mock_clock: MockClock) -> None:
+    asked = await lab.ask(parts=(b"model ", b"and config"))
+    taken = await lab.state.take(lab.node_id)
+    assert taken is not None
+    assert taken.message_id == asked
+    assert await read(lab.state, lab.run_id, lab.node_id, taken) == b"model and config"
+    await lab.answer(asked, b"better model")
+    [reply] = await lab.state.take_replies(lab.run_id, [asked])
+    assert reply.message.metadata.reply_to_message_id == asked
+    assert await read(lab.state, lab.run_id, SERVER, reply) == b"better model"
+    assert isinstance(lab.state, MemoryMessages)
+    assert not len(lab.state._messages.objects)
+
+
+async def test_a_message_is_handed_out_only_when_all_of_it_is_here(
+    lab: Lab, mock_clock: MockClock
+) -> None:
+    asked = parcel(lab.run_id, to=lab.node_id, parts=(b"a", b"b"))
+    pushed = await lab.state.push(lab.run_id, SERVER, [asked.envelope])
+    assert set(pushed.missing) == set(asked.objects)
+    first, *others = pushed.missing
+    for object_id in others:
+        assert await lab.state.take(lab.node_id) is None
+        await lab.state.put_object(lab.run_id, SERVER, object_id, asked.objects[object_id])
+    assert await lab.state.take(lab.node_id) is None
+    await lab.state.put_object(lab.run_id, SERVER, first, asked.objects[first])
+    assert await lab.state.take(lab.node_id) is not None
+
+
+async def test_equal_parts_are_pushed_and_kept_once(lab: Lab, mock_clock: MockClock) -> None:
+    other = await a_node(lab.state, b"other")
+    to_first, to_second = (parcel(lab.run_id, to=node) for node in (lab.node_id, other))
+    pushed = await lab.state.push(lab.run_id, SERVER, [to_first.envelope, to_second.envelope])
+    assert len(pushed.missing) == 3
+    objects = {**to_first.objects, **to_second.objects}
+    for object_id in pushed.missing:
+        await lab.state.put_object(lab.run_id, SERVER, object_id, objects[object_id])
+    for node_id in (lab.node_id, other):
+        taken = await lab.state.take(node_id)
+        assert taken is not None
+        assert await read(lab.state, lab.run_id, node_id, taken) == b"weights"
+
+
+async def test_what_was_not_confirmed_is_given_again(lab: Lab, mock_clock: MockClock) -> None:
+    first, second = await lab.ask(parts=(b"1",)), await lab.ask(parts=(b"2",))
+    for _ in range(3):
+        taken = await lab.state.take(lab.node_id)
+        assert taken is not None
+        assert taken.message_id == first
+    await lab.state.confirm(lab.run_id, lab.node_id, first)
+    taken = await lab.state.take(lab.node_id)
+    assert taken is not None
+    assert taken.message_id == second
+
+
+async def test_a_push_that_is_repeated_is_one(lab: Lab, mock_clock: MockClock) -> None:
+    asked = parcel(lab.run_id, to=lab.node_id)
+    for _ in range(2):
+        pushed = await lab.state.push(lab.run_id, SERVER, [asked.envelope])
+        assert pushed.message_ids == [asked.message_id]
+        assert set(pushed.missing) == set(asked.objects)
+    for _ in range(2):
+        for object_id, content in asked.objects.items():
+            assert await lab.state.put_object(lab.run_id, SERVER, object_id, content)
+    pushed = await lab.state.push(lab.run_id, SERVER, [asked.envelope])
+    assert (pushed.message_ids, pushed.missing) == ([asked.message_id], [])
+    assert await lab.state.take(lab.node_id) is not None
+    await lab.state.confirm(lab.run_id, lab.node_id, asked.message_id)
+    assert await lab.state.take(lab.node_id) is None
+
+
+async def test_a_waiting_node_is_woken(lab: Lab, mock_clock: MockClock) -> None:
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lab.state.await_instruction, lab.node_id)
+            await wait_all_tasks_blocked()
+            await lab.ask()
+    assert await lab.state.await_instruction(lab.node_id)
+
+
+async def test_a_newer_call_of_a_node_ends_the_older_one(lab: Lab, mock_clock: MockClock) -> None:
+    ended: list[bool] = []
+
+    async def wait() -> None:
+        ended.append(await lab.state.await_instruction(lab.node_id))
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(wait)
+            await wait_all_tasks_blocked()
+            assert ended == [False]
+            await lab.ask()
+    assert ended == [False, True]
+
+
+async def test_a_node_that_is_unregistered_waits_no_more(lab: Lab, mock_clock: MockClock) -> None:
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lab.state.await_instruction, lab.node_id)
+            await wait_all_tasks_blocked()
+            await lab.state.unregister_node(lab.node_id)
+    assert not await lab.state.await_instruction(lab.node_id)
+
+
+@pytest.mark.parametrize("what", ["unknown node", "unknown run", "finished run"])
+async def test_what_is_for_nobody_is_not_taken(lab: Lab, what: str, mock_clock: MockClock) -> None:
+    run_id, node_id = lab.run_id, lab.node_id
+    if what == "unknown node":
+        node_id = 12345
+    elif what == "unknown run":
+        run_id = 12345
+    else:
+        await lab.state.finish_run(run_id, Outcome.STOPPED)
+    pushed = await lab.state.push(run_id, SERVER, [parcel(run_id, to=node_id).envelope])
+    assert (pushed.message_ids, pushed.missing) == ([""], [])
+
+
+async def test_only_the_node_that_was_asked_replies_and_once(
+    lab: Lab, mock_clock: MockClock
+) -> None:
+    asked = await lab.ask()
+    stranger = await a_node(lab.state, b"stranger")
+    false = parcel(lab.run_id, source=stranger, to=SERVER, reply_to=asked)
+    pushed = await lab.state.push(lab.run_id, stranger, [false.envelope])
+    assert pushed.message_ids == [""]
+    first = await lab.answer(asked, b"first")
+    second = parcel(lab.run_id, source=lab.node_id, to=SERVER, reply_to=asked, parts=(b"second",))
+    assert (await lab.state.push(lab.run_id, lab.node_id, [second.envelope])).message_ids == [""]
+    [reply] = await lab.state.take_replies(lab.run_id, [asked])
+    assert reply.message_id == first
+
+
+async def test_objects_are_for_those_whose_message_it_is(lab: Lab, mock_clock: MockClock) -> None:
+    stranger = await a_node(lab.state, b"stranger")
+    await lab.ask()
+    taken = await lab.state.take(lab.node_id)
+    assert taken is not None
+    assert await lab.state.get_object(lab.run_id, stranger, taken.message_id) is None
+    assert await lab.state.get_object(12345, lab.node_id, taken.message_id) is None
+    await lab.state.confirm(lab.run_id, stranger, taken.message_id)
+    assert await lab.state.get_object(lab.run_id, lab.node_id, taken.message_id) is not None
+    await lab.state.confirm(lab.run_id, lab.node_id, taken.message_id)
+    assert await lab.state.get_object(lab.run_id, lab.node_id, taken.message_id) is None
+
+
+async def test_nobody_else_brings_an_object(lab: Lab, mock_clock: MockClock) -> None:
+    asked = parcel(lab.run_id, to=lab.node_id)
+    await lab.state.push(lab.run_id, SERVER, [asked.envelope])
+    object_id, content = next(iter(asked.objects.items()))
+    assert not await lab.state.put_object(lab.run_id, lab.node_id, object_id, content)
+    assert not await lab.state.put_object(12345, SERVER, object_id, content)
+
+
+async def test_wrong_objects_and_trees_are_refused(lab: Lab, mock_clock: MockClock) -> None:
+    asked = parcel(lab.run_id, to=lab.node_id)
+    await lab.state.push(lab.run_id, SERVER, [asked.envelope])
+    chunk, _ = asked.objects
+    with pytest.raises(Wrong, match="has the SHA-256"):
+        await lab.state.put_object(lab.run_id, SERVER, chunk, b"something else")
+    elsewhere = parcel(lab.run_id, to=lab.node_id, parts=(b"x",))
+    elsewhere.envelope.tree.object_id = chunk
+    with pytest.raises(Wrong, match="is not the root of its tree"):
+        await lab.state.push(lab.run_id, SERVER, [elsewhere.envelope])
+    smuggled = parcel(lab.run_id, to=lab.node_id, parts=(b"y",))
+    del smuggled.envelope.tree.children[:]
+    await lab.state.push(lab.run_id, SERVER, [smuggled.envelope])
+    content = smuggled.objects[smuggled.message_id]
+    with pytest.raises(Wrong, match="children that are not in its message's tree"):
+        await lab.state.put_object(lab.run_id, SERVER, smuggled.message_id, content)
+
+
+async def test_there_is_room_for_so_many_bytes(mock_clock: MockClock) -> None:
+    state = MemoryMessages(limits=StateLimits(stored_size=10_000))
+    lab = Lab(state, (await a_run(state)).run_id, await a_node(state))
+    with pytest.raises(LimitReached):
+        await lab.ask(parts=(bytes(6000),))
+
+
+# Replies
+
+
+async def test_replies_are_waited_for_until_all_are_there(lab: Lab, mock_clock: MockClock) -> None:
+    asked = [await lab.ask(parts=(b"%d" % number,)) for number in range(2)]
+    missing: list[int] = []
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lab.state.await_replies, lab.run_id, asked, missing.append)
+            await wait_all_tasks_blocked()
+            await lab.answer(asked[0], b"a")
+            await wait_all_tasks_blocked()
+            await lab.answer(asked[1], b"b")
+    assert missing == [2, 1, 0]
+    assert len(await lab.state.take_replies(lab.run_id, asked)) == 2
+
+
+async def test_a_reply_is_given_until_it_is_confirmed(lab: Lab, mock_clock: MockClock) -> None:
+    asked = await lab.ask()
+    await lab.answer(asked)
+    for _ in range(2):
+        [reply] = await lab.state.take_replies(lab.run_id, [asked])
+    await lab.state.confirm(lab.run_id, SERVER, reply.message_id)
+    [error] = await lab.state.take_replies(lab.run_id, [asked])
+    assert error.message.error.code == MESSAGE_UNAVAILABLE
+
+
+async def error_of(lab: Lab, asked: str) -> int:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lab.state.await_replies, lab.run_id, [asked])
+        await later(61)
+    [reply] = await lab.state.take_replies(lab.run_id, [asked])
+    content = await lab.state.get_object(lab.run_id, SERVER, reply.message_id)
+    assert content is not None
+    assert object_id_of(content) == reply.message_id
+    assert children_of(content) == []
+    await lab.state.confirm(lab.run_id, SERVER, reply.message_id)
+    return reply.message.error.code
+
+
+async def test_errors_stand_in_for_replies_that_do_not_come(
+    lab: Lab, mock_clock: MockClock
+) -> None:
+    assert await error_of(lab, "f" * 64) == MESSAGE_UNAVAILABLE
+    assert await error_of(lab, await lab.ask(ttl=20.0)) == REPLY_UNAVAILABLE
+    assert await error_of(lab, await lab.ask()) == NODE_UNAVAILABLE
+
+
+async def test_a_node_that_leaves_is_heard_of_at_once(lab: Lab, mock_clock: MockClock) -> None:
+    asked = await lab.ask()
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lab.state.await_replies, lab.run_id, [asked])
+            await wait_all_tasks_blocked()
+            await lab.state.deactivate_node(lab.node_id)
+
+
+async def test_the_messages_of_a_run_end_with_it(lab: Lab, mock_clock: MockClock) -> None:
+    asked = await lab.ask()
+    assert await lab.state.take(lab.node_id) is not None
+    await lab.ask(parts=(b"more",))
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lab.state.await_replies, lab.run_id, [asked])
+            await wait_all_tasks_blocked()
+            await lab.state.finish_run(lab.run_id, Outcome.STOPPED)
+    assert await lab.state.take(lab.node_id) is None
+    assert isinstance(lab.state, MemoryMessages)
+    assert not len(lab.state._messages.objects)
+
+
+async def test_a_push_that_stops_half_way_is_given_up(
+    serving: MessageState, mock_clock: MockClock
+) -> None:
+    lab = Lab(serving, (await a_run(serving)).run_id, await a_node(serving))
+    claim_alive = parcel(lab.run_id, to=lab.node_id, parts=(b"a", b"b"))
+    pushed = await serving.push(lab.run_id, SERVER, [claim_alive.envelope])
+    first = pushed.missing[0]
+    await serving.put_object(lab.run_id, SERVER, first, claim_alive.objects[first])
+    assert isinstance(serving, MemoryMessages)
+    assert len(serving._messages.objects) == 3
+    serving._runs._by_token.clear()  # the run has no process that could fall silent
+    await later(SESSION_TIMEOUT + 10)
+    assert not len(serving._messages.objects)
