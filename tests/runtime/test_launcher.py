@@ -1,0 +1,175 @@
+"""What starts the process of each run. The programs are small scripts in Flower's place."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+from superlink_trio.config import Address
+from superlink_trio.processes.sessions import members
+from superlink_trio.runtime import Launcher
+from superlink_trio.state.messages import MemoryMessages, NewRun
+from superlink_trio.wire.messages import Outcome, RunRecord
+from superlink_trio.wire.runs import Fab
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
+
+Program = Callable[[str], Path]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    def program(text: str) -> Path:
+        path = tmp_path / "flwr-serverapp"
+        path.write_text(f"#!{sys.executable}\nimport sys\n{text}")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        return path
+
+    return program
+
+
+@pytest.fixture
+def state() -> MemoryMessages:
+    return MemoryMessages()
+
+
+async def a_run(state: MemoryMessages) -> RunRecord:
+    fab = Fab(hash=hashlib.sha256(b"fab").hexdigest(), content=b"fab")
+    return await state.create_run(NewRun(fab=fab, fab_id="me/app", fab_version="1"))
+
+
+def launcher(state: MemoryMessages, path: Path | None, *, most: int = 4) -> Launcher:
+    return Launcher(
+        state=state,
+        address=lambda: Address("127.0.0.1", 8000),
+        certificate=None,
+        most=most,
+        find=lambda: None if path is None else str(path),
+    )
+
+
+async def ended(state: MemoryMessages, run: RunRecord) -> RunRecord:
+    with trio.fail_after(30):
+        await state.await_finished(run.run_id)
+    found = await state.run(run.run_id)
+    assert found is not None
+    return found
+
+
+async def serve(launcher: Launcher, stopping: trio.Event, nursery: trio.Nursery) -> None:
+    async def run(*, task_status: trio.TaskStatus[None]) -> None:
+        await launcher(stopping=stopping, task_status=task_status)
+
+    await nursery.start(run)
+
+
+async def test_a_process_gets_its_token_where_nobody_sees_it(
+    state: MemoryMessages, program: Program, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    path = program(
+        f"""
+name = sys.argv[sys.argv.index("--token-file") + 1]
+open({str(out)!r}, "w").write("|".join([open(name).read(), *sys.argv[1:]]))
+"""
+    )
+    stopping = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await serve(launcher(state, path), stopping, nursery)
+        run = await ended(state, await a_run(state))
+        stopping.set()
+    token, *words = out.read_text().split("|")
+    assert len(token) == 64
+    assert token not in " ".join(words)
+    assert words[:2] == ["--runtime-api-address", "127.0.0.1:8000"]
+    assert "--insecure" in words
+    # It has said nothing of how it ended.
+    assert (run.outcome, run.details) == (Outcome.FAILED, "its process ended with status 0")
+
+
+async def test_a_process_that_fails_says_why(state: MemoryMessages, program: Program) -> None:
+    path = program('print("no such app", file=sys.stderr)\nsys.exit(3)')
+    stopping = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await serve(launcher(state, path), stopping, nursery)
+        run = await ended(state, await a_run(state))
+        stopping.set()
+    assert run.outcome is Outcome.FAILED
+    assert run.details == "its process ended with status 3\nno such app"
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [(None, "-m pip install 'flwr>=1.39'"), (Path("/nowhere/flwr-serverapp"), "cannot be started")],
+)
+async def test_a_program_that_is_not_there(
+    state: MemoryMessages, path: Path | None, words: str
+) -> None:
+    stopping = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await serve(launcher(state, path), stopping, nursery)
+        run = await ended(state, await a_run(state))
+        stopping.set()
+    assert words in run.details
+
+
+@pytest.mark.parametrize("how", ["stop the run", "stop the SuperLink"])
+async def test_a_process_ends_with_everybody_it_has_started(
+    state: MemoryMessages, program: Program, tmp_path: Path, how: str
+) -> None:
+    pid_file = tmp_path / "pid"
+    path = program(
+        f"""
+import os, pathlib, signal, subprocess, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+partial = pathlib.Path({str(pid_file)!r} + ".partial")
+partial.write_text(str(os.getpid()))
+partial.rename({str(pid_file)!r})
+time.sleep(600)
+"""
+    )
+    stopping = trio.Event()
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            await serve(launcher(state, path), stopping, nursery)
+            run = await a_run(state)
+            while not pid_file.exists():
+                await trio.lowlevel.checkpoint()
+            session = int(pid_file.read_text())
+            assert members(session)
+            if how == "stop the run":
+                await state.finish_run(run.run_id, Outcome.STOPPED)
+                while members(session):
+                    await trio.lowlevel.checkpoint()
+            stopping.set()
+    assert not members(session)
+    found = await ended(state, run)
+    if how == "stop the SuperLink":
+        assert (found.outcome, found.details) == (Outcome.FAILED, "the SuperLink was stopped")
+
+
+async def test_only_so_many_run_at_the_same_time(
+    state: MemoryMessages, program: Program, tmp_path: Path
+) -> None:
+    path = program(
+        f"""
+import os, pathlib
+place = pathlib.Path({str(tmp_path / "busy")!r})
+place.mkdir()
+place.rmdir()
+"""
+    )
+    stopping = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await serve(launcher(state, path, most=1), stopping, nursery)
+        runs = [await a_run(state) for _ in range(3)]
+        details = [(await ended(state, run)).details for run in runs]
+        stopping.set()
+    assert details == ["its process ended with status 0"] * 3
