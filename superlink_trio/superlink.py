@@ -2,13 +2,13 @@
 
     superlink                rest for one: each stands on what was started before it
     ├── state                opens first, closes last
+    ├── messages             if Flower 1.23 and later is served: its nodes, runs and messages
     ├── certificates         with TLS: says in time when one expires
     └── apis                 one for one: each restarts alone
         ├── admin            if there is an address for it: health, metrics, a page
         ├── driver
         ├── fleet            or nodes that are simulated
         └── flower           if there is a port for it: nodes, runs and `flwr` of Flower 1.35 on
-            ├── messages
             ├── http
             └── apps         a process for each run
 
@@ -32,6 +32,7 @@ from superlink_trio.fleet import FleetService
 from superlink_trio.logs.events import EventLog
 from superlink_trio.rpc import CallLog
 from superlink_trio.state import State, StateLimits, open_state, usual_room
+from superlink_trio.state.messages import MemoryMessages, MessageState
 from superlink_trio.supervision import (
     Child,
     Control,
@@ -206,7 +207,11 @@ async def _run(
 
         certificates = None if credentials is None else credentials.grpc
         grpc = GrpcService(config=config, loop=loop, certificates=certificates)
-        leaves = _Leaves(apis, config, credentials, _state(config), grpc, link, history, display)
+        state = _state(config)
+        messages = None
+        if config.port is not None and apis is Apis.BOTH:
+            messages = MemoryMessages(limits=state.limits)
+        leaves = _Leaves(apis, config, credentials, state, grpc, link, history, display, messages)
         try:
             await supervise(
                 _tree(leaves),
@@ -263,6 +268,7 @@ def _tree(leaves: _Leaves) -> Group:
         children=[
             # What is in memory is gone when its store fails: starting it again would hide that.
             Child(name="state", serve=leaves.state.serve, grace=_STATE_GRACE),
+            *leaves.messages_store(),
             *leaves.certificates(),
             Group(name="apis", strategy=Strategy.ONE_FOR_ONE, children=list(leaves.apis())),
         ],
@@ -282,6 +288,12 @@ class _Leaves:
     history: History
     display: Display | None
 
+    messages: MemoryMessages | None
+
+    def messages_store(self) -> Iterator[Child]:
+        if self.messages is not None:
+            yield Child(name="messages", serve=self.messages.serve, grace=_STATE_GRACE)
+
     def certificates(self) -> Iterator[Child]:
         if self.credentials is not None:
             for name, certificates in self.credentials.certificates.items():
@@ -299,22 +311,20 @@ class _Leaves:
             else:
                 # Apps do not know of the grace: the supervisor ends them.
                 yield _api("fleet", self._simulation(), grace)
-        if self.config.port is not None and self.served is Apis.BOTH:
-            yield self._flower()
+        if self.messages is not None:
+            yield self._flower(self.messages)
 
     def _admin(self) -> Service:
         overview = Overview(history=self.history, addresses=self.link.addresses)
         return AdminService(config=self.config, overview=overview)
 
-    def _flower(self) -> Group:
+    def _flower(self, messages: MessageState) -> Group:
         # What a SuperLink of older releases need not have.
         from superlink_trio.control import FlowerService
         from superlink_trio.runtime import Launcher
-        from superlink_trio.state.messages import MemoryMessages
 
         config, port = self.config, self.config.port
         assert port is not None, "who names no port has no such group"
-        messages = MemoryMessages(limits=self.state.limits)
         http = FlowerService(
             config=config,
             state=messages,
@@ -332,7 +342,6 @@ class _Leaves:
             name="flower",
             strategy=Strategy.REST_FOR_ONE,
             children=[
-                Child(name="messages", serve=messages.serve, grace=_STATE_GRACE),
                 _api("http", http, config.grace + _DRAIN),
                 _api("apps", apps, config.grace + _DRAIN),
             ],
@@ -366,6 +375,7 @@ class _Leaves:
             address=lambda: self.link.fleet_address or place.address,
             share=1 - self._drivers_share if self._drivers_share < 1 else 1.0,
             observers=_OBSERVERS,
+            messages=self.messages,
         )
 
     def _simulation(self) -> Service:

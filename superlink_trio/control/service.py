@@ -25,9 +25,6 @@ _NOT_OFFERED = (
     "superlink-trio does not offer this: accounts, connectors, agents and the Hub are Flower's own."
 )
 
-_HOLD = 600.0
-"""Seconds for which a node's pull waits: its client is told now and then that it waits still."""
-
 
 @attrs.frozen(kw_only=True)
 class FlowerService:
@@ -46,7 +43,7 @@ class FlowerService:
         """Serve until `stopping`; `task_status` gets the address that was bound."""
         config = self.config
         apis = {
-            "fleet": messages_api(self.state, hold=_HOLD, readmit=config.readmit),
+            "fleet": messages_api(self.state, readmit=config.readmit),
             "runtime": runtime_api(self.state, hold=config.driver_hold),
             "control": control_api(self.state, check_key),
         }

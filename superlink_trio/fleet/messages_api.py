@@ -32,6 +32,9 @@ from superlink_trio.wire.messages import (
 
 _log = logging.getLogger(__name__)
 
+HOLD = 600.0
+"""Seconds for which a pull waits for a message: nodes sleep for 3 s after an empty answer."""
+
 # Seconds that a node may name as its heartbeat interval.
 _LEAST_INTERVAL, _MOST_INTERVAL = 10.0, 1800.0
 
@@ -42,14 +45,20 @@ NodeRequest = TypeVar("NodeRequest", bound=Message)
 
 
 def messages_api(
-    state: MessageState, *, hold: float, readmit: bool, self_registration: bool = True
+    state: MessageState,
+    *,
+    readmit: bool,
+    hold: float = HOLD,
+    self_registration: bool = True,
+    holds: Holds | None = None,
 ) -> Api:
     """Make the Fleet API over a state.
 
     `hold`: seconds for which PullMessages waits for a message. `readmit`: whether a node that is
     not known any more is taken back by its key. `self_registration`: whether any key may register.
+    `holds`: of the API that this one is to be a part of.
     """
-    holds = Holds()
+    holds = Holds() if holds is None else holds
     fleet = _Fleet(
         state=state,
         hold=hold,

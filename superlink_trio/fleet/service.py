@@ -13,6 +13,7 @@ from superlink_trio.fleet.adapter import adapter_api, refusing_adapter_api
 from superlink_trio.fleet.api import fleet_api
 from superlink_trio.rpc import Api, CallObserver, observed
 from superlink_trio.state import State
+from superlink_trio.state.messages import MessageState
 from superlink_trio.transport.grpc import GrpcService
 from superlink_trio.transport.listening import fitting, needed_by
 
@@ -35,6 +36,8 @@ class FleetService:
     share: float
     """Of the files that the process may open, what is for this API's connections."""
     observers: Sequence[CallObserver]
+    messages: MessageState | None = None
+    """Nodes of Flower 1.23 to 1.39, which come over gRPC; None: they are not served."""
 
     async def __call__(
         self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]
@@ -67,22 +70,29 @@ class FleetService:
             refusals_are_final=self._over_http,
         )
 
-    def _observed_api(self, *, readmit: bool) -> Api:
-        return observed(self._api(readmit=readmit), self.observers)
+    def _with_messages(self, api: Api) -> Api:
+        if self.messages is None:
+            return api
+        # What checks signatures takes a tenth of a second to import.
+        from superlink_trio.fleet.generations import both
+        from superlink_trio.fleet.messages_api import messages_api
+
+        return both(api, messages_api(self.messages, readmit=self.config.readmit, holds=api.holds))
 
     def _grpc_apis(self) -> Sequence[Api]:
         readmit = self.config.readmit
         keys = None if self.credentials is None else self.credentials.nodes
         if keys is None:
-            api = self._observed_api(readmit=readmit)
+            api = observed(self._with_messages(self._api(readmit=readmit)), self.observers)
             return [api, adapter_api(api)]
         # What checks keys takes a tenth of a second to import.
         from superlink_trio.fleet.authentication import authenticated
 
         # Behind authentication a node is known by its key, and re-admitted by that.
         api = self._api(readmit=False)
+        api = self._with_messages(authenticated(api, self.state, keys, readmit=readmit))
         return [
-            observed(authenticated(api, self.state, keys, readmit=readmit), self.observers),
+            observed(api, self.observers),
             refusing_adapter_api(_ADAPTER_REFUSED),
         ]
 
@@ -98,8 +108,9 @@ class FleetService:
 
         certificates = None if self.credentials is None else self.credentials.rest
         options = HttpOptions.of(self.config, max_connections=connections)
+        api = observed(self._api(readmit=self.config.readmit), self.observers)
         await serve_http(
-            fleet_site(self._observed_api(readmit=self.config.readmit), options, stopping),
+            fleet_site(api, options, stopping),
             address,
             tls=None if certificates is None else certificates.context,
             options=options,

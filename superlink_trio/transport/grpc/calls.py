@@ -12,6 +12,7 @@ gone once it returns.
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeAlias, TypeVar
@@ -357,6 +358,11 @@ async def _send_headers(context: _Context, caller: Caller) -> None:
 
 def _caller(context: _Context) -> Caller:
     metadata = context.invocation_metadata() or ()
-    # Binary values have names of their own (`…-bin`), which no API asks for.
-    headers = {key: value for key, value in metadata if isinstance(value, str)}
-    return Caller(peer_name(context.peer()), headers)
+    return Caller(peer_name(context.peer()), dict(_header(*pair) for pair in metadata))
+
+
+def _header(name: str, value: str | bytes) -> tuple[str, str]:
+    # Binary values have names of their own. Other transports have base64 in their place.
+    if isinstance(value, str):
+        return name, value
+    return name.removesuffix("-bin"), base64.b64encode(value).decode()
