@@ -224,7 +224,7 @@ async def _run(
 
 
 async def _credentials(config: SuperLinkConfig, apis: Apis) -> Credentials | None:
-    if not config.tls and (config.fleet_api_type != "rest" or config.rest_files is None):
+    if not config.tls and (not config.over_http or config.rest_files is None):
         return None
     # What reads keys takes a tenth of a second to import.
     from superlink_trio.credentials import load
@@ -320,31 +320,14 @@ class _Leaves:
 
     def _flower(self, messages: MessageState) -> Group:
         # What a SuperLink of older releases need not have.
-        from superlink_trio.control import FlowerService
-        from superlink_trio.runtime import Launcher
+        from superlink_trio.control.service import flower_group
 
-        config, port = self.config, self.config.port
-        assert port is not None, "who names no port has no such group"
-        http = FlowerService(
-            config=config,
+        return flower_group(
+            config=self.config,
             state=messages,
             credentials=self.credentials,
-            address=lambda: self.link.addresses().get(_HTTP) or Address(config.host, port),
+            bound=lambda: self.link.addresses().get(_HTTP),
             observers=_OBSERVERS,
-        )
-        apps = Launcher(
-            state=messages,
-            address=lambda: self.link.addresses()[_HTTP],
-            certificate=config.certificates[0] if config.certificates and config.tls else None,
-            most=config.max_server_apps,
-        )
-        return Group(
-            name="flower",
-            strategy=Strategy.REST_FOR_ONE,
-            children=[
-                _api("http", http, config.grace + _DRAIN),
-                _api("apps", apps, config.grace + _DRAIN),
-            ],
         )
 
     @property

@@ -92,6 +92,8 @@ def _credentials(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
     needs_tls = f"needs TLS: {leave_out}give --certificates"
     if config.driver_client_ca is not None and not config.tls and Apis.DRIVER in apis:
         yield ConfigError(needs_tls, "driver_client_ca", "insecure", "certificates")
+    if config.enable_supernode_auth and config.rest_files is None:
+        yield ConfigError(needs_tls, "enable_supernode_auth", "insecure", "certificates")
     if config.require_client_authentication is None:
         return
     name = "require_client_authentication"

@@ -200,6 +200,12 @@ class SuperLinkConfig(Limits):
         ),
     )
     """None: only Flower 1.8 to 1.11 is served."""
+    enable_supernode_auth: bool = field(
+        default=False,
+        metadata=_current(
+            kinds.FLAG, "admit only nodes whose keys were given with `flwr supernode register`"
+        ),
+    )
     max_server_apps: int = field(
         default=16,
         metadata=_current(
@@ -315,7 +321,27 @@ class SuperLinkConfig(Limits):
         """Where these APIs are to listen."""
         driver = self.driver_place if Apis.DRIVER in apis else None
         fleet = self.fleet_place if Apis.FLEET in apis else None
-        return [place for place in (driver, fleet) if place is not None]
+        flower = self.flower_place if apis is Apis.BOTH else None
+        return [place for place in (driver, fleet, flower) if place is not None]
+
+    @property
+    def flower_place(self) -> Place | None:
+        """Where Flower 1.35 and later is to be served over HTTP; None: not at all."""
+        if self.port is None:
+            return None
+        return Place(
+            api="the HTTP API",
+            field="host",
+            given=Address(self.host, self.port),
+            port=self.port,
+            secured=self._grpc_secured or self.rest_files is not None,
+            how=_HOW_REST,
+        )
+
+    @property
+    def over_http(self) -> bool:
+        """Whether anything but the admin surface is served over HTTP."""
+        return self.fleet_api_type == "rest" or self.port is not None
 
     @property
     def _grpc_secured(self) -> bool:

@@ -1,8 +1,14 @@
-"""The APIs of Flower 1.35 and later on one HTTP port, as a supervised service."""
+"""Flower 1.35 and later as a part of the tree.
+
+flower          rest for one
+├── http        nodes, the processes of runs, and the command line `flwr`, on one port
+└── apps        a process for each run
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
@@ -10,11 +16,13 @@ import trio
 
 from superlink_trio.config import Address, SuperLinkConfig
 from superlink_trio.control.api import control_api
+from superlink_trio.control.gate import for_this_machine_only
 from superlink_trio.fleet.messages_api import messages_api
 from superlink_trio.fleet.signatures import check_key
 from superlink_trio.rpc import CallObserver, observed
-from superlink_trio.runtime import runtime_api
+from superlink_trio.runtime import Launcher, runtime_api
 from superlink_trio.state.messages import MessageState
+from superlink_trio.supervision import Child, Group, Restart, Strategy
 from superlink_trio.transport.http import HttpOptions, protobuf_site, serve_http
 from superlink_trio.transport.listening import fitting, needed_by
 
@@ -24,6 +32,53 @@ if TYPE_CHECKING:
 _NOT_OFFERED = (
     "superlink-trio does not offer this: accounts, connectors, agents and the Hub are Flower's own."
 )
+
+
+# What a server needs beyond the grace of its calls: to cancel what is left and see it end.
+_DRAIN = 0.2
+
+
+def flower_group(
+    *,
+    config: SuperLinkConfig,
+    state: MessageState,
+    credentials: Credentials | None,
+    bound: Callable[[], Address | None],
+    observers: Sequence[CallObserver],
+) -> Group:
+    """Describe the part of the tree; `bound` says where its HTTP port listens, once it does."""
+    place = config.flower_place
+    assert place is not None, "who names no port has no such part"
+
+    def address() -> Address:
+        # After a failure the port is the one that nodes know by now.
+        return bound() or place.address
+
+    http = FlowerService(
+        config=config, state=state, credentials=credentials, address=address, observers=observers
+    )
+    apps = Launcher(
+        state=state,
+        address=address,
+        certificate=_certificate(config),
+        most=config.max_server_apps,
+    )
+    grace = config.grace + _DRAIN
+    return Group(
+        name="flower",
+        strategy=Strategy.REST_FOR_ONE,
+        children=[
+            Child(name="http", serve=http, restart=Restart.ON_FAILURE, grace=grace),
+            Child(name="apps", serve=apps, restart=Restart.ON_FAILURE, grace=grace),
+        ],
+    )
+
+
+def _certificate(config: SuperLinkConfig) -> Path | None:
+    """Give the file that programs here know the HTTP port by; None where it speaks no TLS."""
+    if config.rest_files is None:
+        return None
+    return config.certificates[0] if config.certificates and config.tls else config.rest_files[0]
 
 
 @attrs.frozen(kw_only=True)
@@ -43,9 +98,13 @@ class FlowerService:
         """Serve until `stopping`; `task_status` gets the address that was bound."""
         config = self.config
         apis = {
-            "fleet": messages_api(self.state, readmit=config.readmit),
+            "fleet": messages_api(
+                self.state,
+                readmit=config.readmit,
+                self_registration=not config.enable_supernode_auth,
+            ),
             "runtime": runtime_api(self.state, hold=config.driver_hold),
-            "control": control_api(self.state, check_key),
+            "control": for_this_machine_only(control_api(self.state, check_key)),
         }
         options = HttpOptions.of(config, max_connections=fitting(config.max_connections))
         site = protobuf_site(

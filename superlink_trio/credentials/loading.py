@@ -84,7 +84,7 @@ def load(config: SuperLinkConfig, apis: Apis) -> Credentials:
     if config.certificates and config.tls:
         with _collect(errors, "certificates"):
             grpc = Certificates(_grpc_sources(config.certificates, config, apis))
-    if config.rest_files and Apis.FLEET in apis and config.fleet_api_type == "rest":
+    if config.rest_files and Apis.FLEET in apis and config.over_http:
         certificate, key = config.rest_files
         if config.certificates and config.rest_files == config.certificates[1:] and config.tls:
             rest = grpc

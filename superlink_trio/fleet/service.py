@@ -77,7 +77,13 @@ class FleetService:
         from superlink_trio.fleet.generations import both
         from superlink_trio.fleet.messages_api import messages_api
 
-        return both(api, messages_api(self.messages, readmit=self.config.readmit, holds=api.holds))
+        messages = messages_api(
+            self.messages,
+            readmit=self.config.readmit,
+            self_registration=not self.config.enable_supernode_auth,
+            holds=api.holds,
+        )
+        return both(api, messages)
 
     def _grpc_apis(self) -> Sequence[Api]:
         readmit = self.config.readmit

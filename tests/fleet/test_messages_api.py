@@ -66,8 +66,8 @@ class Node:
         return await self.call("PullMessages", request, pb.PullMessagesResponse)
 
 
-def api(state: MemoryMessages, **options: bool) -> Api:
-    return messages_api(state, hold=HOLD, **{"readmit": True, **options})
+def api(state: MemoryMessages, *, readmit: bool = True, self_registration: bool = True) -> Api:
+    return messages_api(state, hold=HOLD, readmit=readmit, self_registration=self_registration)
 
 
 @pytest.fixture
