@@ -100,6 +100,11 @@ class SuperLink:
         """Where operators find health, metrics and a page; None if that is not served."""
         return self._addresses.get(_ADMIN)
 
+    @property
+    def flower_address(self) -> Address | None:
+        """Where Flower 1.35 and later is served over HTTP; None if it is not."""
+        return self._addresses.get(_HTTP)
+
     def status(self) -> Mapping[str, EventKind]:
         """Give the last event of each part, by its path in the tree (`superlink/apis/fleet`)."""
         return dict(self._states)
