@@ -1,0 +1,1 @@
+"""What a node does and what the run does."""
