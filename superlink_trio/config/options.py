@@ -56,10 +56,20 @@ class Option:
     """The programs that run any of these APIs have it."""
     kind: Kind
     help: str
-    negatable: bool = attrs.field(default=False, kw_only=True)
-    """Whether `--no-some-name` exists."""
     default: str = attrs.field(default="", kw_only=True)
     """What it is when nobody gives it, as on the command line; empty for nothing."""
+    short_for: str = attrs.field(default="", kw_only=True)
+    """The option that has this one's key as its value, where this flag is set."""
+
+    @property
+    def negatable(self) -> bool:
+        """Whether `--no-some-name` exists."""
+        return not self.kind.metavar and not self.short_for
+
+    @property
+    def key(self) -> str:
+        """As in a file."""
+        return self.name.replace("_", "-")
 
     @property
     def flag(self) -> str:
@@ -71,27 +81,15 @@ class Option:
         """As in the environment."""
         return PREFIX + self.name.upper()
 
-    @property
-    def key(self) -> str:
-        """As in a file."""
-        return self.name.replace("_", "-")
-
 
 def option(
-    section: Section,
-    apis: Apis,
-    kind: Kind,
-    help: str,
-    *,
-    negatable: bool = False,
-    shown_default: str = "",
+    section: Section, apis: Apis, kind: Kind, help: str, *, shown_default: str = ""
 ) -> dict[str, Option]:
     """Make the metadata that make an attrs field an option.
 
     `shown_default` is for a default that says little by itself, such as None.
     """
-    given = Option("", section, apis, kind, help, negatable=negatable, default=shown_default)
-    return {"option": given}
+    return {"option": Option("", section, apis, kind, help, default=shown_default)}
 
 
 def options_of(config: type[attrs.AttrsInstance]) -> Iterator[Option]:
@@ -109,4 +107,4 @@ def problem_with(field: attrs.Attribute[Any], value: object) -> str | None:
     if value is None and field.default is None:
         return None
     declared: Option = field.metadata["option"]
-    return declared.kind.check(value)
+    return declared.kind.problem(value)

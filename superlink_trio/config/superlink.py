@@ -15,12 +15,11 @@ import attrs
 from attrs import field
 
 from superlink_trio.config import checks, kinds
-from superlink_trio.config.address import Address
-from superlink_trio.config.errors import ConfigError, raise_all
+from superlink_trio.config.address import Address, Place
+from superlink_trio.config.checks import MEMORY, ConfigError, raise_all
 from superlink_trio.config.kinds import Files
 from superlink_trio.config.limits import Limits
 from superlink_trio.config.options import Apis, Section, option, problem_with
-from superlink_trio.config.places import MEMORY, Place
 
 FleetApiType: TypeAlias = Literal["grpc-rere", "grpc-adapter", "rest", "vce"]
 Backend: TypeAlias = Literal["ray", "process"]
@@ -75,9 +74,7 @@ class SuperLinkConfig(Limits):
 
     insecure: bool = field(
         default=False,
-        metadata=_security(
-            kinds.FLAG, "serve without TLS, whatever certificates there are", negatable=True
-        ),
+        metadata=_security(kinds.FLAG, "serve without TLS, whatever certificates there are"),
     )
     certificates: Files | None = field(
         default=None,
@@ -152,9 +149,7 @@ class SuperLinkConfig(Limits):
     readmit: bool = field(
         default=True,
         metadata=_fleet(
-            kinds.FLAG,
-            "take nodes back that a SuperLink before this one had registered",
-            negatable=True,
+            kinds.FLAG, "take nodes back that a SuperLink before this one had registered"
         ),
     )
     rest_fleet_api_address: Address | None = field(
@@ -315,7 +310,7 @@ class SuperLinkConfig(Limits):
 
     def faults(self, apis: Apis) -> list[ConfigError]:
         """What keeps these APIs from running with this config."""
-        return checks.faults(self, apis)
+        return list(checks.faults(self, apis))
 
     def check(self, apis: Apis) -> None:
         """Raise ConfigErrors if there is anything in `faults`."""
