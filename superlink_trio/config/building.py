@@ -23,6 +23,7 @@ PROGRAM = (
         "config",
         kind=FILE,
         help="a TOML file with options, by their names without the dashes in front",
+        common=True,
     ),
     _general(
         "log_level",
@@ -46,8 +47,8 @@ _AUTHENTICATION = {
 }
 _SWITCHES = (
     _switch("grpc_rere", help="serve nodes over gRPC (this is the default)"),
-    _switch("rest", help="serve nodes over REST"),
-    _switch("vce", help="simulate the nodes"),
+    _switch("rest", help="serve nodes over REST", common=True),
+    _switch("vce", help="simulate the nodes", common=True),
 )
 _FLOWER_NAMES = (
     _flower(
@@ -102,9 +103,7 @@ def build(settings: Settings, apis: Apis) -> SuperLinkConfig:
             sound[field.name] = setting.value
     config = settings.table.config(**sound)
     for fault in config.faults(apis):
-        if settings.unclear.isdisjoint(fault.fields):
-            sources = [settings.given[name].source for name in fault.fields if name in sound]
-            settings.faults.append(": ".join([*sources[:1], fault.problem]))
+        settings.note(fault)
     settings.warnings += config.warnings(apis)
     return config
 

@@ -44,6 +44,8 @@ class Kind:
 
     metavar: tuple[str, ...] = ()
     """A name for each word that follows the option on the command line; a flag has none."""
+    choices: tuple[str, ...] = ()
+    """The only words, where there are few."""
     parse: Callable[[str], object] = str
     """Make of a word what `read` takes. Raises ValueError, naming the word."""
     parsed_in_toml: bool = False
@@ -96,7 +98,7 @@ def choice(*choices: str) -> Kind:
             return word
         raise ValueError(f"{word!r} is none of {', '.join(choices)}")
 
-    return Kind(metavar=("{" + ",".join(choices) + "}",), read=read)
+    return Kind(metavar=("{" + ",".join(choices) + "}",), choices=choices, read=read)
 
 
 def files(*metavar: str) -> Kind:

@@ -58,6 +58,8 @@ class Option:
     help: str
     default: str = attrs.field(default="", kw_only=True)
     """What it is when nobody gives it, as on the command line; empty for nothing."""
+    common: bool = attrs.field(default=False, kw_only=True)
+    """Whether it is one of the few that `--help` shows; `--help-all` shows all."""
     short_for: str = attrs.field(default="", kw_only=True)
     """The option that has this one's key as its value, where this flag is set."""
 
@@ -83,13 +85,20 @@ class Option:
 
 
 def option(
-    section: Section, apis: Apis, kind: Kind, help: str, *, shown_default: str = ""
+    section: Section,
+    apis: Apis,
+    kind: Kind,
+    help: str,
+    *,
+    shown_default: str = "",
+    common: bool = False,
 ) -> dict[str, Option]:
     """Make the metadata that make an attrs field an option.
 
     `shown_default` is for a default that says little by itself, such as None.
     """
-    return {"option": Option("", section, apis, kind, help, default=shown_default)}
+    given = Option("", section, apis, kind, help, default=shown_default, common=common)
+    return {"option": given}
 
 
 def options_of(config: type[attrs.AttrsInstance]) -> Iterator[Option]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from superlink_trio.config.checks import ConfigError
 from superlink_trio.config.options import PREFIX, Option, Section
 
 if TYPE_CHECKING:
@@ -71,6 +72,12 @@ class Settings:
         """Note a fault that makes these options unclear."""
         self.faults.append(problem)
         self.unclear.update(names)
+
+    def note(self, fault: ConfigError) -> None:
+        """Note a fault by where its values were given, unless an option of it is unclear."""
+        if self.unclear.isdisjoint(fault.fields):
+            sources = [self.given[name].source for name in fault.fields if name in self.given]
+            self.faults.append(": ".join([*sources[:1], fault.problem]))
 
     def read(
         self, option: Option, source: str, rank: int, read: Callable[[Any], object], raw: object

@@ -68,13 +68,19 @@ class SuperLinkConfig(Limits):
 
     database: str = field(
         default=MEMORY,
-        metadata=_general(kinds.text("DATABASE"), "where nodes, runs and tasks are kept"),
+        metadata=_general(
+            kinds.text("DATABASE"),
+            "where nodes, runs and tasks are kept",
+            common=True,
+        ),
     )
     """`MEMORY`, or the path of an SQLite file."""
 
     insecure: bool = field(
         default=False,
-        metadata=_security(kinds.FLAG, "serve without TLS, whatever certificates there are"),
+        metadata=_security(
+            kinds.FLAG, "serve without TLS, whatever certificates there are", common=True
+        ),
     )
     certificates: Files | None = field(
         default=None,
@@ -82,6 +88,7 @@ class SuperLinkConfig(Limits):
         metadata=_security(
             kinds.files("CA_CERT", "SERVER_CERT", "PRIVATE_KEY"),
             "PEM files for the gRPC ports, and for REST unless it has its own",
+            common=True,
         ),
     )
     require_client_authentication: Files | None = field(
@@ -98,7 +105,10 @@ class SuperLinkConfig(Limits):
         default=None,
         converter=kinds.to_address,
         metadata=_driver(
-            kinds.ADDRESS, "where drivers connect", shown_default=_everywhere_or_here(_DRIVER_PORT)
+            kinds.ADDRESS,
+            "where drivers connect",
+            shown_default=_everywhere_or_here(_DRIVER_PORT),
+            common=True,
         ),
     )
     """None: every interface if it was said how to serve other machines (`certificates` or
@@ -136,6 +146,7 @@ class SuperLinkConfig(Limits):
             kinds.ADDRESS,
             "where nodes connect over gRPC",
             shown_default=_everywhere_or_here(_GRPC_FLEET_PORT),
+            common=True,
         ),
     )
     """None: like `driver_api_address`."""
@@ -215,6 +226,7 @@ class SuperLinkConfig(Limits):
             "where operators find health, metrics and a page, in plain HTTP: 127.0.0.1:9190 for "
             "example",
             shown_default="not served",
+            common=True,
         ),
     )
     """None: not served."""
