@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_TOOLS = {"backup": "tools", "inspect": "tools"}
+_TOOLS = {"backup": "tools", "inspect": "tools", "completion": "completion"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, str] = {
     "check": "try a configuration, and start nothing",
     "backup": "copy a database file, in use or not",
     "inspect": "tell what is in a database file",
+    "completion": "write what bash or zsh needs to complete commands",
     "help": "explain a command",
 }
 """The first words of a command line, and what they are for; without one a SuperLink is run."""

@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import attrs
 
@@ -46,6 +46,8 @@ class Kind:
     """A name for each word that follows the option on the command line; a flag has none."""
     choices: tuple[str, ...] = ()
     """The only words, where there are few."""
+    path: Literal["file", "directory", None] = None
+    """What the words are paths of, for a shell that completes them."""
     parse: Callable[[str], object] = str
     """Make of a word what `read` takes. Raises ValueError, naming the word."""
     parsed_in_toml: bool = False
@@ -109,7 +111,7 @@ def files(*metavar: str) -> Kind:
             return tuple(map(_read_path, value))
         raise ValueError(f"{value!r} must be {len(metavar)} paths: {', '.join(metavar)}")
 
-    return Kind(metavar=metavar, read=read)
+    return Kind(metavar=metavar, path="file", read=read)
 
 
 def to_address(value: Address | str | None) -> Address | None:
@@ -248,8 +250,8 @@ SIZE = Kind(
     to_text=size_text,
 )
 ADDRESS = Kind(metavar=("HOST:PORT",), read=_read_address)
-FILE = Kind(metavar=("FILE",), read=_read_path)
-DIRECTORY = Kind(metavar=("DIR",), read=_read_path)
+FILE = Kind(metavar=("FILE",), path="file", read=_read_path)
+DIRECTORY = Kind(metavar=("DIR",), path="directory", read=_read_path)
 TABLE = Kind(
     metavar=("JSON",),
     parse=_parse_json,

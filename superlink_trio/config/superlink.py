@@ -69,7 +69,7 @@ class SuperLinkConfig(Limits):
     database: str = field(
         default=MEMORY,
         metadata=_general(
-            kinds.text("DATABASE"),
+            attrs.evolve(kinds.text("DATABASE"), path="file"),
             "where nodes, runs and tasks are kept",
             common=True,
         ),
