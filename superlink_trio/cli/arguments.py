@@ -98,17 +98,18 @@ def fill(
     listed = f" Commands: {', '.join(commands)}; --help says what for." if commands else ""
     parser.description, parser.epilog = program.about + listed, SOURCES
     common = [option for option in table.options.values() if option.common and program.has(option)]
-    short = partial(overview, program.name, program.about, commands, common)
+    short = partial(overview, program, commands, common)
     show = partial(parser.add_argument, action=_Show, dest=argparse.SUPPRESS)
     show("-h", "--help", text=short, help="one screen of help")
     show("--help-all", text=parser.format_help, help="this: every option")
     show("-V", "--version", text=lambda: f"superlink-trio {__version__}\n", help="the version")
-    parser.add_argument(
-        PRINT_CONFIG,
-        action="store_true",
-        help="show every option with its value and where it is from, as a TOML file, and start "
-        "nothing",
-    )
+    if program.serves:
+        parser.add_argument(
+            PRINT_CONFIG,
+            action="store_true",
+            help="show every option with its value and where it is from, as a TOML file, and "
+            "start nothing",
+        )
     actions = []
     for section, options in table.by_section():
         group = parser.add_argument_group(section.value)

@@ -71,7 +71,13 @@ def fleet_api() -> int:
 
 
 def _serve(program: Program, argv: Sequence[str]) -> int:
-    settings, config = _configured(program, argv)
+    settings = read(program, argv)
+    config = build(settings, program.apis)
+    if PRINT_CONFIG in argv:
+        from superlink_trio.cli.effective import effective
+
+        options = filter(program.has, settings.table.options.values())
+        sys.stdout.write(effective(options, settings, config))
     if settings.faults:
         return _refuse(program, settings.faults)
     if PRINT_CONFIG in argv:
@@ -92,7 +98,8 @@ def _serve(program: Program, argv: Sequence[str]) -> int:
 def _check(argv: Sequence[str]) -> int:
     side = SIDES.get(argv[0]) if argv else None
     program = checking(side or SUPERLINK)
-    settings, config = _configured(program, argv[1:] if side else argv)
+    settings = read(program, argv[1:] if side else argv)
+    config = build(settings, program.apis)
 
     from superlink_trio.cli.trial import try_out
 
@@ -103,18 +110,6 @@ def _check(argv: Sequence[str]) -> int:
         return _refuse(program, settings.faults)
     sys.stdout.write(f"{program.name}: the configuration is sound: {found}\n")
     return OK
-
-
-def _configured(program: Program, argv: Sequence[str]) -> tuple[Settings, SuperLinkConfig]:
-    """Read all sources, and show what came of them if that is asked for."""
-    settings = read(program, argv)
-    config = build(settings, program.apis)
-    if PRINT_CONFIG in argv:
-        from superlink_trio.cli.effective import effective
-
-        options = filter(program.has, settings.table.options.values())
-        sys.stdout.write(effective(options, settings, config))
-    return settings, config
 
 
 def _refuse(

@@ -6,6 +6,7 @@ import argparse
 import shutil
 from collections.abc import Iterable, Mapping
 
+from superlink_trio.cli.programs import Program
 from superlink_trio.config import Option
 
 SOURCES = (
@@ -22,19 +23,17 @@ examples:
 """
 
 _MORE = """
---help-all lists every option, with its default and its environment variable;
---print-config shows the value of each, and where it is from. -V: the version.
+--help-all lists every option, with its default and its environment variable.
 """
+_SERVING = "--print-config shows the value of each, and where it is from. -V: the version.\n"
 
 
-def overview(
-    program: str, about: str, commands: Mapping[str, str], options: Iterable[Option]
-) -> str:
+def overview(program: Program, commands: Mapping[str, str], options: Iterable[Option]) -> str:
     """Write the commands, the options that matter first, and where the rest is."""
     parser = argparse.ArgumentParser(
-        prog=program,
+        prog=program.name,
         usage=f"%(prog)s {'[COMMAND] ' if commands else ''}[options]",
-        description=about,
+        description=program.about,
         formatter_class=_narrow,
         add_help=False,
     )
@@ -49,8 +48,8 @@ def overview(
             group.add_argument(option.flag, nargs=len(words), metavar=words, help=help)
         else:
             group.add_argument(option.flag, action="store_true", help=help)
-    text = parser.format_help() + (_EXAMPLES if commands else "") + _MORE
-    return text.replace("{program}", program)
+    examples = _EXAMPLES.format(program=program.name) if commands else ""
+    return parser.format_help() + examples + _MORE + (_SERVING if program.serves else "")
 
 
 def _narrow(prog: str) -> argparse.HelpFormatter:

@@ -35,6 +35,8 @@ class Program:
     about: str
     runner: Callable[[Display | None], Runner]
     """Imports what runs it; the display is for a simulation."""
+    serves: bool = True
+    """Whether it is run at all, not only its configuration tried."""
 
     def has(self, option: Option) -> bool:
         """Whether the command line of this program takes the option."""
@@ -90,4 +92,4 @@ CHECK_ABOUT = (
 def checking(program: Program) -> Program:
     """Make the command that tries a program's configuration."""
     name = program.name.replace(SUPERLINK.name, f"{SUPERLINK.name} check")
-    return attrs.evolve(program, name=name, about=CHECK_ABOUT)
+    return attrs.evolve(program, name=name, about=CHECK_ABOUT, serves=False)

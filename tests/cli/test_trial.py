@@ -173,6 +173,12 @@ def test_certificates_that_are_sound_are_passed(
     assert fault.startswith(f"--certificates: {tmp_path / 'server.key'}")
 
 
+def test_what_is_only_tried_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert faults(capsys, *HERE, "--print-config") == [
+        "--print-config: no such option; did you mean --config?"
+    ]
+
+
 def test_a_warning_is_no_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["check", *HERE, "--storage-dir", "fabs"]) == 0
     told = capsys.readouterr()
