@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -132,6 +133,16 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert about in told
     assert 24 <= len(told.splitlines()) <= 40
     assert "  superlink-trio --insecure --database state.db" in told
+
+
+def test_help_shows_what_matters_first(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    shown = re.findall(r"^  (--[a-z-]+)", capsys.readouterr().out, re.MULTILINE)
+    assert {"--config", "--database", "--insecure", "--certificates", "--rest"} <= set(shown)
+    assert {"--driver-api-address", "--grpc-rere-fleet-api-address"} <= set(shown)
+    assert {"--vce", "--admin-address"} <= set(shown)
+    assert len(shown) <= 12
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "help"])
