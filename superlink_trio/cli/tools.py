@@ -6,9 +6,10 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import attrs
+import shtab
 
 from superlink_trio.logs.wording import counted
 from superlink_trio.state.interface import CannotOpen
@@ -18,25 +19,16 @@ from superlink_trio.state.sqlite.report import STATES, Report, report
 
 def backup(argv: Sequence[str]) -> int:
     """Run `superlink-trio backup` and answer the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="superlink-trio backup",
-        description="Copy a database file as it is at one moment, while it is in use. "
-        "The copy can be served like the original.",
-    )
-    parser.add_argument("database", metavar="DATABASE", help="the file that --database names")
-    parser.add_argument("file", metavar="FILE", help="the copy; it must not exist yet")
+    parser = argparse.ArgumentParser(prog="superlink-trio backup")
+    fill_backup(parser)
     given = parser.parse_args(argv)
     return _run(parser, lambda: back_up(given.database, given.file))
 
 
 def inspect(argv: Sequence[str]) -> int:
     """Run `superlink-trio inspect` and answer the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="superlink-trio inspect",
-        description="Tell what is in a database file: nodes, runs, tasks by state and age, sizes.",
-    )
-    parser.add_argument("database", metavar="DATABASE", help="the file that --database names")
-    parser.add_argument("--json", action="store_true", help="for machines; sizes are bytes")
+    parser = argparse.ArgumentParser(prog="superlink-trio inspect")
+    fill_inspect(parser)
     given = parser.parse_args(argv)
 
     def show() -> None:
@@ -47,7 +39,28 @@ def inspect(argv: Sequence[str]) -> int:
     return _run(parser, show)
 
 
-COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"backup": backup, "inspect": inspect}
+def fill_backup(parser: argparse.ArgumentParser) -> None:
+    """Let a parser take what `superlink-trio backup` takes."""
+    parser.description = (
+        "Copy a database file as it is at one moment, while it is in use. "
+        "The copy can be served like the original."
+    )
+    _add_path(parser, "database", "the file that --database names")
+    _add_path(parser, "file", "the copy; it must not exist yet")
+
+
+def fill_inspect(parser: argparse.ArgumentParser) -> None:
+    """Let a parser take what `superlink-trio inspect` takes."""
+    parser.description = (
+        "Tell what is in a database file: nodes, runs, tasks by state and age, sizes."
+    )
+    _add_path(parser, "database", "the file that --database names")
+    parser.add_argument("--json", action="store_true", help="for machines; sizes are bytes")
+
+
+def _add_path(parser: argparse.ArgumentParser, name: str, help: str) -> None:
+    action = parser.add_argument(name, metavar=name.upper(), help=help)
+    action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab's own
 
 
 def _run(parser: argparse.ArgumentParser, work: Callable[[], None]) -> int:

@@ -123,11 +123,14 @@ def create_private(path: str) -> None:
         ) from error
 
 
-def look(database: Database) -> None:
-    """Refuse a file that is not ours to open, before anything is touched. Raises CannotOpen."""
+def look(database: Database) -> int:
+    """Refuse a file that is not ours to open, before anything is touched. Raises CannotOpen.
+
+    Answers the version of its schema; 0 where there is none of ours yet.
+    """
     check_sqlite()
     if database.in_memory:
-        return
+        return 0
     path = Path(database.path)
     if not path.parent.is_dir():
         raise CannotOpen(
@@ -136,7 +139,7 @@ def look(database: Database) -> None:
     if path.is_dir():
         raise CannotOpen(f"The database {path} is a folder: name a file")
     if not path.exists() or path.stat().st_size == 0:
-        return
+        return 0
     if not _writable(path) or not _writable(path.parent):
         raise CannotOpen(
             f"The database {path} cannot be written: "
@@ -149,6 +152,7 @@ def look(database: Database) -> None:
     ):
         found = schema.version(reader)
     _check_version(database, found, alone=True)
+    return found
 
 
 def _check_version(database: Database, found: int, *, alone: bool) -> None:
