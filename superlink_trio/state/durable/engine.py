@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import attrs
 import outcome
 
+from superlink_trio.state.census import Census
 from superlink_trio.state.durable.changes import Change
 from superlink_trio.state.durable.heartbeats import Alive, Heartbeat
 from superlink_trio.state.interface import Admission
@@ -65,6 +66,9 @@ class Queries(Protocol):
 
     def survey(self, task_ids: Collection[str], alive: Alive, now: float) -> Survey:
         """Tell what is settled from what is worth waiting for."""
+
+    def census(self, alive: Alive, now: float) -> Census:
+        """Count what is in the database."""
 
 
 class Transaction(Queries, Protocol):

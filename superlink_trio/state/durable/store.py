@@ -10,6 +10,7 @@ import trio
 
 from superlink_trio.state import rules
 from superlink_trio.state.arrivals import Arrivals
+from superlink_trio.state.census import Census
 from superlink_trio.state.durable.acknowledgements import Acknowledgements
 from superlink_trio.state.durable.engine import (
     Committed,
@@ -378,3 +379,8 @@ class DurableState(State):
     async def put_back_task_res(self, answers: Sequence[Task]) -> None:
         """See `State`."""
         await self._acknowledgements.perform(lambda tx: tx.put_back_task_res(answers))
+
+    async def census(self) -> Census:
+        """See `State`."""
+        alive, now = self._heartbeats.alive(), self.now()
+        return await self._read(lambda db: db.census(alive, now))

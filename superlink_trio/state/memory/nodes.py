@@ -79,6 +79,9 @@ class Nodes:
         self._deleted: dict[int, float] = {}
         self._forgot_at = -math.inf
 
+    def __len__(self) -> int:
+        return len(self._by_id)
+
     def __contains__(self, node_id: int) -> bool:
         return node_id in self._by_id
 

@@ -12,6 +12,7 @@ import trio
 
 from superlink_trio.state import rules
 from superlink_trio.state.arrivals import Arrivals
+from superlink_trio.state.census import Census
 from superlink_trio.state.gatherings import Gathering
 from superlink_trio.state.ids import draw_new_id
 from superlink_trio.state.interface import (
@@ -290,6 +291,20 @@ class MemoryState(State):
                 entry.answer_under_way = False
                 if entry.phase is Phase.QUEUED:
                     self._tasks.enqueue(entry)
+
+    async def census(self) -> Census:
+        """See `State`."""
+        tasks = await self._tasks.count()
+        payloads, shared_bytes = self._tasks.count_payloads()
+        return Census(
+            nodes=len(self._nodes),
+            nodes_online=len(self._nodes.online()),
+            runs=len(self._runs),
+            tasks=tasks,
+            payloads=payloads,
+            shared_bytes=shared_bytes,
+            stored_bytes=self._stored,
+        )
 
 
 def _asked(entry: Entry) -> Asked:

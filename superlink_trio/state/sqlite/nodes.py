@@ -15,7 +15,7 @@ from superlink_trio.state.interface import (
 )
 from superlink_trio.state.limits import StateLimits
 from superlink_trio.state.rules import Phase
-from superlink_trio.state.sqlite import schema
+from superlink_trio.state.sqlite import runs, schema
 from superlink_trio.state.sqlite.transaction import Reading, Transaction
 
 
@@ -208,8 +208,11 @@ def is_registered(tx: Transaction, node_id: int) -> bool:
 
 def online(tx: Reading, run_id: int, alive: Alive, now: float) -> Sequence[int]:
     """Give the nodes that are online now; none for an unknown run."""
-    if not tx.exists("SELECT 1 FROM run WHERE run_id = ?", run_id):
-        return ()
+    return all_online(tx, alive, now) if runs.exists(tx, run_id) else ()
+
+
+def all_online(tx: Reading, alive: Alive, now: float) -> Sequence[int]:
+    """Give the nodes that are online now."""
     online = "SELECT node_id, online_until FROM node WHERE online_until > ?"
     stored: dict[int, float] = dict(tx.execute(online, now).fetchall())
     for node_id in {*alive.heartbeats, *alive.attended} - stored.keys():

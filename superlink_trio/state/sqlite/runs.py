@@ -34,7 +34,7 @@ def create(tx: Transaction, run: Run, fab: Fab | None, limits: StateLimits) -> i
     return run_id
 
 
-def exists(tx: Transaction, run_id: int) -> bool:
+def exists(tx: Reading, run_id: int) -> bool:
     """Say whether a run is known."""
     return tx.exists("SELECT 1 FROM run WHERE run_id = ?", run_id)
 

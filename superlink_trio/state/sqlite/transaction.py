@@ -40,6 +40,10 @@ class Reading:
         """Say whether a query has a row."""
         return self.first(statement, *values) is not None
 
+    def stored_size(self) -> int:
+        """Give the bytes that all payloads, bundles and tasks take."""
+        return int(self.value("SELECT stored FROM superlink_total") or 0)
+
 
 @attrs.define(eq=False, slots=False)
 class Transaction(Reading):
@@ -48,10 +52,6 @@ class Transaction(Reading):
     me: int
     path: str
     changes: list[Change] = attrs.field(factory=list)
-
-    def stored_size(self) -> int:
-        """Give the bytes that all payloads, bundles and tasks take."""
-        return int(self.value("SELECT stored FROM superlink_total") or 0)
 
     def notify(self, kind: ChangeKind, key: int | str, value: object = None) -> None:
         """Say what changed. Who waits is notified once the transaction is committed."""
