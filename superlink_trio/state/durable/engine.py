@@ -43,18 +43,12 @@ class Queries(Protocol):
     Where a method has the name of one of `State` it does the same.
     """
 
-    def node_of_key(self, public_key: bytes) -> int | None:
-        """See `State`."""
-
+    def node_of_key(self, public_key: bytes) -> int | None: ...
     def online_nodes(self, run_id: int, alive: Alive, now: float) -> Sequence[int]:
         """Give the nodes that are online now; none for an unknown run."""
 
-    def get_run(self, run_id: int) -> Run | None:
-        """See `State`."""
-
-    def get_fab(self, fab_hash: str) -> Fab | None:
-        """See `State`."""
-
+    def get_run(self, run_id: int) -> Run | None: ...
+    def get_fab(self, fab_hash: str) -> Fab | None: ...
     def count_queued(self, now: float) -> Mapping[int, int]:
         """Count the tasks that may be handed out, by node, who has waited longest first."""
 
@@ -87,9 +81,7 @@ class Transaction(Queries, Protocol):
 
     def bind_node(
         self, node_id: int, public_key: bytes, now: float, limits: StateLimits, *, readmit: bool
-    ) -> Admission:
-        """See `State`."""
-
+    ) -> Admission: ...
     def admit_node(
         self, node_id: int, heartbeat: Heartbeat, now: float, limits: StateLimits, *, readmit: bool
     ) -> Admission:
@@ -101,12 +93,8 @@ class Transaction(Queries, Protocol):
     def pulled(self, node_id: int) -> None:
         """Notify the other processes that a node pulls here now."""
 
-    def delete_node(self, node_id: int, now: float) -> bool:
-        """See `State`."""
-
-    def create_run(self, run: Run, fab: Fab | None, limits: StateLimits) -> int:
-        """See `State`."""
-
+    def delete_node(self, node_id: int, now: float) -> bool: ...
+    def create_run(self, run: Run, fab: Fab | None, limits: StateLimits) -> int: ...
     def store_task_ins(
         self, tasks: Sequence[Task], digests: Sequence[bytes | None], limits: StateLimits
     ) -> Sequence[str]:
@@ -115,32 +103,20 @@ class Transaction(Queries, Protocol):
     def has_task(self, node_id: int, now: float) -> bool:
         """Say whether a task may be handed to a node."""
 
-    def take_task_ins(self, node_id: int, connection: str, now: float) -> Taken | None:
-        """See `State`."""
-
-    def confirm_task_ins(self, task: Task, now: float) -> None:
-        """See `State`."""
-
-    def put_back_task_ins(self, task: Task) -> None:
-        """See `State`."""
-
-    def store_task_res(self, answer: Task, now: float, limits: StateLimits) -> str:
-        """See `State`."""
-
-    def store_error(self, task_id: str, error: TaskError, producer: int | None, now: float) -> bool:
-        """See `State`."""
-
+    def take_task_ins(self, node_id: int, connection: str, now: float) -> Taken | None: ...
+    def confirm_task_ins(self, task: Task, now: float) -> None: ...
+    def put_back_task_ins(self, task: Task) -> None: ...
+    def store_task_res(self, answer: Task, now: float, limits: StateLimits) -> str: ...
+    def store_error(
+        self, task_id: str, error: TaskError, producer: int | None, now: float
+    ) -> bool: ...
     def take_task_res(
         self, task_ids: Collection[str], limit: int, alive: Alive, now: float
-    ) -> Sequence[Taken]:
-        """See `State`."""
-
+    ) -> Sequence[Taken]: ...
     def confirm_task_res(self, answers: Sequence[Task]) -> None:
         """Note that taken answers were handed over; they may be kept for a moment still."""
 
-    def put_back_task_res(self, answers: Sequence[Task]) -> None:
-        """See `State`."""
-
+    def put_back_task_res(self, answers: Sequence[Task]) -> None: ...
     def purge_collected(self) -> bool:
         """Delete a portion of what was collected before the last `age_collected`.
 

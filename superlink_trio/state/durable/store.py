@@ -126,7 +126,6 @@ class DurableState(State):
     # Nodes
 
     async def create_node(self, ping_interval: float, public_key: bytes = b"") -> int:
-        """See `State`."""
         now, interval = self.now(), rules.bounded_interval(ping_interval)
         heartbeat = pinged(now + interval, interval)
         return await self._writer.do(
@@ -134,7 +133,6 @@ class DurableState(State):
         )
 
     async def create_simulated_node(self) -> int:
-        """See `State`."""
         now = self.now()
         heartbeat = Heartbeat(now + HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT)
         return await self._writer.do(
@@ -142,11 +140,9 @@ class DurableState(State):
         )
 
     async def node_of_key(self, public_key: bytes) -> int | None:
-        """See `State`."""
         return await self._read(lambda db: db.node_of_key(public_key))
 
     async def bind_node(self, node_id: int, public_key: bytes, *, readmit: bool) -> Admission:
-        """See `State`."""
         if self._known.is_bound(node_id, public_key):
             return Admission.KNOWN
         now = self.now()
@@ -155,14 +151,12 @@ class DurableState(State):
         )
 
     async def delete_node(self, node_id: int) -> bool:
-        """See `State`."""
         if node_id == ANONYMOUS:
             return False
         now = self.now()
         return await self._writer.do(lambda tx: tx.delete_node(node_id, now))
 
     async def ping(self, node_id: int, ping_interval: float, *, readmit: bool) -> Admission:
-        """See `State`."""
         interval = rules.bounded_interval(ping_interval)
         until = self._heartbeats.end_of_ping(node_id, self.now(), interval)
         if self._heartbeats.knows(node_id):
@@ -171,7 +165,6 @@ class DurableState(State):
         return await self._admit(node_id, pinged(until, interval), readmit=readmit)
 
     async def heartbeat(self, node_id: int, *, readmit: bool) -> Admission:
-        """See `State`."""
         self._waiting.pulls.replace(node_id)
         until = self.now() + HEARTBEAT_TIMEOUT
         if self._heartbeats.knows(node_id):
@@ -201,7 +194,6 @@ class DurableState(State):
 
     @contextmanager
     def attend(self, node_id: int) -> Iterator[None]:
-        """See `State`."""
         self._heartbeats.attend(node_id, self.now())
         broken = False
         try:
@@ -216,33 +208,27 @@ class DurableState(State):
                 self._heartbeats.extend(node_id, self.now() + HEARTBEAT_TIMEOUT)
 
     async def online_nodes(self, run_id: int) -> Sequence[int]:
-        """See `State`."""
         alive, now = self._heartbeats.alive(), self.now()
         return await self._read(lambda db: db.online_nodes(run_id, alive, now))
 
     # Runs
 
     async def create_run(self, run: Run, fab: Fab | None = None) -> int:
-        """See `State`."""
         return await self._writer.do(lambda tx: tx.create_run(run, fab, self.limits))
 
     async def get_run(self, run_id: int) -> Run | None:
-        """See `State`."""
         return await self._read(lambda db: db.get_run(run_id))
 
     async def get_fab(self, fab_hash: str) -> Fab | None:
-        """See `State`."""
         return await self._read(lambda db: db.get_fab(fab_hash))
 
     # From the driver to the nodes
 
     async def store_task_ins(self, tasks: Sequence[Task]) -> Sequence[str]:
-        """See `State`."""
         digests = await digests_of(tasks, above=self._engine.largest_inline)
         return await self._writer.do(lambda tx: tx.store_task_ins(tasks, digests, self.limits))
 
     async def await_task_ins(self, node_id: int) -> bool:
-        """See `State`."""
         while await self._is_registered(node_id):
             with self._waiting.pulls.at(node_id) as place:
                 has_task = not self._known.has_none(node_id) and await self._has_task(node_id)
@@ -264,7 +250,6 @@ class DurableState(State):
         return await self._writer.do(lambda tx: tx.has_task(node_id, now), durable=False)
 
     def arrivals(self, node_ids: Collection[int]) -> AbstractContextManager[Arrivals]:
-        """See `State`."""
         return self._waiting.arrivals(node_ids, self._count_queued)
 
     async def _count_queued(self) -> Mapping[int, int]:
@@ -272,7 +257,6 @@ class DurableState(State):
         return await self._read(lambda db: db.count_queued(now))
 
     async def take_task_ins(self, node_id: int, connection: str = "") -> Task | None:
-        """See `State`."""
         if self._known.cannot_take(node_id, connection):
             return None
         try:
@@ -310,23 +294,19 @@ class DurableState(State):
             raise
 
     async def confirm_task_ins(self, task: Task) -> None:
-        """See `State`."""
         now = self.now()
         await self._acknowledgements.perform(lambda tx: tx.confirm_task_ins(task, now))
 
     async def put_back_task_ins(self, task: Task) -> None:
-        """See `State`."""
         await self._acknowledgements.perform(lambda tx: tx.put_back_task_ins(task))
 
     # From the nodes to the driver
 
     async def store_task_res(self, task: Task) -> str:
-        """See `State`."""
         now = self.now()
         return await self._writer.do(lambda tx: tx.store_task_res(task, now, self.limits))
 
     async def store_error(self, task_id: str, error: TaskError, *, producer: int | None) -> bool:
-        """See `State`."""
         now = self.now()
         return await self._writer.do(lambda tx: tx.store_error(task_id, error, producer, now))
 
@@ -336,7 +316,6 @@ class DurableState(State):
         enough: int,
         progress: Callable[[int], object] | None = None,
     ) -> None:
-        """See `State`."""
         gathering = Gathering(task_ids, enough, progress)
         while not gathering.done:
             gathering = Gathering(task_ids, enough, progress)
@@ -351,7 +330,6 @@ class DurableState(State):
         return await self._read(lambda db: db.survey(task_ids, alive, now))
 
     async def take_task_res(self, task_ids: Collection[str], limit: int) -> Sequence[Task]:
-        """See `State`."""
         # The heartbeats are written by the same commit: attended nodes are all that is missing.
         alive = Alive(attended=self._heartbeats.alive().attended)
         now = self.now()
@@ -372,15 +350,12 @@ class DurableState(State):
         return taken.complete(content)
 
     async def confirm_task_res(self, answers: Sequence[Task]) -> None:
-        """See `State`."""
         await self._acknowledgements.perform(lambda tx: tx.confirm_task_res(answers))
         self._upkeep.collected()
 
     async def put_back_task_res(self, answers: Sequence[Task]) -> None:
-        """See `State`."""
         await self._acknowledgements.perform(lambda tx: tx.put_back_task_res(answers))
 
     async def census(self) -> Census:
-        """See `State`."""
         alive, now = self._heartbeats.alive(), self.now()
         return await self._read(lambda db: db.census(alive, now))

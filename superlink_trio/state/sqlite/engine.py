@@ -32,7 +32,6 @@ class SqliteEngine:
 
     @property
     def patience(self) -> float:
-        """See `Engine`."""
         return self._database.patience
 
     @property
@@ -42,11 +41,9 @@ class SqliteEngine:
 
     @property
     def reading(self) -> bool:
-        """See `Engine`."""
         return self._readers.limiter.borrowed_tokens > 0
 
     def open(self, now: float) -> None:
-        """See `Engine`."""
         name = ""
         look(self._database)
         if not self._database.in_memory:
@@ -62,7 +59,6 @@ class SqliteEngine:
         self._readers.open(opened.identity)
 
     def close(self) -> None:
-        """See `Engine`."""
         self._readers.close()
         if self._committer is not None:
             self._committer.close()
@@ -80,20 +76,16 @@ class SqliteEngine:
         *,
         durable: bool,
     ) -> Committed:
-        """See `Engine`."""
         assert self._committer is not None, "only what is open is written to"
         return self._committer.commit(steps, heartbeats, durable=durable)
 
     async def read(self, query: Callable[[Queries], Result]) -> Result:
-        """See `Engine`."""
         return await self._readers.read(query)
 
     def notify(self, others: Sequence[str]) -> bool:
-        """See `Engine`."""
         return self._presence is None or self._presence.notify(others)
 
     async def next_notice(self) -> None:
-        """See `Engine`."""
         if self._presence is None:
             await trio.sleep_forever()
         else:
