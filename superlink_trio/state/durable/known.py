@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from superlink_trio.state.durable.changes import Change, ChangeKind
-from superlink_trio.state.durable.engine import Committed
+from superlink_trio.state.durable.engine import Change, ChangeKind, Committed
 from superlink_trio.state.durable.heartbeats import Heartbeats
 from superlink_trio.state.waiting import Waiting
 

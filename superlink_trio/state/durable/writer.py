@@ -15,8 +15,7 @@ import attrs
 import outcome
 import trio
 
-from superlink_trio.state.durable.engine import Committed
-from superlink_trio.state.durable.faults import Locked
+from superlink_trio.state.durable.engine import Committed, Locked
 from superlink_trio.state.durable.heartbeats import Heartbeat, Heartbeats
 from superlink_trio.state.interface import StateUnavailable
 

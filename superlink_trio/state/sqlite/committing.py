@@ -10,9 +10,7 @@ from typing import Any, TypeAlias
 
 import outcome
 
-from superlink_trio.state.durable.changes import Change, ChangeKind
-from superlink_trio.state.durable.engine import Committed, Performed
-from superlink_trio.state.durable.faults import Locked
+from superlink_trio.state.durable.engine import Change, ChangeKind, Committed, Locked, Performed
 from superlink_trio.state.durable.heartbeats import Heartbeat
 from superlink_trio.state.interface import StateUnavailable
 from superlink_trio.state.sqlite import nodes, schema, sweeping, task_res

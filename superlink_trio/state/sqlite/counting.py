@@ -21,14 +21,14 @@ _STATE = f"""CASE
 _HERE = f"collected = {Collected.NO}"
 
 
-def census(tx: Reading, alive: Alive, now: float) -> Census:
+def census(tx: Reading, alive: Alive) -> Census:
     """Count what is in the file."""
     payloads, shared_bytes = count_payloads(tx)
     return Census(
         nodes=count(tx, "node"),
-        nodes_online=len(nodes.all_online(tx, alive, now)),
+        nodes_online=len(nodes.all_online(tx, alive)),
         runs=count(tx, "run"),
-        tasks=count_tasks(tx, now),
+        tasks=count_tasks(tx),
         payloads=payloads,
         shared_bytes=shared_bytes,
         stored_bytes=tx.stored_size(),
@@ -40,26 +40,26 @@ def count(tx: Reading, table: str) -> int:
     return int(tx.value(f"SELECT count(*) FROM {table}"))
 
 
-def count_tasks(tx: Reading, now: float) -> Mapping[TaskState, Counted]:
+def count_tasks(tx: Reading) -> Mapping[TaskState, Counted]:
     """Count the tasks in each state."""
     # Only the first task of each state is looked up in the reference's table, which has its time.
     found = tx.execute(
         "SELECT state, tasks, pushed_at FROM (SELECT task_id, min(number),"
         f" {_STATE} AS state, count(*) AS tasks FROM superlink_task WHERE {_HERE} GROUP BY state)"
         " JOIN task_ins USING (task_id)",
-        now,
+        tx.now,
     )
-    counted = {TaskState(state): Counted(tasks, now - first) for state, tasks, first in found}
+    counted = {TaskState(state): Counted(tasks, tx.now - first) for state, tasks, first in found}
     return {state: counted.get(state, Counted()) for state in TaskState}
 
 
-def count_tasks_of_runs(tx: Reading, now: float) -> Mapping[int, Mapping[TaskState, int]]:
+def count_tasks_of_runs(tx: Reading) -> Mapping[int, Mapping[TaskState, int]]:
     """Count each run's tasks by their state; a state that none is in is left out."""
     runs: dict[int, dict[TaskState, int]] = {}
     found = tx.execute(
         f"SELECT run_id, {_STATE} AS state, count(*) FROM superlink_task"
         f" JOIN task_ins USING (task_id) WHERE {_HERE} GROUP BY run_id, state",
-        now,
+        tx.now,
     )
     for run_id, state, tasks in found:
         runs.setdefault(run_id, {})[TaskState(state)] = tasks

@@ -52,14 +52,12 @@ def report(database: str, now: float) -> Report:
     try:
         with closing(read_only(database)) as connection:
             connection.execute("BEGIN")
-            return _report(connection, database, now)
+            return _report(Reading(connection, now=now), database)
     except sqlite3.Error as error:
         raise CannotOpen(in_words(error, database) or f"{database}: {error}") from error
 
 
-def _report(connection: sqlite3.Connection, database: str, now: float) -> Report:
-    tx = Reading(connection)
-
+def _report(tx: Reading, database: str) -> Report:
     def contents(table: str, column: str) -> Contents:
         size = tx.value(f"SELECT sum(length({column})) FROM {table}")
         return Contents(counting.count(tx, table), size or 0)
@@ -68,28 +66,28 @@ def _report(connection: sqlite3.Connection, database: str, now: float) -> Report
     with suppress(FileNotFoundError):
         log_size = os.path.getsize(f"{database}-wal")
     processes = [
-        name for _, name in sweeping.others(connection, 0) if presence.is_alive(database, name)
+        name for _, name in sweeping.others(tx.connection, 0) if presence.is_alive(database, name)
     ]
     payloads, _ = counting.count_payloads(tx)
     return Report(
         database=database,
-        schema=schema.version(connection),
+        schema=schema.version(tx.connection),
         size=os.path.getsize(database),
         log_size=log_size,
         free=tx.value("PRAGMA freelist_count") * tx.value("PRAGMA page_size"),
         processes=len(processes),
         nodes=counting.count(tx, "node"),
-        nodes_online=len(nodes.all_online(tx, Alive(), now)),
-        tasks=counting.count_tasks(tx, now),
+        nodes_online=len(nodes.all_online(tx, Alive())),
+        tasks=counting.count_tasks(tx),
         payloads=payloads,
         answers=contents("task_res", "recordset"),
         bundles=contents("superlink_fab", "content"),
-        runs=_runs(tx, now),
+        runs=_runs(tx),
     )
 
 
-def _runs(tx: Reading, now: float) -> Sequence[RunReport]:
-    tasks = counting.count_tasks_of_runs(tx, now)
+def _runs(tx: Reading) -> Sequence[RunReport]:
+    tasks = counting.count_tasks_of_runs(tx)
     # The reference's runs have no row of ours, and its older files no such columns.
     found = tx.execute(
         "SELECT run.run_id, coalesce(mine.fab_id, ''), coalesce(mine.fab_version, '')"

@@ -14,10 +14,8 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from superlink_trio.state.durable.changes import ChangeKind
-from superlink_trio.state.durable.engine import Taken
+from superlink_trio.state.durable.engine import ChangeKind, Taken
 from superlink_trio.state.interface import MAX_DELIVERIES
-from superlink_trio.state.limits import StateLimits
 from superlink_trio.state.rules import Phase
 from superlink_trio.state.sqlite import rows, runs
 from superlink_trio.state.sqlite.transaction import Reading, Transaction
@@ -41,15 +39,13 @@ class _Row:
     size: int
 
 
-def store(
-    tx: Transaction, tasks: Sequence[Task], digests: Sequence[bytes | None], limits: StateLimits
-) -> list[str]:
+def store(tx: Transaction, tasks: Sequence[Task], digests: Sequence[bytes | None]) -> list[str]:
     """Queue tasks; `digests` are the SHA-256 of those payloads that are shared."""
     known = {run_id: runs.exists(tx, run_id) for run_id in {task.run_id for task in tasks}}
     wanted = [pair for pair in zip(tasks, digests, strict=True) if known[pair[0].run_id]]
     for node_id, more in Counter(task.consumer for task, _ in wanted).items():
-        limits.check_queue(node_id, _unanswered(tx, node_id), more)
-    limits.check_asked(tx.stored_size(), _needed(tx, wanted))
+        tx.limits.check_queue(node_id, _unanswered(tx, node_id), more)
+    tx.limits.check_asked(tx.stored_size(), _needed(tx, wanted))
     for task, digest in wanted:
         _insert(tx, task, digest)
         tx.notify(ChangeKind.QUEUED, task.consumer)
@@ -104,31 +100,31 @@ def _payload_id(tx: Transaction, digest: bytes) -> int | None:
     return payload_id
 
 
-def has_some(tx: Transaction, node_id: int, now: float) -> bool:
+def has_some(tx: Transaction, node_id: int) -> bool:
     """Say whether a task may be handed to a node."""
-    return _oldest(tx, node_id, now) is not None
+    return _oldest(tx, node_id) is not None
 
 
-def _oldest(tx: Transaction, node_id: int, now: float) -> int | None:
+def _oldest(tx: Transaction, node_id: int) -> int | None:
     number: int | None = tx.value(
         f"SELECT number FROM superlink_task WHERE node_id = ? AND phase = {Phase.QUEUED}"
         " AND answer_holder IS NULL AND expires_at > ? ORDER BY number LIMIT 1",
-        *(node_id, now),
+        *(node_id, tx.now),
     )
     return number
 
 
-def count_queued(tx: Reading, now: float) -> Mapping[int, int]:
+def count_queued(tx: Reading) -> Mapping[int, int]:
     """Count the tasks that may be handed out, by node, who has waited longest first."""
     queued = tx.execute(
         f"SELECT node_id, count(*) FROM superlink_task WHERE phase = {Phase.QUEUED}"
         " AND answer_holder IS NULL AND expires_at > ? GROUP BY node_id ORDER BY min(number)",
-        now,
+        tx.now,
     )
     return dict(queued.fetchall())
 
 
-def take(tx: Transaction, node_id: int, connection: str, now: float) -> Taken | None:
+def take(tx: Transaction, node_id: int, connection: str) -> Taken | None:
     """Take the node's oldest task, after having queued again what it never received."""
     if node_id != ANONYMOUS and not _is_registered(tx, node_id):
         return None
@@ -136,7 +132,7 @@ def take(tx: Transaction, node_id: int, connection: str, now: float) -> Taken | 
     over = f"{tx.me} {connection}" if connection else ""
     if node_id != ANONYMOUS:
         _requeue_lost(tx, node_id, over)
-    number = _oldest(tx, node_id, now)
+    number = _oldest(tx, node_id)
     row = None if number is None else _read(tx, "WHERE s.number = ?", number)
     if row is None:
         tx.notify(ChangeKind.EMPTY, node_id, _empty_over(tx, node_id, connection))
@@ -211,7 +207,7 @@ def read_content(tx: Reading, task_id: str) -> bytes | TaskError | None:
     return None if row is None else _content(tx, row)
 
 
-def confirm(tx: Transaction, task: Task, now: float) -> None:
+def confirm(tx: Transaction, task: Task) -> None:
     """Note that a taken task was handed over."""
     confirmed = tx.execute(
         f"UPDATE superlink_task SET phase = {Phase.HANDED_OVER}, holder = NULL"
@@ -221,7 +217,7 @@ def confirm(tx: Transaction, task: Task, now: float) -> None:
     if confirmed.rowcount:
         tx.execute(
             "UPDATE task_ins SET delivered_at = ? WHERE task_id = ? AND delivered_at = ''",
-            *(timestamp(now), task.task_id),
+            *(timestamp(tx.now), task.task_id),
         )
         tx.notify(ChangeKind.HANDED_OVER, task.consumer)
 
