@@ -29,7 +29,6 @@ from superlink_trio.state.durable.heartbeats import Alive, Heartbeat, pinged
 from superlink_trio.state.durable.known import Known
 from superlink_trio.state.durable.upkeep import Acknowledgements, Upkeep, evict_ended, nothing
 from superlink_trio.state.durable.writer import Writer
-from superlink_trio.state.gatherings import Gathering
 from superlink_trio.state.interface import (
     COME_BACK,
     HEARTBEAT_TIMEOUT,
@@ -54,7 +53,7 @@ class DurableState(State):
     def __init__(self, engine: Engine, *, clock: Clock, limits: StateLimits) -> None:
         super().__init__(clock=clock, limits=limits)
         self._engine = engine
-        self._known = Known()
+        self._known = Known(clock)
         self._heartbeats = self._known.heartbeats
         self._waiting = self._known.waiting
         self._writer: Writer[Transaction] = Writer(
@@ -312,14 +311,7 @@ class DurableState(State):
         enough: int,
         progress: Callable[[int], object] | None = None,
     ) -> None:
-        gathering = Gathering(task_ids, enough, progress)
-        while not gathering.done:
-            gathering = Gathering(task_ids, enough, progress)
-            with self._waiting.drivers.joined(gathering):
-                survey = await self._survey(task_ids)
-                gathering.settle(survey.settled)
-                with trio.move_on_after(max(0.001, survey.changes_at - self.now())):
-                    await gathering.over.wait()
+        await self._waiting.drivers.wait(task_ids, enough, progress, self._survey)
 
     async def _survey(self, task_ids: Collection[str]) -> rules.Survey:
         alive = self._heartbeats.alive()

@@ -13,7 +13,6 @@ import trio
 from superlink_trio.state import rules
 from superlink_trio.state.arrivals import Arrivals
 from superlink_trio.state.census import Census
-from superlink_trio.state.gatherings import Gathering
 from superlink_trio.state.ids import draw_new_id
 from superlink_trio.state.interface import (
     HEARTBEAT_TIMEOUT,
@@ -25,7 +24,7 @@ from superlink_trio.state.limits import NO_LIMITS, StateLimits
 from superlink_trio.state.memory.nodes import Nodes
 from superlink_trio.state.memory.tasks import Entry, Tasks
 from superlink_trio.state.payloads import digests_of
-from superlink_trio.state.rules import Asked, Phase, Question, Reply, Verdict
+from superlink_trio.state.rules import Asked, Phase, Question, Reply, Survey, Verdict
 from superlink_trio.state.waiting import Waiting
 from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError, error_answer
@@ -38,7 +37,7 @@ class MemoryState(State):
 
     def __init__(self, *, clock: Clock = time.time, limits: StateLimits = NO_LIMITS) -> None:
         super().__init__(clock=clock, limits=limits)
-        self._waiting = Waiting()
+        self._waiting = Waiting(clock)
         self._nodes = Nodes(clock, self._registered)
         self._tasks = Tasks(clock, self._waiting)
         self._runs: dict[int, Run] = {}
@@ -205,22 +204,13 @@ class MemoryState(State):
         enough: int,
         progress: Callable[[int], object] | None = None,
     ) -> None:
-        while True:
-            now = self.now()
-            survey = rules.survey(task_ids, self._questions(task_ids, now), now)
-            gathering = Gathering(task_ids, enough, progress)
-            gathering.settle(survey.settled)
-            if gathering.done:
-                return
-            with (
-                self._waiting.drivers.joined(gathering),
-                trio.move_on_after(max(0.001, survey.changes_at - now)),
-            ):
-                await gathering.over.wait()
+        await self._waiting.drivers.wait(task_ids, enough, progress, self._survey)
 
-    def _questions(self, task_ids: Collection[str], now: float) -> dict[str, Question]:
+    async def _survey(self, task_ids: Collection[str]) -> Survey:
+        now = self.now()
         entries = [entry for entry in map(self._tasks.get, task_ids) if entry is not None]
-        return {entry.task_id: self._question(entry, now) for entry in entries}
+        questions = {entry.task_id: self._question(entry, now) for entry in entries}
+        return rules.survey(task_ids, questions, now)
 
     def _question(self, entry: Entry, now: float) -> Question:
         node_id = entry.asked.consumer
