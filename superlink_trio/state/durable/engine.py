@@ -25,6 +25,7 @@ from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import Task, TaskError
 
 Result = TypeVar("Result")
+Tx_co = TypeVar("Tx_co", covariant=True)
 
 
 class ChangeKind(enum.IntEnum):
@@ -191,7 +192,25 @@ class Committed:
     """The names of the other processes over the database."""
 
 
-class Engine(Protocol):
+class Committer(Protocol[Tx_co]):
+    """What steps are performed by; they are given its own kind of transaction."""
+
+    def commit(
+        self,
+        steps: Sequence[Callable[[Tx_co], Any]],
+        heartbeats: Mapping[int, Heartbeat],
+        *,
+        durable: bool,
+    ) -> Committed:
+        """Perform the steps in one transaction; it is on the disk when this returns.
+
+        A step that fails fails alone. Without `durable` the transaction survives the end of this
+        process but not that of the machine. Raises StateUnavailable when nothing was committed,
+        Locked where it may be tried again.
+        """
+
+
+class Engine(Committer[Transaction], Protocol):
     """A database, and the other processes over it.
 
     `open`, `commit` and `close` block: they are called in worker threads, one at a time.
@@ -216,16 +235,6 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Leave nothing under way, and close the database."""
-
-    def commit(
-        self, steps: Sequence[Step[Any]], heartbeats: Mapping[int, Heartbeat], *, durable: bool
-    ) -> Committed:
-        """Perform the steps in one transaction; it is on the disk when this returns.
-
-        A step that fails fails alone. Without `durable` the transaction survives the end of this
-        process but not that of the machine. Raises StateUnavailable when nothing was committed,
-        Locked where it may be tried again.
-        """
 
     async def read(self, query: Query[Result]) -> Result:
         """Run a query beside the commits. Raises StateUnavailable."""
