@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from superlink_trio.state import rules
-from superlink_trio.state.ids import draw_new_id
+from superlink_trio.state.ids import draw_id
 from superlink_trio.state.interface import (
     COME_BACK,
     FORGET,
@@ -104,7 +104,7 @@ class Nodes:
         if own is not None:
             self._by_id[own].online_until = online_until
             return own
-        node_id = draw_new_id(self._by_id)
+        node_id = draw_id(self._by_id)
         self._register(node_id, online_until, limits)
         if public_key:
             self._bind(node_id, public_key)

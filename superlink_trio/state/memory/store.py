@@ -13,7 +13,7 @@ import trio
 from superlink_trio.state import rules
 from superlink_trio.state.arrivals import Arrivals
 from superlink_trio.state.census import Census
-from superlink_trio.state.ids import draw_new_id
+from superlink_trio.state.ids import draw_id
 from superlink_trio.state.interface import (
     HEARTBEAT_TIMEOUT,
     Admission,
@@ -113,7 +113,7 @@ class MemoryState(State):
             self.limits.check_asked(self._stored, len(fab.content))
             self._fabs[fab.hash] = fab
             self._size_of_fabs += len(fab.content)
-        run_id = draw_new_id(self._runs)
+        run_id = draw_id(self._runs)
         self._runs[run_id] = attrs.evolve(run, run_id=run_id)
         return run_id
 

@@ -78,7 +78,7 @@ def bind(tx: Transaction, node_id: int, public_key: bytes, *, readmit: bool) -> 
         tx.notify(ChangeKind.BOUND, node_id, public_key)
     if admission is not Admission.READMITTED:
         return admission
-    if not tx.exists("SELECT 1 FROM node WHERE node_id = ?", node_id):
+    if not exists(tx, node_id):
         _evict_offline(tx)
         _insert(tx, node_id, Heartbeat(tx.now))
     _bind(tx, node_id, public_key)
@@ -177,6 +177,11 @@ def delete(tx: Transaction, node_id: int) -> bool:
 def pulled(tx: Transaction, node_id: int) -> None:
     """Notify the other processes that a node pulls from this one now."""
     tx.notify(ChangeKind.PULLED, node_id)
+
+
+def exists(tx: Reading, node_id: int) -> bool:
+    """Say whether a node is registered."""
+    return tx.exists("SELECT 1 FROM node WHERE node_id = ?", node_id)
 
 
 def is_registered(tx: Transaction, node_id: int) -> bool:

@@ -17,7 +17,7 @@ import attrs
 from superlink_trio.state.durable.engine import ChangeKind, Taken
 from superlink_trio.state.interface import MAX_DELIVERIES
 from superlink_trio.state.rules import Phase
-from superlink_trio.state.sqlite import rows, runs
+from superlink_trio.state.sqlite import nodes, rows, runs
 from superlink_trio.state.sqlite.transaction import Reading, Transaction
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError, timestamp
 
@@ -126,7 +126,7 @@ def count_queued(tx: Reading) -> Mapping[int, int]:
 
 def take(tx: Transaction, node_id: int, connection: str) -> Taken | None:
     """Take the node's oldest task, after having queued again what it never received."""
-    if node_id != ANONYMOUS and not _is_registered(tx, node_id):
+    if node_id != ANONYMOUS and not nodes.exists(tx, node_id):
         return None
     # A connection's name may come again: after a restart, or in another process.
     over = f"{tx.me} {connection}" if connection else ""
@@ -143,10 +143,6 @@ def take(tx: Transaction, node_id: int, connection: str) -> Taken | None:
         *(tx.me, over, number),
     )
     return Taken(row.task, _content(tx, row) if row.size <= SMALL else None)
-
-
-def _is_registered(tx: Transaction, node_id: int) -> bool:
-    return tx.exists("SELECT 1 FROM node WHERE node_id = ?", node_id)
 
 
 def _requeue_lost(tx: Transaction, node_id: int, connection: str) -> None:
@@ -176,9 +172,8 @@ def _empty_over(tx: Transaction, node_id: int, connection: str) -> str | None:
 
 
 def _read(tx: Reading, where: str, value: object) -> _Row | None:
-    columns = ", ".join(f"t.{name}" for name in rows.FIELDS.split(", "))
     row = tx.first(
-        f"SELECT {columns}, s.payload_id, s.code, s.reason,"
+        f"SELECT {rows.FIELDS_OF_T}, s.payload_id, s.code, s.reason,"
         " coalesce((SELECT length(content) FROM superlink_payload AS p"
         " WHERE p.payload_id = s.payload_id), length(t.recordset))"
         f" FROM superlink_task AS s JOIN task_ins AS t USING (task_id) {where}",

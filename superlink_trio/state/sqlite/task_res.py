@@ -53,9 +53,8 @@ def store_error(tx: Transaction, asked_id: str, error: TaskError, producer: int 
 
 
 def _asked(tx: Transaction, asked_id: str, condition: str = "") -> Task | None:
-    columns = ", ".join(f"t.{name}" for name in rows.FIELDS.split(", "))
     row = tx.first(
-        f"SELECT {columns} FROM task_ins AS t JOIN superlink_task AS s USING (task_id)"
+        f"SELECT {rows.FIELDS_OF_T} FROM task_ins AS t JOIN superlink_task AS s USING (task_id)"
         f" WHERE s.task_id = ? {condition}",
         asked_id,
     )
