@@ -12,13 +12,7 @@ import trio
 
 from superlink_trio.state import rules
 from superlink_trio.state.ids import draw_id
-from superlink_trio.state.interface import (
-    COME_BACK,
-    FORGET,
-    HEARTBEAT_TIMEOUT,
-    Admission,
-    Clock,
-)
+from superlink_trio.state.interface import COME_BACK, FORGET, HEARTBEAT_TIMEOUT, Admission, Clock
 from superlink_trio.state.limits import StateLimits
 
 _FORGET_AGAIN_AFTER = 1.0  # while a flood of new nodes comes: each time looks at all nodes

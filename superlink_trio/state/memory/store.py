@@ -14,12 +14,7 @@ from superlink_trio.state import rules
 from superlink_trio.state.arrivals import Arrivals
 from superlink_trio.state.census import Census
 from superlink_trio.state.ids import draw_id
-from superlink_trio.state.interface import (
-    HEARTBEAT_TIMEOUT,
-    Admission,
-    Clock,
-    State,
-)
+from superlink_trio.state.interface import HEARTBEAT_TIMEOUT, Admission, Clock, State
 from superlink_trio.state.limits import NO_LIMITS, StateLimits
 from superlink_trio.state.memory.nodes import Nodes
 from superlink_trio.state.memory.tasks import Entry, Tasks

@@ -9,10 +9,7 @@ from superlink_trio.state import rules
 from superlink_trio.state.durable.engine import ChangeKind
 from superlink_trio.state.durable.heartbeats import Alive, Heartbeat
 from superlink_trio.state.ids import draw_id
-from superlink_trio.state.interface import (
-    MAX_PING_INTERVAL,
-    Admission,
-)
+from superlink_trio.state.interface import MAX_PING_INTERVAL, Admission
 from superlink_trio.state.rules import Phase
 from superlink_trio.state.sqlite import runs, schema
 from superlink_trio.state.sqlite.transaction import Reading, Transaction
