@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import trio
 from builders import EPOCH, answer_to, task_ins
 from stores import settle
 from trio.testing import MockClock
 
-from superlink_trio.state import State, TaskState
+from superlink_trio.state import Census, State, TaskState
 from superlink_trio.state.census import Contents, Counted
 from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import Task, TaskError
@@ -122,3 +123,26 @@ async def test_what_is_gone_takes_no_bytes(state: State, mock_clock: MockClock) 
     assert census.payloads == Contents(0, 0)
     assert census.shared_bytes == 0
     assert census.stored_bytes == before.stored_bytes + len(b"bundle")
+
+
+async def test_what_goes_while_others_are_counted_is_counted_as_it_was_or_not_at_all(
+    state: State, nursery: trio.Nursery
+) -> None:
+    run_id, node_id = await run_with_node(state)
+    tasks = [task_ins(run_id, node_id) for _ in range(1200)]
+    await state.store_task_ins(tasks)
+    for task in tasks:
+        await state.store_error(task.task_id, TaskError(0, ""), producer=None)
+    answers = await state.take_task_res([task.task_id for task in tasks], LIMIT)
+    found: list[Census] = []
+
+    async def count() -> None:
+        found.append(await state.census())
+
+    nursery.start_soon(count)
+    for _ in range(2):
+        await trio.lowlevel.checkpoint()
+    await state.confirm_task_res(answers)
+    await settle(state)
+    counts = {state: tasks.count for state, tasks in found[0].tasks.items() if tasks.count}
+    assert set(counts) <= {TaskState.ANSWERED}
