@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-
-import attrs
+from typing import Any
 
 from superlink_trio.state.durable.engine import ChangeKind, Taken
 from superlink_trio.state.interface import MAX_DELIVERIES
@@ -26,17 +25,6 @@ INLINE = 8 * 1024
 
 SMALL = 64 * 1024
 """Bytes up to which a content is read inside the transaction that takes its task."""
-
-
-@attrs.frozen
-class _Row:
-    """A TaskIns without its content, and where that is."""
-
-    task: Task
-    payload_id: int | None
-    code: int | None
-    reason: str | None
-    size: int
 
 
 def store(tx: Transaction, tasks: Sequence[Task], digests: Sequence[bytes | None]) -> list[str]:
@@ -133,7 +121,7 @@ def take(tx: Transaction, node_id: int, connection: str) -> Taken | None:
     if node_id != ANONYMOUS:
         _requeue_lost(tx, node_id, over)
     number = _oldest(tx, node_id)
-    row = None if number is None else _read(tx, "WHERE s.number = ?", number)
+    row = None if number is None else _read(tx, number)
     if row is None:
         tx.notify(ChangeKind.EMPTY, node_id, _empty_over(tx, node_id, connection))
         return None
@@ -142,7 +130,9 @@ def take(tx: Transaction, node_id: int, connection: str) -> Taken | None:
         " deliveries = deliveries + 1 WHERE number = ?",
         *(tx.me, over, number),
     )
-    return Taken(row.task, _content(tx, row) if row.size <= SMALL else None)
+    *fields, size = row
+    task = rows.to_task(fields, b"")
+    return Taken(task, read_content(tx, task.task_id) if size <= SMALL else None)
 
 
 def _requeue_lost(tx: Transaction, node_id: int, connection: str) -> None:
@@ -171,35 +161,28 @@ def _empty_over(tx: Transaction, node_id: int, connection: str) -> str | None:
     return connection if may_be_lost else None
 
 
-def _read(tx: Reading, where: str, value: object) -> _Row | None:
-    row = tx.first(
-        f"SELECT {rows.FIELDS_OF_T}, s.payload_id, s.code, s.reason,"
-        " coalesce((SELECT length(content) FROM superlink_payload AS p"
+def _read(tx: Reading, number: int) -> Sequence[Any] | None:
+    """Give the columns of a task, and the bytes of its content."""
+    return tx.first(
+        f"SELECT {rows.FIELDS_OF_T}, coalesce((SELECT length(content) FROM superlink_payload AS p"
         " WHERE p.payload_id = s.payload_id), length(t.recordset))"
-        f" FROM superlink_task AS s JOIN task_ins AS t USING (task_id) {where}",
-        value,
+        " FROM superlink_task AS s JOIN task_ins AS t USING (task_id) WHERE s.number = ?",
+        number,
     )
-    if row is None:
-        return None
-    *fields, payload_id, code, reason, size = row
-    return _Row(rows.to_task(fields, b""), payload_id, code, reason, size)
-
-
-def _content(tx: Reading, row: _Row) -> bytes | TaskError:
-    if row.code is not None:
-        return TaskError(row.code, row.reason or "")
-    if row.payload_id is not None:
-        query = "SELECT content FROM superlink_payload WHERE payload_id = ?"
-        content: bytes = tx.value(query, row.payload_id)
-    else:
-        content = tx.value("SELECT recordset FROM task_ins WHERE task_id = ?", row.task.task_id)
-    return content
 
 
 def read_content(tx: Reading, task_id: str) -> bytes | TaskError | None:
     """Read a taken task's content; None when the task was closed meanwhile."""
-    row = _read(tx, f"WHERE s.task_id = ? AND s.phase = {Phase.UNDER_WAY}", task_id)
-    return None if row is None else _content(tx, row)
+    row = tx.first(
+        "SELECT s.code, s.reason, coalesce(p.content, t.recordset) FROM superlink_task AS s"
+        " JOIN task_ins AS t USING (task_id) LEFT JOIN superlink_payload AS p USING (payload_id)"
+        f" WHERE s.task_id = ? AND s.phase = {Phase.UNDER_WAY}",
+        task_id,
+    )
+    if row is None:
+        return None
+    code, reason, content = row
+    return content if code is None else TaskError(code, reason or "")
 
 
 def confirm(tx: Transaction, task: Task) -> None:
