@@ -12,9 +12,10 @@ import attrs
 import shtab
 
 from superlink_trio.logs.wording import counted
+from superlink_trio.state.census import TaskState
 from superlink_trio.state.interface import CannotOpen
 from superlink_trio.state.sqlite.backup import back_up
-from superlink_trio.state.sqlite.report import STATES, Report, report
+from superlink_trio.state.sqlite.report import Report, report
 
 
 def backup(argv: Sequence[str]) -> int:
@@ -92,15 +93,14 @@ def _lines(found: Report) -> Iterator[str]:
         yield f"{name:<10} {stored.count}, {_size(stored.size)}"
     yield ""
     yield f"{'tasks':<14}{'number':>8}  oldest"
-    for state in STATES:
-        tasks = found.tasks.get(state)
-        count, oldest = (tasks.count, _age(tasks.oldest)) if tasks else (0, "")
-        yield f"  {state:<12}{count:>8}  {oldest}"
+    for state, tasks in found.tasks.items():
+        oldest = _age(tasks.oldest) if tasks.count else ""
+        yield f"  {state:<12}{tasks.count:>8}  {oldest}"
     yield ""
-    yield f"{'run':<22}{'app':<28}" + "".join(f"{state:>13}" for state in STATES)
+    yield f"{'run':<22}{'app':<28}" + "".join(f"{state:>13}" for state in TaskState)
     for run in found.runs:
         app = " ".join(filter(None, (run.fab_id, run.fab_version)))
-        counts = "".join(f"{run.tasks.get(state, 0):>13}" for state in STATES)
+        counts = "".join(f"{run.tasks.get(state, 0):>13}" for state in TaskState)
         yield f"{run.run_id:<22}{app:<28}{counts}"
 
 
