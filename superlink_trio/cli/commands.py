@@ -1,35 +1,31 @@
-"""The programs: `superlink-trio`, and `driver-api` and `fleet-api` that run one side each.
+"""The commands: `superlink-trio`, `driver-api` and `fleet-api` that run one side each, and tools.
 
-`backup` and `inspect`, which run nothing, are in `tools`.
-
-This is the only place that knows argparse. Whatever is slow to import waits until it is needed, so
-that `--help` and a faulty command line answer at once.
+Whatever is slow to import waits until it is needed, so that `--help` and a faulty command line
+answer at once.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-import attrs
-
-from superlink_trio import __version__
-from superlink_trio.cli.running import USAGE, Runner, run
-from superlink_trio.config import (
-    OPTIONS,
-    Apis,
-    Option,
-    Settings,
-    SuperLinkConfig,
-    Table,
-    build,
-    read_sources,
+from superlink_trio.cli.arguments import PRINT_CONFIG, read
+from superlink_trio.cli.programs import (
+    COMMANDS,
+    DRIVER_API,
+    FLEET_API,
+    SIDES,
+    SUPERLINK,
+    Program,
+    checking,
 )
+from superlink_trio.cli.running import OK, USAGE, run
+from superlink_trio.config import Settings, SuperLinkConfig, build
 from superlink_trio.config.reading import did_you_mean, suggestion
 
 if TYPE_CHECKING:
@@ -38,97 +34,54 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-
-@attrs.frozen(kw_only=True)
-class Program:
-    """A command."""
-
-    name: str
-    apis: Apis
-    about: str
-    runner: Callable[[Display | None], Runner]
-    """Imports what runs it; the display is for a simulation."""
-
-    def has(self, option: Option) -> bool:
-        """Whether the command line of this program takes the option."""
-        return bool(option.apis & self.apis)
-
-
-def _superlink(display: Display | None) -> Runner:
-    from superlink_trio.superlink import run_superlink
-
-    return partial(run_superlink, display=display)
-
-
-def _driver_api(_: Display | None) -> Runner:
-    from superlink_trio.superlink import run_driver_api
-
-    return run_driver_api
-
-
-def _fleet_api(display: Display | None) -> Runner:
-    from superlink_trio.superlink import run_fleet_api
-
-    return partial(run_fleet_api, display=display)
-
-
-SUPERLINK = Program(
-    name="superlink-trio",
-    apis=Apis.BOTH,
-    about="Run a SuperLink: the Driver API and the Fleet API in one process. "
-    "The commands driver-api and fleet-api run one of them each, over a shared database; "
-    "backup and inspect work on a database file.",
-    runner=_superlink,
-)
-DRIVER_API = Program(
-    name="superlink-trio driver-api",
-    apis=Apis.DRIVER,
-    about="Run the Driver API alone; the Fleet API runs elsewhere, over the same database.",
-    runner=_driver_api,
-)
-FLEET_API = Program(
-    name="superlink-trio fleet-api",
-    apis=Apis.FLEET,
-    about="Run the Fleet API alone; the Driver API runs elsewhere, over the same database.",
-    runner=_fleet_api,
-)
-_COMMANDS = {"driver-api": DRIVER_API, "fleet-api": FLEET_API}
-_TOOLS = ("backup", "inspect")
+_TOOLS = {"backup": "tools", "inspect": "tools", "completion": "completion"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a SuperLink, or one side of it, and answer the exit status.
+    """Run a command, or a SuperLink where none is named, and answer the exit status.
 
     `argv` is the command line without the program's name, `sys.argv` by default.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    if argv and argv[0] in _COMMANDS:
-        return _main(_COMMANDS[argv[0]], argv[1:])
-    if argv and argv[0] in _TOOLS:
-        from superlink_trio.cli import tools
-
-        return tools.COMMANDS[argv[0]](argv[1:])
-    return _main(SUPERLINK, argv)
+    if not argv or argv[0].startswith("-"):
+        return _serve(SUPERLINK, argv)
+    command, *words = argv
+    if command == "help":
+        return main([*words[:1], "--help"])
+    if command in SIDES:
+        return _serve(SIDES[command], words)
+    if command == "check":
+        return _check(words)
+    if command in _TOOLS:
+        module = import_module(f"superlink_trio.cli.{_TOOLS[command]}")
+        run_tool: Callable[[Sequence[str]], int] = getattr(module, command)
+        return run_tool(words)
+    hint = did_you_mean(suggestion(command, COMMANDS))
+    return _refuse(SUPERLINK, [f"{command}: no such command{hint}"], "--help lists the commands")
 
 
 def driver_api() -> int:
     """Run the Driver API alone and answer the exit status."""
-    return _main(DRIVER_API, sys.argv[1:])
+    return _serve(DRIVER_API, sys.argv[1:])
 
 
 def fleet_api() -> int:
     """Run the Fleet API alone and answer the exit status."""
-    return _main(FLEET_API, sys.argv[1:])
+    return _serve(FLEET_API, sys.argv[1:])
 
 
-def _main(program: Program, argv: Sequence[str]) -> int:
+def _serve(program: Program, argv: Sequence[str]) -> int:
     settings = read(program, argv)
     config = build(settings, program.apis)
+    if PRINT_CONFIG in argv:
+        from superlink_trio.cli.effective import effective
+
+        options = filter(program.has, settings.table.options.values())
+        sys.stdout.write(effective(options, settings, config))
     if settings.faults:
-        for fault in settings.faults:
-            sys.stderr.write(f"{program.name}: error: {fault}\n")
-        sys.stderr.write(f"{program.name}: nothing was started; --help lists the options\n")
-        return USAGE
+        return _refuse(program, settings.faults)
+    if PRINT_CONFIG in argv:
+        return OK
 
     from superlink_trio.logs import rendering
 
@@ -140,6 +93,32 @@ def _main(program: Program, argv: Sequence[str]) -> int:
         _log.warning(warning)
     display = None if terminal is None else _display(terminal)
     return run(partial(program.runner, display), config)
+
+
+def _check(argv: Sequence[str]) -> int:
+    side = SIDES.get(argv[0]) if argv else None
+    program = checking(side or SUPERLINK)
+    settings = read(program, argv[1:] if side else argv)
+    config = build(settings, program.apis)
+
+    from superlink_trio.cli.trial import try_out
+
+    found = try_out(settings, config, program.apis)
+    for warning in settings.warnings:
+        sys.stderr.write(f"{program.name}: warning: {warning}\n")
+    if settings.faults:
+        return _refuse(program, settings.faults)
+    sys.stdout.write(f"{program.name}: the configuration is sound: {found}\n")
+    return OK
+
+
+def _refuse(
+    program: Program, faults: Iterable[str], hint: str = "--help-all lists the options"
+) -> int:
+    for fault in faults:
+        sys.stderr.write(f"{program.name}: error: {fault}\n")
+    sys.stderr.write(f"{program.name}: nothing was started; {hint}\n")
+    return USAGE
 
 
 def _terminal(settings: Settings, config: SuperLinkConfig) -> Terminal | None:
@@ -158,85 +137,3 @@ def _display(terminal: Terminal) -> Display:
     from superlink_trio.simulation.display import show
 
     return partial(show, terminal)
-
-
-def read(program: Program, argv: Sequence[str], table: Table = OPTIONS) -> Settings:
-    """Collect what the command line, the environment and the file say, and every fault in it.
-
-    `--help` and `--version` raise SystemExit.
-    """
-    settings = Settings(table)
-    parser = _parser(program, table)
-    namespace = argparse.Namespace()
-    try:
-        _, unknown = parser.parse_known_args(argv, namespace)
-    except (_UsageError, argparse.ArgumentError) as error:
-        # What came after the fault was not read, so nothing is certain about any option.
-        settings.fault(str(error), *table.options)
-        unknown = []
-    _refuse_unknown(settings, program, unknown)
-    read_sources(settings, vars(namespace), os.environ)
-    return settings
-
-
-def _refuse_unknown(settings: Settings, program: Program, argv: Sequence[str]) -> None:
-    options = settings.table.options.values()
-    flags = {option.flag: option.name for option in options if program.has(option)}
-    after_option = False
-    for word in argv:
-        if word.startswith("-"):
-            after_option = True
-            flag = word.partition("=")[0]
-            meant = suggestion(flag, flags)
-            hint = did_you_mean(meant)
-            settings.fault(f"{flag}: no such option{hint}", *([flags[meant]] if meant else []))
-        elif word in (*_COMMANDS, *_TOOLS):
-            settings.fault(f"{word}: a command comes first, before every option")
-        elif not after_option:
-            settings.fault(f"{word}: unexpected, options begin with --")
-
-
-class _UsageError(Exception):
-    pass
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise _UsageError(message)
-
-
-def _parser(program: Program, table: Table) -> argparse.ArgumentParser:
-    commands = f"[{' | '.join((*_COMMANDS, *_TOOLS))}] " if program is SUPERLINK else ""
-    parser = _Parser(
-        prog=program.name,
-        usage=f"%(prog)s {commands}[options]",
-        description=program.about,
-        epilog="Every option can also come from the environment variable named after it, or from "
-        "the file that --config names (TOML, the options' names as keys). The command line wins, "
-        "then the environment, then the file. A variable that holds several words is split as a "
-        "shell does. Addresses are host:port or [IPv6]:port; port 0 picks a free one.",
-        allow_abbrev=False,
-        exit_on_error=False,
-        argument_default=argparse.SUPPRESS,
-    )
-    parser.add_argument("--version", action="version", version=f"superlink-trio {__version__}")
-    for section, options in table.by_section():
-        group = parser.add_argument_group(section.value)
-        for option in filter(program.has, options):
-            group.add_argument(option.flag, help=_help(option), **_action(option))
-    return parser
-
-
-def _help(option: Option) -> str:
-    default = f"default: {option.default}; " if option.default else ""
-    return f"{option.help} [{default}{option.variable}]".replace("%", "%%")
-
-
-def _action(option: Option) -> dict[str, Any]:
-    metavar = option.kind.metavar
-    if not metavar:
-        return {
-            "action": argparse.BooleanOptionalAction if option.negatable else "store_true",
-            "default": argparse.SUPPRESS,
-        }
-    return {"nargs": len(metavar), "metavar": metavar}

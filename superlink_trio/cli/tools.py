@@ -6,37 +6,30 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import attrs
+import shtab
 
 from superlink_trio.logs.wording import counted
+from superlink_trio.state.census import TaskState
 from superlink_trio.state.interface import CannotOpen
 from superlink_trio.state.sqlite.backup import back_up
-from superlink_trio.state.sqlite.report import STATES, Report, report
+from superlink_trio.state.sqlite.report import Report, report
 
 
 def backup(argv: Sequence[str]) -> int:
     """Run `superlink-trio backup` and answer the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="superlink-trio backup",
-        description="Copy a database file as it is at one moment, while it is in use. "
-        "The copy can be served like the original.",
-    )
-    parser.add_argument("database", metavar="DATABASE", help="the file that --database names")
-    parser.add_argument("file", metavar="FILE", help="the copy; it must not exist yet")
+    parser = argparse.ArgumentParser(prog="superlink-trio backup")
+    fill_backup(parser)
     given = parser.parse_args(argv)
     return _run(parser, lambda: back_up(given.database, given.file))
 
 
 def inspect(argv: Sequence[str]) -> int:
     """Run `superlink-trio inspect` and answer the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="superlink-trio inspect",
-        description="Tell what is in a database file: nodes, runs, tasks by state and age, sizes.",
-    )
-    parser.add_argument("database", metavar="DATABASE", help="the file that --database names")
-    parser.add_argument("--json", action="store_true", help="for machines; sizes are bytes")
+    parser = argparse.ArgumentParser(prog="superlink-trio inspect")
+    fill_inspect(parser)
     given = parser.parse_args(argv)
 
     def show() -> None:
@@ -47,7 +40,28 @@ def inspect(argv: Sequence[str]) -> int:
     return _run(parser, show)
 
 
-COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"backup": backup, "inspect": inspect}
+def fill_backup(parser: argparse.ArgumentParser) -> None:
+    """Let a parser take what `superlink-trio backup` takes."""
+    parser.description = (
+        "Copy a database file as it is at one moment, while it is in use. "
+        "The copy can be served like the original."
+    )
+    _add_path(parser, "database", "the file that --database names")
+    _add_path(parser, "file", "the copy; it must not exist yet")
+
+
+def fill_inspect(parser: argparse.ArgumentParser) -> None:
+    """Let a parser take what `superlink-trio inspect` takes."""
+    parser.description = (
+        "Tell what is in a database file: nodes, runs, tasks by state and age, sizes."
+    )
+    _add_path(parser, "database", "the file that --database names")
+    parser.add_argument("--json", action="store_true", help="for machines; sizes are bytes")
+
+
+def _add_path(parser: argparse.ArgumentParser, name: str, help: str) -> None:
+    action = parser.add_argument(name, metavar=name.upper(), help=help)
+    action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab's own
 
 
 def _run(parser: argparse.ArgumentParser, work: Callable[[], None]) -> int:
@@ -79,15 +93,14 @@ def _lines(found: Report) -> Iterator[str]:
         yield f"{name:<10} {stored.count}, {_size(stored.size)}"
     yield ""
     yield f"{'tasks':<14}{'number':>8}  oldest"
-    for state in STATES:
-        tasks = found.tasks.get(state)
-        count, oldest = (tasks.count, _age(tasks.oldest)) if tasks else (0, "")
-        yield f"  {state:<12}{count:>8}  {oldest}"
+    for state, tasks in found.tasks.items():
+        oldest = _age(tasks.oldest) if tasks.count else ""
+        yield f"  {state:<12}{tasks.count:>8}  {oldest}"
     yield ""
-    yield f"{'run':<22}{'app':<28}" + "".join(f"{state:>13}" for state in STATES)
+    yield f"{'run':<22}{'app':<28}" + "".join(f"{state:>13}" for state in TaskState)
     for run in found.runs:
         app = " ".join(filter(None, (run.fab_id, run.fab_version)))
-        counts = "".join(f"{run.tasks.get(state, 0):>13}" for state in STATES)
+        counts = "".join(f"{run.tasks.get(state, 0):>13}" for state in TaskState)
         yield f"{run.run_id:<22}{app:<28}{counts}"
 
 

@@ -1,21 +1,20 @@
 """The settings of a SuperLink, wherever they come from, and everything that can be wrong with them.
 
-address, places     where things are
-kinds, options      what values and options are
-limits, superlink   the config: each field is an option, declared once
-checks, errors      what is wrong about values together, and how that is raised
-aliases, settings   values as people give them, and what stands for others
-reading             command line, environment and file → config
+address            where things are
+kinds, options     what values and options are
+limits, superlink  the config: each field is an option, declared once
+checks             what can be wrong with it
+reading            command line, environment and file → what was given
+building           every option there is; what was given → config
 """
 
 from superlink_trio.config.address import Address
-from superlink_trio.config.errors import CannotStart, ConfigError, ConfigErrors
+from superlink_trio.config.building import OPTIONS, build, table
+from superlink_trio.config.checks import MEMORY, CannotStart, ConfigError, ConfigErrors
 from superlink_trio.config.kinds import Files
 from superlink_trio.config.limits import Limits
 from superlink_trio.config.options import Apis, Option, Section, option
-from superlink_trio.config.places import MEMORY
-from superlink_trio.config.reading import OPTIONS, build, read_sources, table
-from superlink_trio.config.settings import Settings, Table
+from superlink_trio.config.reading import Settings, Table, read_sources
 from superlink_trio.config.superlink import Backend, FleetApiType, SuperLinkConfig
 
 __all__ = [

@@ -1,29 +1,87 @@
-"""What is wrong about the values of a config together, and what is worth a line in the log.
+"""What can be wrong with a config, and what is worth a line in the log.
 
-All of it depends on which APIs are to run.
+What is wrong about values together depends on which APIs are to run.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from superlink_trio.config.errors import ConfigError
 from superlink_trio.config.options import Apis
-from superlink_trio.config.places import MEMORY
 
 if TYPE_CHECKING:
+    from superlink_trio.config.address import Place
     from superlink_trio.config.superlink import SuperLinkConfig
+
+MEMORY = ":flwr-in-memory-state:"
+"""The database name that means: keep everything in this process's memory."""
 
 _WILDCARD_HOSTS = {"0.0.0.0", "::"}
 
 
-def faults(config: SuperLinkConfig, apis: Apis) -> list[ConfigError]:
+class CannotStart(Exception):
+    """Something that was configured well cannot be had; the message says what and why.
+
+    `details` are lines for whoever has to mend it, such as the traceback of an app.
+    """
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+
+class ConfigError(ValueError):
+    """One fault of a configuration.
+
+    `problem` says what is wrong and what to do. `fields` names the values that it is about, the
+    one to change first.
+    """
+
+    def __init__(self, problem: str, *fields: str) -> None:
+        super().__init__(f"{fields[0]}: {problem}")
+        self.problem = problem
+        self.fields = fields
+
+
+class ConfigErrors(ExceptionGroup[ConfigError]):
+    """Every fault of a configuration."""
+
+    @property
+    def faults(self) -> tuple[ConfigError, ...]:
+        """The parts, by their type."""
+        return tuple(part for part in self.exceptions if isinstance(part, ConfigError))
+
+    def derive(self, excs: Sequence[ConfigError]) -> ConfigErrors:  # type: ignore[override]  # narrower on purpose: the parts are always ConfigErrors
+        """Keep the type when a part of the group is taken (`except*`, `split`)."""
+        return ConfigErrors(self.message, excs)
+
+
+def raise_all(faults: Sequence[ConfigError]) -> None:
+    """Raise ConfigErrors if there are any."""
+    if faults:
+        raise ConfigErrors("this configuration cannot run", faults)
+
+
+def faults(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
     """List what keeps these APIs from running; see `SuperLinkConfig.faults`."""
-    return [fault for rule in _RULES for fault in rule(config, apis)]
+    for place in config.places(apis):
+        if not place.secured and not place.address.loopback:
+            yield ConfigError(
+                f"{place.address} can be reached from other machines: say how to serve them, by "
+                f"{place.how}; or leave the address out, to serve this machine only",
+                *(place.field, "insecure", "certificates"),
+                *(("ssl_certfile", "ssl_keyfile") if place.field.startswith("rest") else ()),
+            )
+    yield from _credentials(config, apis)
+    if apis == Apis.BOTH and config.fleet_place is not None:
+        yield from _one_port_twice(config.driver_place, config.fleet_place)
+    yield from _database(config, apis)
+    if Apis.FLEET in apis and config.fleet_api_type == "vce":
+        yield from _simulation(config)
 
 
 def warnings(config: SuperLinkConfig, apis: Apis) -> list[str]:
@@ -51,7 +109,7 @@ def warnings(config: SuperLinkConfig, apis: Apis) -> list[str]:
 
 def notices(config: SuperLinkConfig, apis: Apis) -> list[str]:
     """List what follows from options that were not given; see `SuperLinkConfig.notices`."""
-    places = [place for place in config.places(apis) if place.withdrawn]
+    places = [place for place in config.places(apis) if place.given is None and not place.secured]
     if not places:
         return []
     names = " and ".join(place.api for place in places)
@@ -69,17 +127,6 @@ def _certfiles_unused(config: SuperLinkConfig) -> bool:
         return False
     # Flower 1.9 names the gRPC files by these options; such files are here under both names.
     return config.certificates is None or config.certificates[1:] != files
-
-
-def _exposed(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
-    for place in config.places(apis):
-        if place.exposed:
-            yield ConfigError(
-                f"{place.address} can be reached from other machines: say how to serve them, by "
-                f"{place.how}; or leave the address out, to serve this machine only",
-                *(place.field, "insecure", "certificates"),
-                *(("ssl_certfile", "ssl_keyfile") if place.field.startswith("rest") else ()),
-            )
 
 
 def _credentials(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
@@ -106,17 +153,14 @@ def _credentials(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
         )
 
 
-def _one_port_twice(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
-    if apis != Apis.BOTH or config.fleet_place is None:
-        return
-    driver, fleet = config.driver_place.address, config.fleet_place.address
-    hosts = {driver.host, fleet.host}
+def _one_port_twice(driver: Place, fleet: Place) -> Iterator[ConfigError]:
+    hosts = {driver.address.host, fleet.address.host}
     overlap = len(hosts) == 1 or not hosts.isdisjoint(_WILDCARD_HOSTS)
-    if driver.port == fleet.port != 0 and overlap:
+    if driver.address.port == fleet.address.port != 0 and overlap:
         yield ConfigError(
-            f"{driver} and the Fleet API's {fleet} are the same port: choose another for one of "
-            "them",
-            *("driver_api_address", config.fleet_place.field, "fleet_api_type"),
+            f"{driver.address} and {fleet.api}'s {fleet.address} are the same port: choose another "
+            "for one of them",
+            *(driver.field, fleet.field, "fleet_api_type"),
         )
 
 
@@ -134,9 +178,7 @@ def _database(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
         )
 
 
-def _simulation(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
-    if Apis.FLEET not in apis or config.fleet_api_type != "vce":
-        return
+def _simulation(config: SuperLinkConfig) -> Iterator[ConfigError]:
     if not config.client_app:
         yield ConfigError(
             "--vce needs the app to run: --client-app module:attribute",
@@ -176,12 +218,3 @@ def _ray_is_installed() -> bool:
     except PackageNotFoundError:
         return False
     return True
-
-
-_RULES: tuple[Callable[[SuperLinkConfig, Apis], Iterator[ConfigError]], ...] = (
-    _exposed,
-    _credentials,
-    _one_port_twice,
-    _database,
-    _simulation,
-)

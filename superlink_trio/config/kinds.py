@@ -1,8 +1,7 @@
 """The kinds of values: how each is written, what it becomes, and which values are right.
 
-A value reaches a config as words (command line, environment), as TOML, or as a Python object. The
-readers of the first two raise ValueError, naming the value. The converters of the third (`to_…`)
-pass on what they cannot read: the check then says what is wrong with it.
+A value reaches a config as words (command line, environment), as TOML, or as a Python object. Words
+are parsed first; from there on there is one reader for all three, and one check.
 """
 
 from __future__ import annotations
@@ -12,18 +11,17 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import attrs
 
 from superlink_trio.config.address import Address
 
-Check: TypeAlias = Callable[[object], str | None]
-Reader: TypeAlias = Callable[[Any], object]
 Files: TypeAlias = tuple[Path, Path, Path]
+Text: TypeAlias = str | os.PathLike[str]
+T = TypeVar("T")
 
 MOST = 2**31 - 1
 """The largest number that gRPC can be given; more of anything is no limit."""
@@ -46,18 +44,24 @@ class Kind:
 
     metavar: tuple[str, ...] = ()
     """A name for each word that follows the option on the command line; a flag has none."""
-    read: Reader
-    """Read a word, or the list of them where there are several."""
-    read_native: Reader | None = None
-    """Read what TOML has of its own for such values; None where it is text there."""
-    check: Check
-    """Say what is wrong with a value by itself, or None."""
+    choices: tuple[str, ...] = ()
+    """The only words, where there are few."""
+    path: Literal["file", "directory", None] = None
+    """What the words are paths of, for a shell that completes them."""
+    parse: Callable[[str], object] = str
+    """Make of a word what `read` takes. Raises ValueError, naming the word."""
+    parsed_in_toml: bool = False
+    """Whether text is parsed in a file too, where it is only read otherwise."""
+    read: Callable[[Any], object]
+    """Make the value, of itself too. Raises ValueError, naming what is none."""
+    check: Callable[[Any], str | None] = lambda _: None
+    """Say what is wrong with a value that was read, or None."""
     to_text: Callable[[Any], str] = str
     """Write a value as on the command line."""
 
     def from_words(self, words: Sequence[str]) -> object:
         """Read what follows the option on the command line."""
-        return self.read(list(words) if len(self.metavar) > 1 else words[0])
+        return self.read(list(words) if len(self.metavar) > 1 else self.parse(words[0]))
 
     def from_text(self, text: str) -> object:
         """Read an environment variable; several words are split as a shell does."""
@@ -65,92 +69,76 @@ class Kind:
 
     def from_toml(self, value: object) -> object:
         """Read a value of a file."""
-        if self.read_native is not None:
-            return self.read_native(value)
-        if isinstance(value, str):
-            return self.read(value)
-        raise ValueError(f"{value!r} is no text: put it in quotes")
+        text = self.parsed_in_toml and isinstance(value, str)
+        return self.read(self.parse(str(value)) if text else value)
 
-
-def checking(right: Callable[[Any], bool], wrong: str) -> Check:
-    """Make a check; `wrong` is said of a value that is not right."""
-    return lambda value: None if right(value) else f"{value!r} {wrong}"
+    def problem(self, value: object) -> str | None:
+        """Say what is wrong with a Python object as a value, or None."""
+        try:
+            return self.check(self.read(value))
+        except ValueError as error:
+            return str(error)
 
 
 def within(kind: Kind, least: float, most: float, what: str) -> Kind:
-    """Take only numbers from `least` to `most`, of the type that `least` has."""
-    check = checking(
-        lambda value: type(value) is type(least) and least <= value <= most,
-        f"is no {what} that can be used: write {least} to {most}",
-    )
-    return attrs.evolve(kind, check=check)
+    """Take only numbers from `least` to `most`."""
+    wrong = f"is no {what} that can be used: write {least} to {most}"
+    return attrs.evolve(kind, check=_checking(lambda value: least <= value <= most, wrong))
 
 
 def text(metavar: str) -> Kind:
     """Take any text but an empty one."""
-    check = checking(
-        lambda value: isinstance(value, str) and value != "", "is no text, or an empty one"
-    )
-    return Kind(metavar=(metavar,), read=str, check=check)
+    return Kind(metavar=(metavar,), read=_text, check=_checking(bool, "is empty: write something"))
 
 
 def choice(*choices: str) -> Kind:
     """Take one of these words."""
-    check = checking(lambda value: value in choices, f"is none of {', '.join(choices)}")
-    return Kind(metavar=("{" + ",".join(choices) + "}",), read=partial(_right, check), check=check)
+
+    def read(value: object) -> str:
+        word: str = _text(value)
+        if word in choices:
+            return word
+        raise ValueError(f"{word!r} is none of {', '.join(choices)}")
+
+    return Kind(metavar=("{" + ",".join(choices) + "}",), choices=choices, read=read)
 
 
 def files(*metavar: str) -> Kind:
     """Take as many paths as there are names."""
-    count, wrong = len(metavar), f"must be {len(metavar)} paths: {', '.join(metavar)}"
 
-    def read(words: Any) -> tuple[Path, ...]:
-        texts = isinstance(words, list) and all(isinstance(word, str) for word in words)
-        if not texts or len(words) != count:
-            raise ValueError(f"{words!r} {wrong}")
-        return tuple(map(_read_path, words))
+    def read(value: Any) -> tuple[Path, ...]:
+        if isinstance(value, (list, tuple)) and len(value) == len(metavar):
+            return tuple(map(_read_path, value))
+        raise ValueError(f"{value!r} must be {len(metavar)} paths: {', '.join(metavar)}")
 
-    def right(value: object) -> bool:
-        return isinstance(value, tuple) and len(value) == count and not any(map(_check_path, value))
-
-    return Kind(metavar=metavar, read=read, read_native=read, check=checking(right, wrong))
+    return Kind(metavar=metavar, path="file", read=read)
 
 
 def to_address(value: Address | str | None) -> Address | None:
-    """Read `host:port`."""
-    if isinstance(value, str):
-        with suppress(ValueError):
-            return Address.parse(value)
-    return value  # type: ignore[return-value]  # the check refuses it
+    """Read `host:port`; the check refuses what is none."""
+    return _or_itself(_read_address, value)
 
 
 def to_seconds(value: float) -> float:
-    """Make a whole number a float."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        with suppress(OverflowError):
-            return float(value)
-    return value
+    """Make a whole number a float; the check refuses what is none."""
+    return _or_itself(_read_seconds, value)
 
 
-def to_path(value: str | os.PathLike[str] | None) -> Path | None:
-    """Make text a path."""
-    if isinstance(value, (str, os.PathLike)) and value:
-        return Path(value)
-    return value  # type: ignore[return-value]  # the check refuses it
+def to_path(value: Text | None) -> Path | None:
+    """Make text a path; the check refuses what is none."""
+    return _or_itself(_read_path, value)
 
 
-def to_files(value: Sequence[str | os.PathLike[str]] | None) -> Files | None:
-    """Make each of several texts a path."""
+def to_files(value: Sequence[Text] | None) -> Files | None:
+    """Make each of several texts a path; the check refuses what is none."""
     if isinstance(value, (list, tuple)):
-        return tuple(map(to_path, value))  # type: ignore[return-value]  # the check refuses others
+        return tuple(map(to_path, value))  # type: ignore[return-value]  # the check counts them
     return value  # type: ignore[return-value]  # the check refuses it
 
 
 def to_dict(value: Mapping[str, object]) -> dict[str, object]:
-    """Copy a mapping."""
-    if isinstance(value, Mapping):
-        return dict(value)
-    return value
+    """Copy a mapping; the check refuses what is none."""
+    return _or_itself(_read_table, value)
 
 
 def parse_size(text: str) -> int:
@@ -171,31 +159,58 @@ def size_text(size: int) -> str:
     return str(size)
 
 
-def _right(check: Check, value: object) -> Any:
-    """Give the value if it is right; raise ValueError if it is not."""
-    if (problem := check(value)) is not None:
-        raise ValueError(problem)
-    return value
+def _or_itself(read: Callable[[Any], T], value: object) -> T:
+    """Give what is read of a value, or the value where nothing can be read of it."""
+    try:
+        return read(value)
+    except ValueError:
+        return value  # type: ignore[return-value]  # the reader refuses it once more, in the check
 
 
-def _read_path(text: str) -> Path:
-    path: Path = _right(_check_path, to_path(text))
-    return path
+def _checking(right: Callable[[Any], bool], wrong: str) -> Callable[[Any], str | None]:
+    return lambda value: None if right(value) else f"{value!r} {wrong}"
 
 
-def _number(to_number: Callable[[Any], float], what: str, *types: type) -> Reader:
-    """Make a reader that takes values of these types."""
+def _typed(wrong: str, *types: type) -> Callable[[object], Any]:
+    """Make a reader that takes values of some types; a truth value is no number."""
 
-    def read(value: Any) -> object:
-        if isinstance(value, types) and not isinstance(value, bool):
-            with suppress(ValueError, OverflowError):
-                return to_number(value)
-        raise ValueError(f"{value!r} is no {what}")
+    def read(value: object) -> object:
+        if isinstance(value, types) and (bool in types or not isinstance(value, bool)):
+            return value
+        raise ValueError(f"{value!r} {wrong}")
 
     return read
 
 
-def _read_json(text: str) -> object:
+_text = _typed("is no text: put it in quotes", str)
+_number_of_seconds = _typed("is no number of seconds", int, float)
+_mapping = _typed("is no table", Mapping)
+
+
+def _read_seconds(value: object) -> float:
+    number = _number_of_seconds(value)
+    try:
+        return float(number)
+    except OverflowError:
+        raise ValueError(f"{value!r} is no number of seconds") from None
+
+
+def _read_address(value: object) -> Address:
+    return value if isinstance(value, Address) else Address.parse(_text(value))
+
+
+def _read_path(value: object) -> Path:
+    path = value if isinstance(value, os.PathLike) else _text(value)
+    if path == "" or "\0" in str(path):
+        raise ValueError(f"{value!r} is no path")
+    return Path(path)
+
+
+def _read_table(value: object) -> dict[str, object]:
+    return dict(_mapping(value))
+
+
+def _parse_json(text: str) -> object:
     try:
         value = json.loads(text)
     except ValueError as error:
@@ -205,68 +220,42 @@ def _read_json(text: str) -> object:
     raise ValueError(f"{text!r} is no JSON object")
 
 
-def _check_address(value: object) -> str | None:
-    if isinstance(value, Address):
-        return None
-    if not isinstance(value, str):
-        return f"{value!r} is no address: write host:port"
-    try:
-        Address.parse(value)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
-_check_flag = checking(lambda value: isinstance(value, bool), "is neither true nor false")
-_check_path = checking(
-    lambda value: isinstance(value, Path) and "\0" not in str(value), "is no path"
-)
-_check_count = checking(
-    lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 1,
-    "is no whole number from 1 up",
-)
-_check_seconds = checking(
-    # Written so that NaN, which compares false with everything, is refused as well.
-    lambda value: isinstance(value, float) and value >= 0,
-    "is no number of seconds: write 0 or more",
-)
+_at_least_one = _checking(lambda value: value >= 1, "is no whole number from 1 up")
 
 FLAG = Kind(
-    read=lambda word: _right(_check_flag, _FLAG_WORDS.get(word.strip().lower(), word)),
-    read_native=partial(_right, _check_flag),
-    check=_check_flag,
+    parse=lambda word: _FLAG_WORDS.get(word.strip().lower(), word),
+    read=_typed("is neither true nor false", bool),
     to_text=lambda on: "on" if on else "off",
 )
 SECONDS = Kind(
     metavar=("SECONDS",),
-    read=_number(float, "number of seconds", str),
-    read_native=_number(float, "number of seconds", int, float),
-    check=_check_seconds,
+    parse=partial(_or_itself, float),
+    read=_read_seconds,
+    # NaN is not 0 or more either.
+    check=_checking(lambda value: value >= 0, "is no number of seconds: write 0 or more"),
     to_text="{:g}".format,
 )
 COUNT = Kind(
     metavar=("N",),
-    read=_number(int, "whole number", str),
-    read_native=_number(int, "whole number", int),
-    check=_check_count,
+    parse=partial(_or_itself, int),
+    read=_typed("is no whole number", int),
+    check=_at_least_one,
 )
-_bytes = _number(int, "size: write bytes, or text like '512MiB'", int)
 SIZE = Kind(
     metavar=("SIZE",),
-    read=parse_size,
-    read_native=lambda value: parse_size(value) if isinstance(value, str) else _bytes(value),
-    check=_check_count,
+    parse=parse_size,
+    parsed_in_toml=True,
+    read=_typed("is no size: write bytes, or text like '512MiB'", int),
+    check=_at_least_one,
     to_text=size_text,
 )
-ADDRESS = Kind(metavar=("HOST:PORT",), read=Address.parse, check=_check_address)
-FILE = Kind(metavar=("FILE",), read=_read_path, check=_check_path)
-DIRECTORY = Kind(metavar=("DIR",), read=_read_path, check=_check_path)
-_JSON = Kind(
+ADDRESS = Kind(metavar=("HOST:PORT",), read=_read_address)
+FILE = Kind(metavar=("FILE",), path="file", read=_read_path)
+DIRECTORY = Kind(metavar=("DIR",), path="directory", read=_read_path)
+TABLE = Kind(
     metavar=("JSON",),
-    read=_read_json,
-    check=checking(lambda value: isinstance(value, dict), "is no JSON object"),
+    parse=_parse_json,
+    parsed_in_toml=True,
+    read=_read_table,
     to_text=json.dumps,
-)
-TABLE = attrs.evolve(
-    _JSON, read_native=lambda value: value if isinstance(value, dict) else _JSON.from_toml(value)
 )

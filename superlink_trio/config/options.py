@@ -57,10 +57,22 @@ class Option:
     """The programs that run any of these APIs have it."""
     kind: Kind
     help: str
-    negatable: bool = attrs.field(default=False, kw_only=True)
-    """Whether `--no-some-name` exists."""
     default: str = attrs.field(default="", kw_only=True)
     """What it is when nobody gives it, as on the command line; empty for nothing."""
+    common: bool = attrs.field(default=False, kw_only=True)
+    """Whether it is one of the few that `--help` shows; `--help-all` shows all."""
+    short_for: str = attrs.field(default="", kw_only=True)
+    """The option that has this one's key as its value, where this flag is set."""
+
+    @property
+    def negatable(self) -> bool:
+        """Whether `--no-some-name` exists."""
+        return not self.kind.metavar and not self.short_for
+
+    @property
+    def key(self) -> str:
+        """As in a file."""
+        return self.name.replace("_", "-")
 
     @property
     def flag(self) -> str:
@@ -72,11 +84,6 @@ class Option:
         """As in the environment."""
         return PREFIX + self.name.upper()
 
-    @property
-    def key(self) -> str:
-        """As in a file."""
-        return self.name.replace("_", "-")
-
 
 def option(
     section: Section,
@@ -84,14 +91,14 @@ def option(
     kind: Kind,
     help: str,
     *,
-    negatable: bool = False,
     shown_default: str = "",
+    common: bool = False,
 ) -> dict[str, Option]:
     """Make the metadata that make an attrs field an option.
 
     `shown_default` is for a default that says little by itself, such as None.
     """
-    given = Option("", section, apis, kind, help, negatable=negatable, default=shown_default)
+    given = Option("", section, apis, kind, help, default=shown_default, common=common)
     return {"option": given}
 
 
@@ -110,4 +117,4 @@ def problem_with(field: attrs.Attribute[Any], value: object) -> str | None:
     if value is None and field.default is None:
         return None
     declared: Option = field.metadata["option"]
-    return declared.kind.check(value)
+    return declared.kind.problem(value)

@@ -1,4 +1,4 @@
-"""How the command line, the environment and a file become one config.
+"""What the command line, the environment and a file say, before it is a config.
 
 The command line wins, then the environment, then the file. Everything here is a plain function
 of what was given: nothing is printed, nothing exits.
@@ -7,43 +7,22 @@ of what was given: nothing is printed, nothing exits.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from superlink_trio.config.aliases import FLOWER_NAMES, SWITCHES, fold
-from superlink_trio.config.kinds import FILE, choice
-from superlink_trio.config.options import (
-    PREFIX,
-    Apis,
-    Option,
-    Section,
-    options_of,
-    problem_with,
-)
-from superlink_trio.config.settings import Settings, Table
-from superlink_trio.config.superlink import SuperLinkConfig
+from superlink_trio.config.checks import ConfigError
+from superlink_trio.config.options import PREFIX, Option, Section
 
-PROGRAM = (
-    Option(
-        *("config", Section.GENERAL, Apis.BOTH, FILE),
-        "a TOML file with options, by their names without the dashes in front",
-    ),
-    Option(
-        *("log_level", Section.GENERAL, Apis.BOTH, choice("debug", "info", "warning", "error")),
-        "the least that is worth a log line",
-        default="info",
-    ),
-    Option(
-        *("log_format", Section.GENERAL, Apis.BOTH, choice("text", "json")),
-        "lines for people, or a JSON object a line",
-        default="text",
-    ),
-)
-"""Options of the program itself, which no config has."""
+if TYPE_CHECKING:
+    from superlink_trio.config.superlink import SuperLinkConfig
 
-_FILE, _ENVIRONMENT, _COMMAND_LINE = range(3)
+FILE, ENVIRONMENT, COMMAND_LINE = range(3)
+"""The ranks of the sources."""
 
 # Kubernetes and Docker describe a service called superlink-something to its neighbours so.
 _SERVICE_LINK = re.compile(r"SUPERLINK_(\w+_)?(SERVICE_(HOST|PORT)|PORT)(_\w+)?", re.ASCII)
@@ -51,15 +30,79 @@ _SERVICE_LINK = re.compile(r"SUPERLINK_(\w+_)?(SERVICE_(HOST|PORT)|PORT)(_\w+)?"
 _BARE_WORD = re.compile(r"\s*([\w-]+)\s*=\s*([^\s\"'\[{#][^\"'#]*?)\s*(?:#.*)?")
 
 
-def table(config: type[SuperLinkConfig]) -> Table:
-    """Make the table of all options that there are for a config, in their order."""
-    options = (*PROGRAM, *SWITCHES, *options_of(config), *FLOWER_NAMES)
-    sections = list(Section)
-    in_order = sorted(options, key=lambda option: sections.index(option.section))
-    return Table(config, {option.name: option for option in in_order})
+@attrs.frozen
+class Setting:
+    """A value that somebody gave."""
+
+    value: Any
+    source: str
+    """Where it was given, as that person would write it: `--hold`, `superlink.toml: hold`."""
+    rank: int
+    """Of two, the one with the higher rank counts."""
 
 
-OPTIONS = table(SuperLinkConfig)
+@attrs.frozen
+class Table:
+    """Every option there is, by name and in order, and the config that they make."""
+
+    config: type[SuperLinkConfig]
+    options: Mapping[str, Option]
+
+    def by_section(self) -> Iterator[tuple[Section, Iterator[Option]]]:
+        """Give the options under each heading."""
+        return groupby(self.options.values(), key=attrgetter("section"))
+
+
+@attrs.define
+class Settings:
+    """What was given, by option name, and what was wrong with it."""
+
+    table: Table
+    given: dict[str, Setting] = attrs.field(factory=dict)
+    faults: list[str] = attrs.field(factory=list)
+    warnings: list[str] = attrs.field(factory=list)
+    unclear: set[str] = attrs.field(factory=set)
+    """Options that have a fault already: no rule about them can be judged."""
+
+    def get(self, name: str) -> Any:
+        """Answer the option's value, None if nobody gave one."""
+        return self.given[name].value if name in self.given else None
+
+    def fault(self, problem: str, *names: str) -> None:
+        """Note a fault that makes these options unclear."""
+        self.faults.append(problem)
+        self.unclear.update(names)
+
+    def note(self, fault: ConfigError) -> None:
+        """Note a fault by where its values were given, unless an option of it is unclear."""
+        if self.unclear.isdisjoint(fault.fields):
+            sources = [self.given[name].source for name in fault.fields if name in self.given]
+            self.faults.append(": ".join([*sources[:1], fault.problem]))
+
+    def read(
+        self, option: Option, source: str, rank: int, read: Callable[[Any], object], raw: object
+    ) -> None:
+        """Take what `read` makes of `raw`, unless there is a higher value.
+
+        A ValueError is a fault.
+        """
+        try:
+            value = read(raw)
+        except ValueError as error:
+            self.fault(f"{source}: {error}", option.name)
+            return
+        if not option.short_for:
+            self.take(option.name, Setting(value, source, rank))
+        elif value:
+            self.take(option.short_for, Setting(option.key, source, rank))
+
+    def take(self, name: str, setting: Setting) -> None:
+        """Take a setting, unless there is one of a higher rank; equals have to agree."""
+        known = self.given.get(name)
+        if known is None or known.rank < setting.rank:
+            self.given[name] = setting
+        elif known.rank == setting.rank and known.value != setting.value:
+            self.fault(f"{known.source} and {setting.source} disagree: leave one out", name)
 
 
 def read_sources(
@@ -68,19 +111,13 @@ def read_sources(
     environ: Mapping[str, str],
 ) -> None:
     """Take what all sources say; `command_line` has flags, and the words that followed others."""
-    read_command_line(settings, command_line)
+    for name, words in command_line.items():
+        option = settings.table.options[name]
+        read = bool if isinstance(words, bool) else option.kind.from_words
+        settings.read(option, option.flag, COMMAND_LINE, read, words)
     read_environment(settings, environ)
     if "config" in settings.given:
         read_file(settings, settings.get("config"))
-    fold(settings)
-
-
-def read_command_line(settings: Settings, given: Mapping[str, bool | list[str]]) -> None:
-    """Take the words that followed each option, or whether a flag was set."""
-    for name, words in given.items():
-        option = settings.table.options[name]
-        read = bool if isinstance(words, bool) else option.kind.from_words
-        settings.read(name, option.flag, _COMMAND_LINE, read, words)
 
 
 def read_environment(settings: Settings, environ: Mapping[str, str]) -> None:
@@ -89,13 +126,12 @@ def read_environment(settings: Settings, environ: Mapping[str, str]) -> None:
     for variable, text in environ.items():
         if not text or not variable.startswith(PREFIX):
             continue
-        option = variables.get(variable)
-        if option is not None:
-            settings.read(option.name, variable, _ENVIRONMENT, option.kind.from_text, text)
+        if variable in variables:
+            option = variables[variable]
+            settings.read(option, variable, ENVIRONMENT, option.kind.from_text, text)
         elif not _SERVICE_LINK.fullmatch(variable):
-            settings.warnings.append(
-                f"{variable}: no such variable{did_you_mean(suggestion(variable, variables))}"
-            )
+            hint = did_you_mean(suggestion(variable, variables))
+            settings.warnings.append(f"{variable}: no such variable{hint}")
 
 
 def read_file(settings: Settings, path: Path) -> None:
@@ -126,20 +162,20 @@ def _unquoted(text: str, error: str) -> str:
 
 def read_toml(settings: Settings, path: Path, content: Mapping[str, object]) -> None:
     """Take what a file's top level says."""
-    known = {name: option for name, option in settings.table.options.items() if name != "config"}
+    known = {option.key: option for option in settings.table.options.values()}
+    del known["config"]
     seen: dict[str, str] = {}
-    for key, value in content.items():
-        name = key.replace("-", "_")
-        source = f"{path}: {key}"
-        if name not in known:
-            meant = suggestion(key.replace("_", "-"), [option.key for option in known.values()])
-            unclear = [meant.replace("-", "_")] if meant else []
+    for name, value in content.items():
+        key, source = name.replace("_", "-"), f"{path}: {name}"
+        if key not in known:
+            meant = suggestion(key, known)
+            unclear = [known[meant].name] if meant else []
             settings.fault(f"{source}: no such option{did_you_mean(meant)}", *unclear)
-        elif name in seen:
-            settings.fault(f"{source}: is there already, as {seen[name]}", name)
+        elif key in seen:
+            settings.fault(f"{source}: is there already, as {seen[key]}", known[key].name)
         else:
-            seen[name] = key
-            settings.read(name, source, _FILE, known[name].kind.from_toml, value)
+            seen[key] = name
+            settings.read(known[key], source, FILE, known[key].kind.from_toml, value)
 
 
 def suggestion(name: str, names: Iterable[str]) -> str | None:
@@ -152,26 +188,3 @@ def suggestion(name: str, names: Iterable[str]) -> str | None:
 def did_you_mean(meant: str | None) -> str:
     """Answer the end of a sentence that says something does not exist."""
     return f"; did you mean {meant}?" if meant else ""
-
-
-def build(settings: Settings, apis: Apis) -> SuperLinkConfig:
-    """Make the config of the values that are sound, and add what else is wrong to the faults."""
-    sound = {}
-    for field in attrs.fields(settings.table.config):
-        setting = settings.given.get(field.name)
-        if setting is None:
-            continue
-        problem = problem_with(field, setting.value)
-        if problem is None:
-            sound[field.name] = setting.value
-        else:
-            settings.fault(f"{setting.source}: {problem}", field.name)
-    config = settings.table.config(**sound)
-    for fault in config.faults(apis):
-        if settings.unclear.isdisjoint(fault.fields):
-            sources = [
-                settings.given[name].source for name in fault.fields if name in settings.given
-            ]
-            settings.faults.append(": ".join([*sources[:1], fault.problem]))
-    settings.warnings += config.warnings(apis)
-    return config

@@ -15,12 +15,11 @@ import attrs
 from attrs import field
 
 from superlink_trio.config import checks, kinds
-from superlink_trio.config.address import Address
-from superlink_trio.config.errors import ConfigError, raise_all
+from superlink_trio.config.address import Address, Place
+from superlink_trio.config.checks import MEMORY, ConfigError, raise_all
 from superlink_trio.config.kinds import Files
 from superlink_trio.config.limits import Limits
 from superlink_trio.config.options import Apis, Section, option, problem_with
-from superlink_trio.config.places import MEMORY, Place
 
 FleetApiType: TypeAlias = Literal["grpc-rere", "grpc-adapter", "rest", "vce"]
 Backend: TypeAlias = Literal["ray", "process"]
@@ -70,14 +69,18 @@ class SuperLinkConfig(Limits):
 
     database: str = field(
         default=MEMORY,
-        metadata=_general(kinds.text("DATABASE"), "where nodes, runs and tasks are kept"),
+        metadata=_general(
+            attrs.evolve(kinds.text("DATABASE"), path="file"),
+            "where nodes, runs and tasks are kept",
+            common=True,
+        ),
     )
     """`MEMORY`, or the path of an SQLite file."""
 
     insecure: bool = field(
         default=False,
         metadata=_security(
-            kinds.FLAG, "serve without TLS, whatever certificates there are", negatable=True
+            kinds.FLAG, "serve without TLS, whatever certificates there are", common=True
         ),
     )
     certificates: Files | None = field(
@@ -86,6 +89,7 @@ class SuperLinkConfig(Limits):
         metadata=_security(
             kinds.files("CA_CERT", "SERVER_CERT", "PRIVATE_KEY"),
             "PEM files for the gRPC ports, and for REST unless it has its own",
+            common=True,
         ),
     )
     require_client_authentication: Files | None = field(
@@ -102,7 +106,10 @@ class SuperLinkConfig(Limits):
         default=None,
         converter=kinds.to_address,
         metadata=_driver(
-            kinds.ADDRESS, "where drivers connect", shown_default=_everywhere_or_here(_DRIVER_PORT)
+            kinds.ADDRESS,
+            "where drivers connect",
+            shown_default=_everywhere_or_here(_DRIVER_PORT),
+            common=True,
         ),
     )
     """None: every interface if it was said how to serve other machines (`certificates` or
@@ -140,6 +147,7 @@ class SuperLinkConfig(Limits):
             kinds.ADDRESS,
             "where nodes connect over gRPC",
             shown_default=_everywhere_or_here(_GRPC_FLEET_PORT),
+            common=True,
         ),
     )
     """None: like `driver_api_address`."""
@@ -153,9 +161,7 @@ class SuperLinkConfig(Limits):
     readmit: bool = field(
         default=True,
         metadata=_fleet(
-            kinds.FLAG,
-            "take nodes back that a SuperLink before this one had registered",
-            negatable=True,
+            kinds.FLAG, "take nodes back that a SuperLink before this one had registered"
         ),
     )
     rest_fleet_api_address: Address | None = field(
@@ -248,6 +254,7 @@ class SuperLinkConfig(Limits):
             "where operators find health, metrics and a page, in plain HTTP: 127.0.0.1:9190 for "
             "example",
             shown_default="not served",
+            common=True,
         ),
     )
     """None: not served."""
@@ -363,7 +370,7 @@ class SuperLinkConfig(Limits):
 
     def faults(self, apis: Apis) -> list[ConfigError]:
         """What keeps these APIs from running with this config."""
-        return checks.faults(self, apis)
+        return list(checks.faults(self, apis))
 
     def check(self, apis: Apis) -> None:
         """Raise ConfigErrors if there is anything in `faults`."""

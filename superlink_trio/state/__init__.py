@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from superlink_trio.state.arrivals import Arrivals
+from superlink_trio.state.census import Census, TaskState
 from superlink_trio.state.interface import (
     Admission,
     CannotOpen,
@@ -22,6 +23,7 @@ __all__ = [
     "Admission",
     "Arrivals",
     "CannotOpen",
+    "Census",
     "Limit",
     "LimitReached",
     "MemoryState",
@@ -31,6 +33,7 @@ __all__ = [
     "State",
     "StateLimits",
     "StateUnavailable",
+    "TaskState",
     "open_state",
     "usual_room",
 ]

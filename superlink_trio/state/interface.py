@@ -1,9 +1,9 @@
 """The contract every store keeps. Read this first.
 
-Each method is one atomic step, named for what it means to its caller; none does half of what it
-says, whatever fails or is cancelled. Waiting is part of the contract: the two `await_…` methods
-return when there is something to take, never miss it, and do not poll; `arrivals` does the same for
-many nodes at once.
+Each method but `census` is one atomic step, named for what it means to its caller; none does half
+of what it says, whatever fails or is cancelled. Waiting is part of the contract: the two `await_…`
+methods return when there is something to take, never miss it, and do not poll; `arrivals` does the
+same for many nodes at once.
 
 What is over one of the `StateLimits` raises LimitReached, in good order: nothing was changed.
 
@@ -37,6 +37,7 @@ from typing import TypeAlias
 import trio
 
 from superlink_trio.state.arrivals import Arrivals
+from superlink_trio.state.census import Census
 from superlink_trio.state.limits import NO_LIMITS, StateLimits
 from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import Task, TaskError
@@ -284,6 +285,15 @@ class State(ABC):
     @abstractmethod
     async def put_back_task_res(self, answers: Sequence[Task]) -> None:
         """Make taken answers available again."""
+
+    @abstractmethod
+    async def census(self) -> Census:
+        """Count what is in the store.
+
+        It may be asked for every few seconds: with 100,000 tasks it takes about 0.1 s, of which
+        other calls do not wait for more than a millisecond. For that it is no atomic step: a task
+        may move while others are counted.
+        """
 
     @asynccontextmanager
     async def handing_over_task_ins(self, task: Task) -> AsyncIterator[None]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import attrs
 
+from superlink_trio.state.census import TaskState
 from superlink_trio.state.interface import (
     COME_BACK,
     LINGER,
@@ -111,6 +112,17 @@ def fate(*, expires_at: float, answer_under_way: bool, now: float) -> Fate:
     if answer_under_way or now < expires_at:
         return Fate.KEEP
     return Fate.CLOSE if now < expires_at + LINGER else Fate.DROP
+
+
+def task_state(phase: Phase, *, answered: bool, expires_at: float, now: float) -> TaskState:
+    """Say how far a TaskIns has come."""
+    if answered:
+        return TaskState.ANSWERED
+    if expires_at <= now:
+        return TaskState.OUT_OF_TIME
+    if phase is Phase.QUEUED:
+        return TaskState.QUEUED
+    return TaskState.UNDER_WAY if phase is Phase.UNDER_WAY else TaskState.HANDED_OVER
 
 
 # From the nodes to the driver

@@ -108,6 +108,16 @@ async def test_inspect_for_machines(
     assert [(run["run_id"], run["fab_id"]) for run in told["runs"]] == [(run_id, "me/app")]
 
 
+async def test_inspect_names_the_states_that_no_task_is_in(
+    state: SqliteState, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await state.create_node(60.0)
+    assert cli.main(["inspect", "--json", str(file)]) == 0
+    told = json.loads(capsys.readouterr().out)["tasks"]
+    states = ["queued", "under way", "handed over", "answered", "out of time"]
+    assert told == {name: {"count": 0, "oldest": 0.0} for name in states}
+
+
 def damaged(path: Path) -> Path:
     path.write_bytes(b"Dear diary, " * 1000)
     return path

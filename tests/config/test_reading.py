@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from superlink_trio.config import OPTIONS, Apis, Settings, SuperLinkConfig, build
-from superlink_trio.config.aliases import fold
 from superlink_trio.config.reading import read_toml
 
 scalars = st.booleans() | st.integers() | st.floats() | st.text()
@@ -32,6 +31,5 @@ def test_every_option_is_a_field_or_folded_into_one() -> None:
 def test_any_value_in_a_file_is_a_config_or_faults(table: dict[str, Any]) -> None:
     settings = Settings(OPTIONS)
     read_toml(settings, Path("x.toml"), table)
-    fold(settings)
     build(settings, Apis.BOTH)
     assert all(settings.faults)

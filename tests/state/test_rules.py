@@ -8,7 +8,14 @@ from collections.abc import Callable
 import pytest
 from builders import EPOCH, answer_to, task_ins
 
-from superlink_trio.state import Admission, Limit, LimitReached, StateLimits, rules
+from superlink_trio.state import (
+    Admission,
+    Limit,
+    LimitReached,
+    StateLimits,
+    TaskState,
+    rules,
+)
 from superlink_trio.state.interface import (
     COME_BACK,
     LINGER,
@@ -25,6 +32,24 @@ NODE, OTHER = 7, 8
 
 def test_the_numbers_of_phases_are_those_in_files() -> None:
     assert [f"{phase}" for phase in Phase] == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("phase", "answered", "expires_at", "expected"),
+    [
+        (Phase.QUEUED, False, EPOCH + 1, TaskState.QUEUED),
+        (Phase.UNDER_WAY, False, EPOCH + 1, TaskState.UNDER_WAY),
+        (Phase.HANDED_OVER, False, EPOCH + 1, TaskState.HANDED_OVER),
+        (Phase.UNDER_WAY, False, EPOCH, TaskState.OUT_OF_TIME),
+        (Phase.CLOSED, False, EPOCH, TaskState.OUT_OF_TIME),
+        (Phase.CLOSED, True, EPOCH, TaskState.ANSWERED),
+    ],
+)
+def test_the_state_of_a_task(
+    phase: Phase, answered: bool, expires_at: float, expected: TaskState
+) -> None:
+    found = rules.task_state(phase, answered=answered, expires_at=expires_at, now=EPOCH)
+    assert found is expected
 
 
 @pytest.mark.parametrize(

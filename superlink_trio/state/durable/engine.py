@@ -2,26 +2,68 @@
 
 An engine gives a `Transaction`, in which everything has a name, and the state makes steps of
 names: it knows neither SQL nor files. What may happen is decided by `rules`, inside the engine's
-own transaction.
+own transaction. What a step changed is told to those who wait, once it is committed.
 """
 
 from __future__ import annotations
 
+import enum
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import attrs
 import outcome
+import trio
 
-from superlink_trio.state.durable.changes import Change
+from superlink_trio.state.census import Census
 from superlink_trio.state.durable.heartbeats import Alive, Heartbeat
-from superlink_trio.state.interface import Admission
+from superlink_trio.state.interface import Admission, StateUnavailable
 from superlink_trio.state.limits import StateLimits
 from superlink_trio.state.rules import Survey
 from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import Task, TaskError
 
 Result = TypeVar("Result")
+Tx_co = TypeVar("Tx_co", covariant=True)
+
+
+class ChangeKind(enum.IntEnum):
+    """What may have changed. The numbers are stored: they keep their meaning for ever."""
+
+    QUEUED = 1
+    """A TaskIns can be taken; key: its node."""
+    HANDED_OVER = 2
+    """A TaskIns was handed over, so that it may turn out to be lost; key: its node."""
+    SETTLED = 3
+    """A TaskIns is answered or gone; key: its id, value: the size of the answer."""
+    GONE = 4
+    """A node is not registered any more; key: the node."""
+    KNOWN = 5
+    """A node is registered; key: the node, value: until when it is online."""
+    EMPTY = 6
+    """Nothing can be taken; key: the node, value: over which connection, None: over any."""
+    BOUND = 7
+    """A node belongs to a key; key: the node, value: the key."""
+    PULLED = 8
+    """A node came with a pull to another process than before; key: the node."""
+
+
+_OWN_CACHE = frozenset({ChangeKind.KNOWN, ChangeKind.EMPTY, ChangeKind.BOUND})
+
+
+@attrs.frozen
+class Change:
+    """One thing that changed."""
+
+    kind: ChangeKind
+    key: Any
+    value: Any = None
+
+    @property
+    def concerns_others(self) -> bool:
+        """Whether the other processes over the store have to know; the rest is our own cache."""
+        return self.kind not in _OWN_CACHE
 
 
 @attrs.frozen
@@ -31,30 +73,25 @@ class Taken:
     task: Task
     content: bytes | TaskError | None
 
-    def complete(self, content: bytes | TaskError) -> Task:
-        """Give the task with its content."""
-        return attrs.evolve(self.task, content=content)
-
 
 class Queries(Protocol):
     """One consistent state of the database, only to be looked at.
 
-    Where a method has the name of one of `State` it does the same.
+    Where a method has the name of one of `State` it does the same. `alive` is what the database
+    does not say yet about who is online.
     """
 
-    def node_of_key(self, public_key: bytes) -> int | None:
-        """See `State`."""
+    now: float
+    """Unix seconds: when the call came."""
+    limits: StateLimits
 
-    def online_nodes(self, run_id: int, alive: Alive, now: float) -> Sequence[int]:
-        """Give the nodes that are online now; none for an unknown run."""
+    def node_of_key(self, public_key: bytes) -> int | None: ...
+    def online_nodes(self, run_id: int, alive: Alive) -> Sequence[int]: ...
+    def get_run(self, run_id: int) -> Run | None: ...
+    def get_fab(self, fab_hash: str) -> Fab | None: ...
+    def census(self, alive: Alive) -> Census: ...
 
-    def get_run(self, run_id: int) -> Run | None:
-        """See `State`."""
-
-    def get_fab(self, fab_hash: str) -> Fab | None:
-        """See `State`."""
-
-    def count_queued(self, now: float) -> Mapping[int, int]:
+    def count_queued(self) -> Mapping[int, int]:
         """Count the tasks that may be handed out, by node, who has waited longest first."""
 
     def read_task(self, task_id: str) -> bytes | TaskError | None:
@@ -63,7 +100,7 @@ class Queries(Protocol):
     def read_answer(self, answer_id: str) -> bytes:
         """Read an answer's content."""
 
-    def survey(self, task_ids: Collection[str], alive: Alive, now: float) -> Survey:
+    def survey(self, task_ids: Collection[str], alive: Alive) -> Survey:
         """Tell what is settled from what is worth waiting for."""
 
 
@@ -73,22 +110,19 @@ class Transaction(Queries, Protocol):
     Where a method has the name of one of `State` it does the same.
     """
 
-    def create_node(
-        self, heartbeat: Heartbeat, public_key: bytes, now: float, limits: StateLimits
-    ) -> int:
-        """Register a new node, or give the one that the key has, online anew."""
+    def create_node(self, heartbeat: Heartbeat, public_key: bytes) -> int: ...
+    def create_simulated_node(self, heartbeat: Heartbeat) -> int: ...
+    def bind_node(self, node_id: int, public_key: bytes, *, readmit: bool) -> Admission: ...
+    def delete_node(self, node_id: int) -> bool: ...
+    def create_run(self, run: Run, fab: Fab | None) -> int: ...
+    def take_task_ins(self, node_id: int, connection: str) -> Taken | None: ...
+    def confirm_task_ins(self, task: Task) -> None: ...
+    def put_back_task_ins(self, task: Task) -> None: ...
+    def store_task_res(self, answer: Task) -> str: ...
+    def store_error(self, task_id: str, error: TaskError, producer: int | None) -> bool: ...
+    def put_back_task_res(self, answers: Sequence[Task]) -> None: ...
 
-    def create_simulated_node(self, heartbeat: Heartbeat, now: float, limits: StateLimits) -> int:
-        """Register a new node that goes with this process."""
-
-    def bind_node(
-        self, node_id: int, public_key: bytes, now: float, limits: StateLimits, *, readmit: bool
-    ) -> Admission:
-        """See `State`."""
-
-    def admit_node(
-        self, node_id: int, heartbeat: Heartbeat, now: float, limits: StateLimits, *, readmit: bool
-    ) -> Admission:
+    def admit_node(self, node_id: int, heartbeat: Heartbeat, *, readmit: bool) -> Admission:
         """Take a heartbeat of a node that this process does not know."""
 
     def is_registered(self, node_id: int) -> bool:
@@ -97,45 +131,19 @@ class Transaction(Queries, Protocol):
     def pulled(self, node_id: int) -> None:
         """Notify the other processes that a node pulls here now."""
 
-    def delete_node(self, node_id: int, now: float) -> bool:
-        """See `State`."""
-
-    def create_run(self, run: Run, fab: Fab | None, limits: StateLimits) -> int:
-        """See `State`."""
-
     def store_task_ins(
-        self, tasks: Sequence[Task], digests: Sequence[bytes | None], limits: StateLimits
+        self, tasks: Sequence[Task], digests: Sequence[bytes | None]
     ) -> Sequence[str]:
         """Queue tasks; `digests` are the SHA-256 of those payloads that are shared."""
 
-    def has_task(self, node_id: int, now: float) -> bool:
+    def has_task(self, node_id: int) -> bool:
         """Say whether a task may be handed to a node."""
 
-    def take_task_ins(self, node_id: int, connection: str, now: float) -> Taken | None:
-        """See `State`."""
-
-    def confirm_task_ins(self, task: Task, now: float) -> None:
-        """See `State`."""
-
-    def put_back_task_ins(self, task: Task) -> None:
-        """See `State`."""
-
-    def store_task_res(self, answer: Task, now: float, limits: StateLimits) -> str:
-        """See `State`."""
-
-    def store_error(self, task_id: str, error: TaskError, producer: int | None, now: float) -> bool:
-        """See `State`."""
-
-    def take_task_res(
-        self, task_ids: Collection[str], limit: int, alive: Alive, now: float
-    ) -> Sequence[Taken]:
-        """See `State`."""
+    def take_task_res(self, task_ids: Collection[str], limit: int, alive: Alive) -> Sequence[Taken]:
+        """Take answers, errors standing in, up to `limit` bytes in all."""
 
     def confirm_task_res(self, answers: Sequence[Task]) -> None:
         """Note that taken answers were handed over; they may be kept for a moment still."""
-
-    def put_back_task_res(self, answers: Sequence[Task]) -> None:
-        """See `State`."""
 
     def purge_collected(self) -> bool:
         """Delete a portion of what was collected before the last `age_collected`.
@@ -146,7 +154,7 @@ class Transaction(Queries, Protocol):
     def age_collected(self) -> bool:
         """Let what was collected since the last time be purged; say whether there is any."""
 
-    def sweep(self, now: float, most_nodes: int) -> bool:
+    def sweep(self) -> bool:
         """Delete a portion of what nobody can ask for any more; say whether there may be more.
 
         As many deleted nodes stay as nodes may.
@@ -184,23 +192,36 @@ class Committed:
     """The names of the other processes over the database."""
 
 
-class Engine(Protocol):
+class Committer(Protocol[Tx_co]):
+    """What steps are performed by; they are given its own kind of transaction."""
+
+    def commit(
+        self,
+        steps: Sequence[Callable[[Tx_co], Any]],
+        heartbeats: Mapping[int, Heartbeat],
+        *,
+        durable: bool,
+    ) -> Committed:
+        """Perform the steps in one transaction; it is on the disk when this returns.
+
+        A step that fails fails alone. Without `durable` the transaction survives the end of this
+        process but not that of the machine. Raises StateUnavailable when nothing was committed,
+        Locked where it may be tried again.
+        """
+
+
+class Engine(Committer[Transaction], Protocol):
     """A database, and the other processes over it.
 
     `open`, `commit` and `close` block: they are called in worker threads, one at a time.
     """
 
-    @property
-    def patience(self) -> float:
-        """Seconds for which another program's lock is waited for."""
-
-    @property
-    def largest_inline(self) -> int:
-        """Bytes of a payload up to which equal ones are not worth to be found."""
-
-    @property
-    def private(self) -> bool:
-        """Whether only commits get at the database: no other process does, nor `read`."""
+    patience: float
+    """Seconds for which another program's lock is waited for."""
+    largest_inline: int
+    """Bytes of a payload up to which equal ones are not worth to be found."""
+    private: bool
+    """Whether only commits get at the database: no other process does, nor `read`."""
 
     @property
     def reading(self) -> bool:
@@ -215,16 +236,6 @@ class Engine(Protocol):
     def close(self) -> None:
         """Leave nothing under way, and close the database."""
 
-    def commit(
-        self, steps: Sequence[Step[Any]], heartbeats: Mapping[int, Heartbeat], *, durable: bool
-    ) -> Committed:
-        """Perform the steps in one transaction; it is on the disk when this returns.
-
-        A step that fails fails alone. Without `durable` the transaction survives the end of this
-        process but not that of the machine. Raises StateUnavailable when nothing was committed,
-        Locked where it may be tried again.
-        """
-
     async def read(self, query: Query[Result]) -> Result:
         """Run a query beside the commits. Raises StateUnavailable."""
 
@@ -233,3 +244,26 @@ class Engine(Protocol):
 
     async def next_notice(self) -> None:
         """Return when another process has called `notify`."""
+
+
+class Locked(StateUnavailable):
+    """Another program has the database. Nothing was done, and it may be tried again at once."""
+
+
+async def patiently(
+    patience: float,
+    attempt: Callable[[], Result],
+    limiter: trio.CapacityLimiter | None = None,
+) -> Result:
+    """Call `attempt` in a thread until it is not Locked, for `patience` seconds at most.
+
+    It may be cancelled between two attempts. Raises Locked, and what `attempt` raises.
+    """
+    # What another program does knows nothing of Trio's clock.
+    gives_up_at = time.monotonic() + patience
+    while True:
+        try:
+            return await trio.to_thread.run_sync(attempt, limiter=limiter)
+        except Locked:
+            if time.monotonic() >= gives_up_at:
+                raise

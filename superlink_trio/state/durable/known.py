@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from superlink_trio.state.durable.changes import Change, ChangeKind
-from superlink_trio.state.durable.engine import Committed
+from superlink_trio.state.durable.engine import Change, ChangeKind, Committed
 from superlink_trio.state.durable.heartbeats import Heartbeats
+from superlink_trio.state.interface import Clock
 from superlink_trio.state.waiting import Waiting
 
 
 class Known:
     """Caches, and those who wait: every change that is committed comes by here, in commit order."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.heartbeats = Heartbeats()
-        self.waiting = Waiting()
+        self.waiting = Waiting(clock)
         self.others: Sequence[str] = ()
         """The names of the other processes over the database."""
         # Nodes for which nothing can be taken, and over which connection (None: over any).

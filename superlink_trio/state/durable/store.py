@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from functools import partial
+from typing import TypeVar
 
+import attrs
 import trio
 
 from superlink_trio.state import rules
 from superlink_trio.state.arrivals import Arrivals
-from superlink_trio.state.durable.acknowledgements import Acknowledgements
+from superlink_trio.state.census import Census
 from superlink_trio.state.durable.engine import (
     Committed,
     Engine,
+    Locked,
+    Queries,
     Query,
     Result,
+    Step,
     Taken,
     Transaction,
+    patiently,
 )
-from superlink_trio.state.durable.faults import Locked, patiently
 from superlink_trio.state.durable.heartbeats import Alive, Heartbeat, pinged
 from superlink_trio.state.durable.known import Known
-from superlink_trio.state.durable.upkeep import Upkeep, evict_ended, nothing
+from superlink_trio.state.durable.upkeep import Acknowledgements, Upkeep, evict_ended, nothing
 from superlink_trio.state.durable.writer import Writer
-from superlink_trio.state.gatherings import Gathering
 from superlink_trio.state.interface import (
     COME_BACK,
     HEARTBEAT_TIMEOUT,
@@ -40,6 +44,8 @@ from superlink_trio.state.payloads import digests_of
 from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError
 
+Tx = TypeVar("Tx", bound=Queries)
+
 
 class DurableState(State):
     """State in a database, which other processes may use as well."""
@@ -47,16 +53,14 @@ class DurableState(State):
     def __init__(self, engine: Engine, *, clock: Clock, limits: StateLimits) -> None:
         super().__init__(clock=clock, limits=limits)
         self._engine = engine
-        self._known = Known()
+        self._known = Known(clock)
         self._heartbeats = self._known.heartbeats
         self._waiting = self._known.waiting
         self._writer: Writer[Transaction] = Writer(
             engine, self._heartbeats, self._committed, engine.patience
         )
         self._acknowledgements = Acknowledgements(self._writer)
-        self._upkeep = Upkeep(
-            engine, self._writer, self._heartbeats, clock, lambda: self.limits.nodes
-        )
+        self._upkeep = Upkeep(engine, partial(self._write, durable=False), self._heartbeats, clock)
 
     @property
     def commits(self) -> int:
@@ -117,51 +121,51 @@ class DurableState(State):
         if not self._engine.notify(self._known.others):
             self._acknowledgements.add_once(evict_ended)
 
+    async def _write(self, step: Step[Result], *, durable: bool = True) -> Result:
+        return await self._writer.do(self._as_of_now(step), durable=durable)
+
+    async def _acknowledge(self, step: Step[None]) -> None:
+        await self._acknowledgements.perform(self._as_of_now(step))
+
     async def _read(self, query: Query[Result]) -> Result:
+        query = self._as_of_now(query)
         if self._engine.private:
             return await self._writer.do(query, durable=False)
         return await self._engine.read(query)
 
+    def _as_of_now(self, step: Callable[[Tx], Result]) -> Callable[[Tx], Result]:
+        """Let a step see the time and the limits of its call: the clock is for this thread only."""
+        now, limits = self.now(), self.limits
+
+        def step_as_of_then(tx: Tx) -> Result:
+            tx.now, tx.limits = now, limits
+            return step(tx)
+
+        return step_as_of_then
+
     # Nodes
 
     async def create_node(self, ping_interval: float, public_key: bytes = b"") -> int:
-        """See `State`."""
-        now, interval = self.now(), rules.bounded_interval(ping_interval)
-        heartbeat = pinged(now + interval, interval)
-        return await self._writer.do(
-            lambda tx: tx.create_node(heartbeat, public_key, now, self.limits)
-        )
+        interval = rules.bounded_interval(ping_interval)
+        heartbeat = pinged(self.now() + interval, interval)
+        return await self._write(lambda tx: tx.create_node(heartbeat, public_key))
 
     async def create_simulated_node(self) -> int:
-        """See `State`."""
-        now = self.now()
-        heartbeat = Heartbeat(now + HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT)
-        return await self._writer.do(
-            lambda tx: tx.create_simulated_node(heartbeat, now, self.limits)
-        )
+        heartbeat = Heartbeat(self.now() + HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT)
+        return await self._write(lambda tx: tx.create_simulated_node(heartbeat))
 
     async def node_of_key(self, public_key: bytes) -> int | None:
-        """See `State`."""
         return await self._read(lambda db: db.node_of_key(public_key))
 
     async def bind_node(self, node_id: int, public_key: bytes, *, readmit: bool) -> Admission:
-        """See `State`."""
         if self._known.is_bound(node_id, public_key):
             return Admission.KNOWN
-        now = self.now()
-        return await self._writer.do(
-            lambda tx: tx.bind_node(node_id, public_key, now, self.limits, readmit=readmit)
-        )
+        return await self._write(lambda tx: tx.bind_node(node_id, public_key, readmit=readmit))
 
     async def delete_node(self, node_id: int) -> bool:
-        """See `State`."""
-        if node_id == ANONYMOUS:
-            return False
-        now = self.now()
-        return await self._writer.do(lambda tx: tx.delete_node(node_id, now))
+        return node_id != ANONYMOUS and await self._write(lambda tx: tx.delete_node(node_id))
 
     async def ping(self, node_id: int, ping_interval: float, *, readmit: bool) -> Admission:
-        """See `State`."""
         interval = rules.bounded_interval(ping_interval)
         until = self._heartbeats.end_of_ping(node_id, self.now(), interval)
         if self._heartbeats.knows(node_id):
@@ -170,7 +174,6 @@ class DurableState(State):
         return await self._admit(node_id, pinged(until, interval), readmit=readmit)
 
     async def heartbeat(self, node_id: int, *, readmit: bool) -> Admission:
-        """See `State`."""
         self._waiting.pulls.replace(node_id)
         until = self.now() + HEARTBEAT_TIMEOUT
         if self._heartbeats.knows(node_id):
@@ -185,7 +188,7 @@ class DurableState(State):
     async def _end_pulls_elsewhere(self, node_id: int) -> None:
         if self._known.pulls_elsewhere(node_id):
             try:
-                await self._writer.do(lambda tx: tx.pulled(node_id), durable=False)
+                await self._write(lambda tx: tx.pulled(node_id), durable=False)
             except StateUnavailable:
                 return
         self._known.pulls_here(node_id)
@@ -193,14 +196,10 @@ class DurableState(State):
     async def _admit(self, node_id: int, heartbeat: Heartbeat, *, readmit: bool) -> Admission:
         if node_id == ANONYMOUS:
             return Admission.UNKNOWN
-        now = self.now()
-        return await self._writer.do(
-            lambda tx: tx.admit_node(node_id, heartbeat, now, self.limits, readmit=readmit)
-        )
+        return await self._write(lambda tx: tx.admit_node(node_id, heartbeat, readmit=readmit))
 
     @contextmanager
     def attend(self, node_id: int) -> Iterator[None]:
-        """See `State`."""
         self._heartbeats.attend(node_id, self.now())
         broken = False
         try:
@@ -215,33 +214,27 @@ class DurableState(State):
                 self._heartbeats.extend(node_id, self.now() + HEARTBEAT_TIMEOUT)
 
     async def online_nodes(self, run_id: int) -> Sequence[int]:
-        """See `State`."""
-        alive, now = self._heartbeats.alive(), self.now()
-        return await self._read(lambda db: db.online_nodes(run_id, alive, now))
+        alive = self._heartbeats.alive()
+        return await self._read(lambda db: db.online_nodes(run_id, alive))
 
     # Runs
 
     async def create_run(self, run: Run, fab: Fab | None = None) -> int:
-        """See `State`."""
-        return await self._writer.do(lambda tx: tx.create_run(run, fab, self.limits))
+        return await self._write(lambda tx: tx.create_run(run, fab))
 
     async def get_run(self, run_id: int) -> Run | None:
-        """See `State`."""
         return await self._read(lambda db: db.get_run(run_id))
 
     async def get_fab(self, fab_hash: str) -> Fab | None:
-        """See `State`."""
         return await self._read(lambda db: db.get_fab(fab_hash))
 
     # From the driver to the nodes
 
     async def store_task_ins(self, tasks: Sequence[Task]) -> Sequence[str]:
-        """See `State`."""
         digests = await digests_of(tasks, above=self._engine.largest_inline)
-        return await self._writer.do(lambda tx: tx.store_task_ins(tasks, digests, self.limits))
+        return await self._write(lambda tx: tx.store_task_ins(tasks, digests))
 
     async def await_task_ins(self, node_id: int) -> bool:
-        """See `State`."""
         while await self._is_registered(node_id):
             with self._waiting.pulls.at(node_id) as place:
                 has_task = not self._known.has_none(node_id) and await self._has_task(node_id)
@@ -256,22 +249,15 @@ class DurableState(State):
     async def _is_registered(self, node_id: int) -> bool:
         if node_id == ANONYMOUS or self._heartbeats.knows(node_id):
             return True
-        return await self._writer.do(lambda tx: tx.is_registered(node_id), durable=False)
+        return await self._write(lambda tx: tx.is_registered(node_id), durable=False)
 
     async def _has_task(self, node_id: int) -> bool:
-        now = self.now()
-        return await self._writer.do(lambda tx: tx.has_task(node_id, now), durable=False)
+        return await self._write(lambda tx: tx.has_task(node_id), durable=False)
 
     def arrivals(self, node_ids: Collection[int]) -> AbstractContextManager[Arrivals]:
-        """See `State`."""
-        return self._waiting.arrivals(node_ids, self._count_queued)
-
-    async def _count_queued(self) -> Mapping[int, int]:
-        now = self.now()
-        return await self._read(lambda db: db.count_queued(now))
+        return self._waiting.arrivals(node_ids, lambda: self._read(lambda db: db.count_queued()))
 
     async def take_task_ins(self, node_id: int, connection: str = "") -> Task | None:
-        """See `State`."""
         if self._known.cannot_take(node_id, connection):
             return None
         try:
@@ -286,19 +272,16 @@ class DurableState(State):
 
     async def _take_task_ins(self, node_id: int, connection: str) -> Task | None:
         while True:
-            taken = await self._take_oldest(node_id, connection, self.now())
+            taken = await self._write(
+                lambda tx: tx.take_task_ins(node_id, connection), durable=False
+            )
             if taken is None:
                 return None
             content = taken.content
             if content is None:
                 content = await self._read_large(taken)
             if content is not None:
-                return taken.complete(content)
-
-    async def _take_oldest(self, node_id: int, connection: str, now: float) -> Taken | None:
-        return await self._writer.do(
-            lambda tx: tx.take_task_ins(node_id, connection, now), durable=False
-        )
+                return attrs.evolve(taken.task, content=content)
 
     async def _read_large(self, taken: Taken) -> bytes | TaskError | None:
         try:
@@ -309,25 +292,18 @@ class DurableState(State):
             raise
 
     async def confirm_task_ins(self, task: Task) -> None:
-        """See `State`."""
-        now = self.now()
-        await self._acknowledgements.perform(lambda tx: tx.confirm_task_ins(task, now))
+        await self._acknowledge(lambda tx: tx.confirm_task_ins(task))
 
     async def put_back_task_ins(self, task: Task) -> None:
-        """See `State`."""
-        await self._acknowledgements.perform(lambda tx: tx.put_back_task_ins(task))
+        await self._acknowledge(lambda tx: tx.put_back_task_ins(task))
 
     # From the nodes to the driver
 
     async def store_task_res(self, task: Task) -> str:
-        """See `State`."""
-        now = self.now()
-        return await self._writer.do(lambda tx: tx.store_task_res(task, now, self.limits))
+        return await self._write(lambda tx: tx.store_task_res(task))
 
     async def store_error(self, task_id: str, error: TaskError, *, producer: int | None) -> bool:
-        """See `State`."""
-        now = self.now()
-        return await self._writer.do(lambda tx: tx.store_error(task_id, error, producer, now))
+        return await self._write(lambda tx: tx.store_error(task_id, error, producer))
 
     async def await_task_res(
         self,
@@ -335,27 +311,17 @@ class DurableState(State):
         enough: int,
         progress: Callable[[int], object] | None = None,
     ) -> None:
-        """See `State`."""
-        gathering = Gathering(task_ids, enough, progress)
-        while not gathering.done:
-            gathering = Gathering(task_ids, enough, progress)
-            with self._waiting.drivers.joined(gathering):
-                survey = await self._survey(task_ids)
-                gathering.settle(survey.settled)
-                with trio.move_on_after(max(0.001, survey.changes_at - self.now())):
-                    await gathering.over.wait()
+        await self._waiting.drivers.wait(task_ids, enough, progress, self._survey)
 
     async def _survey(self, task_ids: Collection[str]) -> rules.Survey:
-        alive, now = self._heartbeats.alive(), self.now()
-        return await self._read(lambda db: db.survey(task_ids, alive, now))
+        alive = self._heartbeats.alive()
+        return await self._read(lambda db: db.survey(task_ids, alive))
 
     async def take_task_res(self, task_ids: Collection[str], limit: int) -> Sequence[Task]:
-        """See `State`."""
         # The heartbeats are written by the same commit: attended nodes are all that is missing.
         alive = Alive(attended=self._heartbeats.alive().attended)
-        now = self.now()
-        taken = await self._writer.do(
-            lambda tx: tx.take_task_res(task_ids, limit, alive, now), durable=False
+        taken = await self._write(
+            lambda tx: tx.take_task_res(task_ids, limit, alive), durable=False
         )
         try:
             return [await self._complete(answer) for answer in taken]
@@ -368,13 +334,15 @@ class DurableState(State):
         content = taken.content
         if content is None:
             content = await self._read(lambda db: db.read_answer(taken.task.task_id))
-        return taken.complete(content)
+        return attrs.evolve(taken.task, content=content)
 
     async def confirm_task_res(self, answers: Sequence[Task]) -> None:
-        """See `State`."""
-        await self._acknowledgements.perform(lambda tx: tx.confirm_task_res(answers))
+        await self._acknowledge(lambda tx: tx.confirm_task_res(answers))
         self._upkeep.collected()
 
     async def put_back_task_res(self, answers: Sequence[Task]) -> None:
-        """See `State`."""
-        await self._acknowledgements.perform(lambda tx: tx.put_back_task_res(answers))
+        await self._acknowledge(lambda tx: tx.put_back_task_res(answers))
+
+    async def census(self) -> Census:
+        alive = self._heartbeats.alive()
+        return await self._read(lambda db: db.census(alive))

@@ -1,9 +1,11 @@
-"""What a durable store does by itself, now and then."""
+"""What a durable store does by itself: what has to be done in the end, and what now and then."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 import trio
 
@@ -12,6 +14,7 @@ from superlink_trio.state.durable.heartbeats import WRITE_BEHIND, Heartbeats
 from superlink_trio.state.durable.writer import Writer
 from superlink_trio.state.interface import HEARTBEAT_TIMEOUT, Clock, StateUnavailable
 
+_TRY_AGAIN_AFTER = 1.0
 _SWEEP_EVERY = 60.0
 _RENEW_EVERY = HEARTBEAT_TIMEOUT / 3
 
@@ -23,23 +26,61 @@ _PURGE_AFTER = 1.0
 _LOOK_AFTER = 2.0
 
 
+class Acknowledgements:
+    """Steps that confirm, or put back: each is performed in the end, if the store lives on."""
+
+    def __init__(self, writer: Writer[Transaction]) -> None:
+        self._writer = writer
+        self._pending: deque[Step[None]] = deque()
+        self._some = trio.Event()
+
+    async def perform(self, step: Step[None]) -> None:
+        """Perform a step now, or later where that cannot be."""
+        try:
+            await self._writer.do(step, durable=False, patience=0.0)
+        except StateUnavailable:
+            self._add(step)
+        except trio.Cancelled:
+            self._add(step)
+            raise
+
+    def add_once(self, step: Step[None]) -> None:
+        """Perform a step soon, unless it is pending already."""
+        if step not in self._pending:
+            self._add(step)
+
+    def _add(self, step: Step[None]) -> None:
+        self._pending.append(step)
+        self._some.set()
+
+    async def flush(self) -> None:
+        """Perform what is pending, in order, until cancelled."""
+        while True:
+            if not self._pending:
+                self._some = trio.Event()
+            await self._some.wait()
+            try:
+                await self._writer.do(self._pending[0], durable=False)
+                self._pending.popleft()
+            except StateUnavailable:
+                await trio.sleep(_TRY_AGAIN_AFTER)
+
+
 class Upkeep:
     """Keeps the database small, its heartbeats fresh, and this process up to date."""
 
     def __init__(
         self,
         engine: Engine,
-        writer: Writer[Transaction],
+        write: Callable[[Step[Any]], Awaitable[Any]],
         heartbeats: Heartbeats,
         clock: Clock,
-        most_nodes: Callable[[], int],
     ) -> None:
-        """`most_nodes`: gives how many deleted nodes are kept."""
+        """`write`: performs a step that a crash of the machine may undo."""
         self._engine = engine
-        self._writer = writer
+        self._write = write
         self._heartbeats = heartbeats
         self._now = clock
-        self._most_nodes = most_nodes
         self._collected = trio.Event()
 
     def start(self, nursery: trio.Nursery) -> None:
@@ -60,7 +101,7 @@ class Upkeep:
             await self._heartbeats.wait()
             await trio.sleep(WRITE_BEHIND)
             with suppress(StateUnavailable):
-                await self._writer.do(nothing, durable=False)
+                await self._write(nothing)
 
     async def _renew_heartbeats(self) -> None:
         while True:
@@ -74,7 +115,7 @@ class Upkeep:
             await trio.sleep(_PURGE_AFTER)
             try:
                 await self._repeat(lambda tx: tx.purge_collected())
-                more = await self._writer.do(lambda tx: tx.age_collected(), durable=False)
+                more = await self._write(lambda tx: tx.age_collected())
             except StateUnavailable:
                 more = True
             if more:
@@ -83,16 +124,13 @@ class Upkeep:
     async def _sweep(self) -> None:
         while True:
             with suppress(StateUnavailable):
-                await self._sweep_all(self._now(), self._most_nodes())
+                await self._repeat(lambda tx: tx.sweep())
+                await self._repeat(lambda tx: tx.give_back_space())
             await trio.sleep(_SWEEP_EVERY)
-
-    async def _sweep_all(self, now: float, most_nodes: int) -> None:
-        await self._repeat(lambda tx: tx.sweep(now, most_nodes))
-        await self._repeat(lambda tx: tx.give_back_space())
 
     async def _repeat(self, portion: Step[bool]) -> None:
         """Perform a step until there is no more for it to do; others may write in between."""
-        while await self._writer.do(portion, durable=False):
+        while await self._write(portion):
             pass
 
     async def _listen(self) -> None:
@@ -100,7 +138,7 @@ class Upkeep:
             with trio.move_on_after(_LOOK_AFTER):
                 await self._engine.next_notice()
             with suppress(StateUnavailable):
-                await self._writer.do(evict_ended, durable=False)
+                await self._write(evict_ended)
 
 
 def nothing(_: Transaction) -> None:

@@ -8,39 +8,24 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 import attrs
 import outcome
 import trio
 
-from superlink_trio.state.durable.engine import Committed
-from superlink_trio.state.durable.faults import Locked
-from superlink_trio.state.durable.heartbeats import Heartbeat, Heartbeats
+from superlink_trio.state.durable.engine import Committed, Committer, Locked
+from superlink_trio.state.durable.heartbeats import Heartbeats
 from superlink_trio.state.interface import StateUnavailable
 
 Result = TypeVar("Result")
 Tx = TypeVar("Tx")
-Tx_co = TypeVar("Tx_co", covariant=True)
 
 # Steps in one commit: the first of them should not have to wait for too many others.
 _MOST_STEPS = 256
 
 _log = logging.getLogger(__name__)
-
-
-class Committer(Protocol[Tx_co]):
-    """Performs steps, each a function of an open transaction; see `Engine.commit`."""
-
-    def commit(
-        self,
-        steps: Sequence[Callable[[Tx_co], Any]],
-        heartbeats: Mapping[int, Heartbeat],
-        *,
-        durable: bool,
-    ) -> Committed:
-        """Perform steps and commit them together; called in a worker thread."""
 
 
 @attrs.define(eq=False)

@@ -11,14 +11,8 @@ import attrs
 import trio
 
 from superlink_trio.state import rules
-from superlink_trio.state.ids import draw_new_id
-from superlink_trio.state.interface import (
-    COME_BACK,
-    FORGET,
-    HEARTBEAT_TIMEOUT,
-    Admission,
-    Clock,
-)
+from superlink_trio.state.ids import draw_id
+from superlink_trio.state.interface import COME_BACK, FORGET, HEARTBEAT_TIMEOUT, Admission, Clock
 from superlink_trio.state.limits import StateLimits
 
 _FORGET_AGAIN_AFTER = 1.0  # while a flood of new nodes comes: each time looks at all nodes
@@ -79,6 +73,9 @@ class Nodes:
         self._deleted: dict[int, float] = {}
         self._forgot_at = -math.inf
 
+    def __len__(self) -> int:
+        return len(self._by_id)
+
     def __contains__(self, node_id: int) -> bool:
         return node_id in self._by_id
 
@@ -101,7 +98,7 @@ class Nodes:
         if own is not None:
             self._by_id[own].online_until = online_until
             return own
-        node_id = draw_new_id(self._by_id)
+        node_id = draw_id(self._by_id)
         self._register(node_id, online_until, limits)
         if public_key:
             self._bind(node_id, public_key)

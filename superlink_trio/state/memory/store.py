@@ -12,19 +12,14 @@ import trio
 
 from superlink_trio.state import rules
 from superlink_trio.state.arrivals import Arrivals
-from superlink_trio.state.gatherings import Gathering
-from superlink_trio.state.ids import draw_new_id
-from superlink_trio.state.interface import (
-    HEARTBEAT_TIMEOUT,
-    Admission,
-    Clock,
-    State,
-)
+from superlink_trio.state.census import Census
+from superlink_trio.state.ids import draw_id
+from superlink_trio.state.interface import HEARTBEAT_TIMEOUT, Admission, Clock, State
 from superlink_trio.state.limits import NO_LIMITS, StateLimits
 from superlink_trio.state.memory.nodes import Nodes
 from superlink_trio.state.memory.tasks import Entry, Tasks
 from superlink_trio.state.payloads import digests_of
-from superlink_trio.state.rules import Asked, Phase, Question, Reply, Verdict
+from superlink_trio.state.rules import Asked, Phase, Question, Reply, Survey, Verdict
 from superlink_trio.state.waiting import Waiting
 from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError, error_answer
@@ -37,7 +32,7 @@ class MemoryState(State):
 
     def __init__(self, *, clock: Clock = time.time, limits: StateLimits = NO_LIMITS) -> None:
         super().__init__(clock=clock, limits=limits)
-        self._waiting = Waiting()
+        self._waiting = Waiting(clock)
         self._nodes = Nodes(clock, self._registered)
         self._tasks = Tasks(clock, self._waiting)
         self._runs: dict[int, Run] = {}
@@ -61,24 +56,19 @@ class MemoryState(State):
     # Nodes
 
     async def create_node(self, ping_interval: float, public_key: bytes = b"") -> int:
-        """See `State`."""
         online_until = self.now() + rules.bounded_interval(ping_interval)
         return self._nodes.create(online_until, public_key, self.limits)
 
     async def create_simulated_node(self) -> int:
-        """See `State`."""
         return await self.create_node(HEARTBEAT_TIMEOUT)
 
     async def node_of_key(self, public_key: bytes) -> int | None:
-        """See `State`."""
         return self._nodes.of_key(public_key)
 
     async def bind_node(self, node_id: int, public_key: bytes, *, readmit: bool) -> Admission:
-        """See `State`."""
         return self._nodes.bind(node_id, public_key, self.limits, readmit=readmit)
 
     async def delete_node(self, node_id: int) -> bool:
-        """See `State`."""
         known = self._nodes.delete(node_id, self.limits)
         if known:
             self._waiting.pulls.wake_all(node_id)
@@ -87,14 +77,12 @@ class MemoryState(State):
         return known
 
     async def ping(self, node_id: int, ping_interval: float, *, readmit: bool) -> Admission:
-        """See `State`."""
         admission, node = self._nodes.admit(node_id, self.limits, readmit=readmit)
         if node is not None:
             node.online_until = self.now() + rules.bounded_interval(ping_interval)
         return admission
 
     async def heartbeat(self, node_id: int, *, readmit: bool) -> Admission:
-        """See `State`."""
         self._waiting.pulls.replace(node_id)
         admission, node = self._nodes.admit(node_id, self.limits, readmit=readmit)
         if node is not None:
@@ -108,31 +96,26 @@ class MemoryState(State):
             self._waiting.notify_listeners(node_id, queued)
 
     def attend(self, node_id: int) -> AbstractContextManager[None]:
-        """See `State`."""
         return self._nodes.attend(node_id)
 
     async def online_nodes(self, run_id: int) -> Sequence[int]:
-        """See `State`."""
         return self._nodes.online() if run_id in self._runs else ()
 
     # Runs
 
     async def create_run(self, run: Run, fab: Fab | None = None) -> int:
-        """See `State`."""
         if fab is not None and fab.hash not in self._fabs:
             self.limits.check_asked(self._stored, len(fab.content))
             self._fabs[fab.hash] = fab
             self._size_of_fabs += len(fab.content)
-        run_id = draw_new_id(self._runs)
+        run_id = draw_id(self._runs)
         self._runs[run_id] = attrs.evolve(run, run_id=run_id)
         return run_id
 
     async def get_run(self, run_id: int) -> Run | None:
-        """See `State`."""
         return self._runs.get(run_id)
 
     async def get_fab(self, fab_hash: str) -> Fab | None:
-        """See `State`."""
         return self._fabs.get(fab_hash)
 
     @property
@@ -142,7 +125,6 @@ class MemoryState(State):
     # From the driver to the nodes
 
     async def store_task_ins(self, tasks: Sequence[Task]) -> Sequence[str]:
-        """See `State`."""
         digests = await digests_of(tasks)
         known = [
             (task, digest)
@@ -157,7 +139,6 @@ class MemoryState(State):
         return [task.task_id if task.run_id in self._runs else "" for task in tasks]
 
     async def await_task_ins(self, node_id: int) -> bool:
-        """See `State`."""
         while node_id == ANONYMOUS or node_id in self._nodes:
             if self._tasks.first(node_id) is not None:
                 return True
@@ -168,11 +149,9 @@ class MemoryState(State):
         return False
 
     def arrivals(self, node_ids: Collection[int]) -> AbstractContextManager[Arrivals]:
-        """See `State`."""
         return self._waiting.arrivals(node_ids, self._tasks.survey)
 
     async def take_task_ins(self, node_id: int, connection: str = "") -> Task | None:
-        """See `State`."""
         if node_id != ANONYMOUS:
             if node_id not in self._nodes:
                 return None
@@ -180,13 +159,11 @@ class MemoryState(State):
         return self._tasks.take(node_id, connection)
 
     async def confirm_task_ins(self, task: Task) -> None:
-        """See `State`."""
         entry = self._tasks.under_way(task.task_id)
         if entry is not None:
             self._tasks.hand_over(entry)
 
     async def put_back_task_ins(self, task: Task) -> None:
-        """See `State`."""
         entry = self._tasks.under_way(task.task_id)
         if entry is not None:
             entry.deliveries -= 1
@@ -195,7 +172,6 @@ class MemoryState(State):
     # From the nodes to the driver
 
     async def store_task_res(self, task: Task) -> str:
-        """See `State`."""
         [digest] = await digests_of([task])
         entry = self._tasks.get(task.ancestry[0])
         asked = None if entry is None else _asked(entry)
@@ -209,7 +185,6 @@ class MemoryState(State):
         return task.task_id
 
     async def store_error(self, task_id: str, error: TaskError, *, producer: int | None) -> bool:
-        """See `State`."""
         entry = self._tasks.get(task_id)
         if entry is None or not rules.takes_error(
             node_id=entry.asked.consumer, answered=entry.answer is not None, producer=producer
@@ -224,23 +199,13 @@ class MemoryState(State):
         enough: int,
         progress: Callable[[int], object] | None = None,
     ) -> None:
-        """See `State`."""
-        while True:
-            now = self.now()
-            survey = rules.survey(task_ids, self._questions(task_ids, now), now)
-            gathering = Gathering(task_ids, enough, progress)
-            gathering.settle(survey.settled)
-            if gathering.done:
-                return
-            with (
-                self._waiting.drivers.joined(gathering),
-                trio.move_on_after(max(0.001, survey.changes_at - now)),
-            ):
-                await gathering.over.wait()
+        await self._waiting.drivers.wait(task_ids, enough, progress, self._survey)
 
-    def _questions(self, task_ids: Collection[str], now: float) -> dict[str, Question]:
+    async def _survey(self, task_ids: Collection[str]) -> Survey:
+        now = self.now()
         entries = [entry for entry in map(self._tasks.get, task_ids) if entry is not None]
-        return {entry.task_id: self._question(entry, now) for entry in entries}
+        questions = {entry.task_id: self._question(entry, now) for entry in entries}
+        return rules.survey(task_ids, questions, now)
 
     def _question(self, entry: Entry, now: float) -> Question:
         node_id = entry.asked.consumer
@@ -254,7 +219,6 @@ class MemoryState(State):
         )
 
     async def take_task_res(self, task_ids: Collection[str], limit: int) -> Sequence[Task]:
-        """See `State`."""
         answers: list[Task] = []
         for task_id in dict.fromkeys(task_ids):
             entry = self._tasks.get(task_id)
@@ -276,20 +240,31 @@ class MemoryState(State):
         return None if reply.error is None else error_answer(entry.asked, reply.error, now=now)
 
     async def confirm_task_res(self, answers: Sequence[Task]) -> None:
-        """See `State`."""
         for answer in answers:
             entry = self._tasks.get(answer.ancestry[0])
             if entry is not None:
                 self._tasks.drop(entry)
 
     async def put_back_task_res(self, answers: Sequence[Task]) -> None:
-        """See `State`."""
         for answer in answers:
             entry = self._tasks.get(answer.ancestry[0])
             if entry is not None:
                 entry.answer_under_way = False
                 if entry.phase is Phase.QUEUED:
                     self._tasks.enqueue(entry)
+
+    async def census(self) -> Census:
+        tasks = await self._tasks.count()
+        payloads, shared_bytes = self._tasks.count_payloads()
+        return Census(
+            nodes=len(self._nodes),
+            nodes_online=len(self._nodes.online()),
+            runs=len(self._runs),
+            tasks=tasks,
+            payloads=payloads,
+            shared_bytes=shared_bytes,
+            stored_bytes=self._stored,
+        )
 
 
 def _asked(entry: Entry) -> Asked:

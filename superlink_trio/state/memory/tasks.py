@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from superlink_trio.state import rules
+from superlink_trio.state.census import Contents, Counted, TaskState
 from superlink_trio.state.interface import LINGER, Clock
 from superlink_trio.state.payloads import Payload, PayloadPool
 from superlink_trio.state.rules import Fate, Phase
@@ -18,6 +19,7 @@ from superlink_trio.wire.tasks import Task
 
 _SWEEP_AT_LEAST_EVERY = 60.0  # the wall clock may be set while the sweeper sleeps
 _HEAP_SLACK = 1024  # dead heap entries that are not worth a rebuild
+_COUNT_AT_ONCE = 500  # a millisecond's work at most: calls go on in between
 
 
 @attrs.define(eq=False)
@@ -46,6 +48,15 @@ class Entry:
         """When nobody waits for an answer any more."""
         return self.asked.pushed_at + self.asked.ttl
 
+    def state(self, now: float) -> TaskState:
+        """Say how far it has come."""
+        return rules.task_state(
+            self.phase,
+            answered=self.answer is not None,
+            expires_at=self.expires_at,
+            now=now,
+        )
+
     def may_be_taken(self, now: float) -> bool:
         """Say whether it may be handed to its node."""
         return rules.may_be_taken(
@@ -72,6 +83,8 @@ class Tasks:
         self._payloads = PayloadPool()
         # Bytes of what tasks take beside their payloads.
         self._kept = 0
+        # Bytes that payloads would take were equal ones not shared.
+        self._carried = 0
         # A heap of (time, task id): when the sweeper has to look at which task.
         self._due: list[tuple[float, str]] = []
         self._sooner = trio.Event()
@@ -101,6 +114,7 @@ class Tasks:
         if digest is None or not isinstance(task.content, bytes):
             return task, None
         payload = self._payloads.share(digest, task.content)
+        self._carried += len(payload.data)
         return attrs.evolve(task, content=payload.data), payload
 
     # From the driver to the nodes
@@ -192,6 +206,7 @@ class Tasks:
     def _close(self, entry: Entry) -> None:
         """Take a task off its node's list: it is not handed out again, its payload can go."""
         entry.phase = Phase.CLOSED
+        self._carried -= _size_of(entry.payload)
         entry.payload = None
         entry.asked = attrs.evolve(entry.asked, content=b"")
         _discard(self._unanswered, entry.asked.consumer, entry.task_id)
@@ -200,11 +215,37 @@ class Tasks:
     def drop(self, entry: Entry) -> None:
         """Forget a task and its answer."""
         self._close(entry)
+        self._carried -= _size_of(entry.answer_payload)
         # Payloads count until nothing refers to them, and an error's traceback may refer to this.
         entry.answer = entry.answer_payload = None
         self._waiting.drivers.settle(entry.task_id, 0)
         self._kept -= entry.kept
         del self._entries[entry.task_id]
+
+    # Counting
+
+    async def count(self) -> Mapping[TaskState, Counted]:
+        """Count the tasks in each state."""
+        now = self._now()
+        counts = dict.fromkeys(TaskState, 0)
+        first: dict[TaskState, float] = {}
+        # The oldest come first.
+        for number, entry in enumerate(tuple(self._entries.values())):
+            if number % _COUNT_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+            if entry.task_id not in self._entries:
+                continue  # dropped meanwhile
+            state = entry.state(now)
+            counts[state] += 1
+            first.setdefault(state, entry.asked.pushed_at)
+        return {
+            state: Counted(count, now - first.get(state, now)) for state, count in counts.items()
+        }
+
+    def count_payloads(self) -> tuple[Contents, int]:
+        """Count the payloads, and the bytes that are saved because equal ones are kept once."""
+        kept = Contents(len(self._payloads), self._payloads.size)
+        return kept, self._carried - kept.size
 
     # Sweeping
 
@@ -244,6 +285,10 @@ class Tasks:
 def _own_size(task: Task) -> int:
     """Give the bytes of a task that it shares with no other."""
     return task.size - task.payload_size
+
+
+def _size_of(payload: Payload | None) -> int:
+    return 0 if payload is None else len(payload.data)
 
 
 def _discard(index: dict[int, dict[str, None]], node_id: int, task_id: str) -> None:

@@ -6,13 +6,13 @@ Read in this order:
 - `transaction`: what a step is given, and what it notifies others of;
 - `task_ins`, `task_res`, `nodes`, `runs`, `sweeping`: the steps, plain functions over SQL, and
   `steps`, which gives them the names that the state calls them by;
-- `committing`: steps in one transaction; `readers`: everything that only looks;
+- `committing`: steps in one transaction; `counting`: what is in the file, for operators;
 - `presence`: how processes over one file know of each other;
-- `engine`: all of it as `durable.engine.Engine`, and `store`: `SqliteState`.
+- `engine`: all of it as `durable.engine.Engine`, and `SqliteState` over it.
 """
 
 from __future__ import annotations
 
-from superlink_trio.state.sqlite.store import SqliteState
+from superlink_trio.state.sqlite.engine import SqliteState
 
 __all__ = ["SqliteState"]

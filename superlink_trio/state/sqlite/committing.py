@@ -10,9 +10,7 @@ from typing import Any, TypeAlias
 
 import outcome
 
-from superlink_trio.state.durable.changes import Change, ChangeKind
-from superlink_trio.state.durable.engine import Committed, Performed
-from superlink_trio.state.durable.faults import Locked
+from superlink_trio.state.durable.engine import Change, ChangeKind, Committed, Locked, Performed
 from superlink_trio.state.durable.heartbeats import Heartbeat
 from superlink_trio.state.interface import StateUnavailable
 from superlink_trio.state.sqlite import nodes, schema, sweeping, task_res
@@ -44,12 +42,7 @@ class Committer:
     def commit(
         self, steps: Sequence[Step], heartbeats: Mapping[int, Heartbeat], *, durable: bool
     ) -> Committed:
-        """Perform the steps in one transaction; it is on the disk when this returns.
-
-        A step that fails fails alone. Without `durable` the transaction survives the end of this
-        process but not that of the machine. Raises StateUnavailable when nothing was committed,
-        Locked where it may be tried again.
-        """
+        """Commit as `durable.engine.Committer` says."""
         with self._in_words():
             connection = self._connected()
             # WAL: FULL syncs the log at every commit, NORMAL at checkpoints only.

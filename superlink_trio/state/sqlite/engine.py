@@ -1,56 +1,79 @@
-"""`SqliteEngine`: one file, or memory, as the durable state wants it."""
+"""`SqliteState`: the durable state on a file, or on memory as SQLite has it."""
 
 from __future__ import annotations
 
+import math
+import sqlite3
+import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import trio
 
-from superlink_trio.state.durable.engine import Committed
+from superlink_trio.state.durable import DurableState
+from superlink_trio.state.durable.engine import Committed, patiently
 from superlink_trio.state.durable.heartbeats import Heartbeat
+from superlink_trio.state.interface import Clock, StateUnavailable
+from superlink_trio.state.limits import NO_LIMITS, StateLimits
 from superlink_trio.state.sqlite.committing import Committer
-from superlink_trio.state.sqlite.opening import Database, look, open_database
+from superlink_trio.state.sqlite.faults import Identity, faults_in_words
+from superlink_trio.state.sqlite.opening import Database, create_private, look, open_database
 from superlink_trio.state.sqlite.presence import Presence
-from superlink_trio.state.sqlite.readers import Readers
 from superlink_trio.state.sqlite.steps import Queries, Steps
 from superlink_trio.state.sqlite.task_ins import INLINE
 
 Result = TypeVar("Result")
 
+PATIENCE = 10.0
+"""Seconds; the longest commit of another process, a large model's, is shorter."""
+
+# What reads for long reads large payloads, and more of those at once only cost memory.
+_READING_THREADS = 4
+
+
+class SqliteState(DurableState):
+    """State in one SQLite file, or in a database in memory (`:memory:`).
+
+    `patience`: seconds for which another program's lock on the file is waited for, before calls
+    are refused. `max_bytes`: what the file may grow to, before what would let it grow is refused.
+    """
+
+    def __init__(
+        self,
+        database: str,
+        *,
+        clock: Clock = time.time,
+        limits: StateLimits = NO_LIMITS,
+        patience: float = PATIENCE,
+        max_bytes: float = math.inf,
+    ) -> None:
+        engine = SqliteEngine(Database(database, patience, max_bytes))
+        super().__init__(engine, clock=clock, limits=limits)
+
 
 class SqliteEngine:
-    """See `durable.engine.Engine`."""
+    """An `Engine` of one writing connection, and a few that read beside it."""
 
     largest_inline = INLINE
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._readers = Readers(database)
+        self.patience = database.patience
+        self.private = database.in_memory
         self._presence: Presence | None = None
         self._committer: Committer | None = None
-
-    @property
-    def patience(self) -> float:
-        """See `Engine`."""
-        return self._database.patience
-
-    @property
-    def private(self) -> bool:
-        """See `Engine`: a database in memory belongs to one connection."""
-        return self._database.in_memory
-
-    @property
-    def reading(self) -> bool:
-        """See `Engine`."""
-        return self._readers.limiter.borrowed_tokens > 0
+        # While this is open, for its readers: those connections that are not in use.
+        self._open = False
+        self._identity: Identity | None = None
+        self._idle: list[sqlite3.Connection] = []
+        self._limiter = trio.CapacityLimiter(_READING_THREADS)
 
     def open(self, now: float) -> None:
-        """See `Engine`."""
         name = ""
         look(self._database)
-        if not self._database.in_memory:
-            self._database.create()
+        if not self.private:
+            create_private(self._database.path)
             self._presence = Presence(self._database.path)
             name = self._presence.name
         try:
@@ -59,11 +82,13 @@ class SqliteEngine:
             self._leave()
             raise
         self._committer = Committer(self._database, opened, self._presence)
-        self._readers.open(opened.identity)
+        self._identity = opened.identity
+        self._open = True
 
     def close(self) -> None:
-        """See `Engine`."""
-        self._readers.close()
+        self._open = False
+        while self._idle:
+            self._idle.pop().close()
         if self._committer is not None:
             self._committer.close()
         self._leave()
@@ -80,20 +105,40 @@ class SqliteEngine:
         *,
         durable: bool,
     ) -> Committed:
-        """See `Engine`."""
         assert self._committer is not None, "only what is open is written to"
         return self._committer.commit(steps, heartbeats, durable=durable)
 
+    @property
+    def reading(self) -> bool:
+        return self._limiter.borrowed_tokens > 0
+
     async def read(self, query: Callable[[Queries], Result]) -> Result:
-        """See `Engine`."""
-        return await self._readers.read(query)
+        return await patiently(self.patience, partial(self._read, query), limiter=self._limiter)
+
+    def _read(self, query: Callable[[Queries], Result]) -> Result:
+        if not self._open:
+            raise StateUnavailable("The database is not open.")
+        if self._identity is not None:
+            self._identity.check()
+        with faults_in_words(self._database.path, StateUnavailable):
+            connection = self._idle.pop() if self._idle else self._database.connect()
+            try:
+                connection.execute("BEGIN")
+                result = query(Queries(connection))
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.close()
+                raise
+        if self._open:
+            self._idle.append(connection)
+        else:
+            connection.close()
+        return result
 
     def notify(self, others: Sequence[str]) -> bool:
-        """See `Engine`."""
         return self._presence is None or self._presence.notify(others)
 
     async def next_notice(self) -> None:
-        """See `Engine`."""
         if self._presence is None:
             await trio.sleep_forever()
         else:

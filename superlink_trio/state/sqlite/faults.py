@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import attrs
 
-from superlink_trio.state.interface import StateUnavailable
+from superlink_trio.state.durable.engine import Locked
+from superlink_trio.state.interface import CannotOpen, StateUnavailable
 
 ATTEMPT = 0.1
 """Seconds for which SQLite waits for another program's lock, in a thread that nobody can cancel.
 
-Whoever has more patience tries again; see `durable.faults.patiently`.
+Whoever has more patience tries again; see `durable.engine.patiently`.
 """
 
 # Primary result codes. Source: https://sqlite.org/rescode.html
@@ -37,6 +40,21 @@ def in_words(error: sqlite3.Error, path: str) -> str | None:
     """Say what an error means to an operator; None when it is a mistake of this program."""
     words = _WORDS.get(_primary(error))
     return None if words is None else f"The database {path} {words} ({error})"
+
+
+@contextmanager
+def faults_in_words(path: str, kind: type[CannotOpen | StateUnavailable]) -> Iterator[None]:
+    """Raise an error in words for one of SQLite's: Locked, or one of this kind.
+
+    A mistake of this program is raised as it is.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        words = in_words(error, path)
+        if words is None:
+            raise
+        raise (Locked if is_lock(error) else kind)(words) from error
 
 
 def is_lock(error: sqlite3.Error) -> bool:

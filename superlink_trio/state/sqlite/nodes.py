@@ -6,45 +6,39 @@ import sqlite3
 from collections.abc import Sequence
 
 from superlink_trio.state import rules
-from superlink_trio.state.durable.changes import ChangeKind
+from superlink_trio.state.durable.engine import ChangeKind
 from superlink_trio.state.durable.heartbeats import Alive, Heartbeat
 from superlink_trio.state.ids import draw_id
-from superlink_trio.state.interface import (
-    MAX_PING_INTERVAL,
-    Admission,
-)
-from superlink_trio.state.limits import StateLimits
+from superlink_trio.state.interface import MAX_PING_INTERVAL, Admission
 from superlink_trio.state.rules import Phase
-from superlink_trio.state.sqlite import schema
+from superlink_trio.state.sqlite import runs, schema
 from superlink_trio.state.sqlite.transaction import Reading, Transaction
 
 
-def create(
-    tx: Transaction, heartbeat: Heartbeat, public_key: bytes, now: float, limits: StateLimits
-) -> int:
+def create(tx: Transaction, heartbeat: Heartbeat, public_key: bytes) -> int:
     """Register a new node, or give the one that the key has, online anew."""
     own = of_key(tx, public_key) if public_key else None
     if own is not None:
         write_heartbeat(tx, own, heartbeat)
         tx.notify(ChangeKind.KNOWN, own, heartbeat.until)
         return own
-    node_id = _create(tx, heartbeat, now, limits)
+    node_id = _create(tx, heartbeat)
     if public_key:
         _bind(tx, node_id, public_key)
     return node_id
 
 
-def _create(tx: Transaction, heartbeat: Heartbeat, now: float, limits: StateLimits) -> int:
-    _evict_offline(tx, now, limits)
+def _create(tx: Transaction, heartbeat: Heartbeat) -> int:
+    _evict_offline(tx)
     # That 64 random bits are taken already is no case to plan for: the INSERT would fail.
     node_id = draw_id()
     _insert(tx, node_id, heartbeat)
     return node_id
 
 
-def create_simulated(tx: Transaction, heartbeat: Heartbeat, now: float, limits: StateLimits) -> int:
+def create_simulated(tx: Transaction, heartbeat: Heartbeat) -> int:
     """Register a new node that goes with this process."""
-    node_id = _create(tx, heartbeat, now, limits)
+    node_id = _create(tx, heartbeat)
     tx.execute("INSERT INTO superlink_simulated_node VALUES (?, ?)", node_id, tx.me)
     return node_id
 
@@ -67,15 +61,7 @@ def of_key(tx: Reading, public_key: bytes) -> int | None:
     return node_id
 
 
-def bind(
-    tx: Transaction,
-    node_id: int,
-    public_key: bytes,
-    now: float,
-    limits: StateLimits,
-    *,
-    readmit: bool,
-) -> Admission:
+def bind(tx: Transaction, node_id: int, public_key: bytes, *, readmit: bool) -> Admission:
     """Say whether a node is the key's, and make it so where it may be."""
     bound = "SELECT 1 FROM superlink_node_key WHERE node_id = ?"
     admission = rules.bind(
@@ -89,9 +75,9 @@ def bind(
         tx.notify(ChangeKind.BOUND, node_id, public_key)
     if admission is not Admission.READMITTED:
         return admission
-    if not tx.exists("SELECT 1 FROM node WHERE node_id = ?", node_id):
-        _evict_offline(tx, now, limits)
-        _insert(tx, node_id, Heartbeat(now))
+    if not exists(tx, node_id):
+        _evict_offline(tx)
+        _insert(tx, node_id, Heartbeat(tx.now))
     _bind(tx, node_id, public_key)
     return Admission.READMITTED
 
@@ -122,10 +108,10 @@ def _insert(tx: Transaction, node_id: int, heartbeat: Heartbeat) -> None:
         tx.notify(ChangeKind.QUEUED, node_id)
 
 
-def _evict_offline(tx: Transaction, now: float, limits: StateLimits) -> None:
-    if _count(tx) >= limits.nodes:
-        forget(tx, now)
-        limits.check_node(_count(tx))
+def _evict_offline(tx: Transaction) -> None:
+    if _count(tx) >= tx.limits.nodes:
+        forget(tx, tx.now)
+        tx.limits.check_node(_count(tx))
 
 
 def _count(tx: Transaction) -> int:
@@ -146,15 +132,7 @@ def forget(tx: Transaction, since: float) -> None:
         tx.notify(ChangeKind.GONE, node_id)
 
 
-def admit(
-    tx: Transaction,
-    node_id: int,
-    heartbeat: Heartbeat,
-    now: float,
-    limits: StateLimits,
-    *,
-    readmit: bool,
-) -> Admission:
+def admit(tx: Transaction, node_id: int, heartbeat: Heartbeat, *, readmit: bool) -> Admission:
     """Take a heartbeat of a node that this process does not know."""
     stored = _online_until(tx, node_id)
     admission = rules.admit(
@@ -165,10 +143,10 @@ def admit(
     )
     if stored is not None:
         write_heartbeat(tx, node_id, heartbeat)
-        until = Alive({node_id: heartbeat}).until(node_id, stored, now)
+        until = Alive({node_id: heartbeat}).until(node_id, stored, tx.now)
         tx.notify(ChangeKind.KNOWN, node_id, until)
     elif admission is Admission.READMITTED:
-        _evict_offline(tx, now, limits)
+        _evict_offline(tx)
         _insert(tx, node_id, heartbeat)
     return admission
 
@@ -184,11 +162,11 @@ def write_heartbeat(tx: Transaction, node_id: int, heartbeat: Heartbeat) -> None
         tx.notify(ChangeKind.GONE, node_id)
 
 
-def delete(tx: Transaction, node_id: int, now: float) -> bool:
+def delete(tx: Transaction, node_id: int) -> bool:
     """Forget a node and remember that it was deleted."""
     if not tx.execute("DELETE FROM node WHERE node_id = ?", node_id).rowcount:
         return False
-    tx.execute("INSERT OR REPLACE INTO superlink_deleted_node VALUES (?, ?)", node_id, now)
+    tx.execute("INSERT OR REPLACE INTO superlink_deleted_node VALUES (?, ?)", node_id, tx.now)
     tx.notify(ChangeKind.GONE, node_id)
     return True
 
@@ -196,6 +174,11 @@ def delete(tx: Transaction, node_id: int, now: float) -> bool:
 def pulled(tx: Transaction, node_id: int) -> None:
     """Notify the other processes that a node pulls from this one now."""
     tx.notify(ChangeKind.PULLED, node_id)
+
+
+def exists(tx: Reading, node_id: int) -> bool:
+    """Say whether a node is registered."""
+    return tx.exists("SELECT 1 FROM node WHERE node_id = ?", node_id)
 
 
 def is_registered(tx: Transaction, node_id: int) -> bool:
@@ -206,17 +189,20 @@ def is_registered(tx: Transaction, node_id: int) -> bool:
     return until is not None
 
 
-def online(tx: Reading, run_id: int, alive: Alive, now: float) -> Sequence[int]:
+def online(tx: Reading, run_id: int, alive: Alive) -> Sequence[int]:
     """Give the nodes that are online now; none for an unknown run."""
-    if not tx.exists("SELECT 1 FROM run WHERE run_id = ?", run_id):
-        return ()
+    return all_online(tx, alive) if runs.exists(tx, run_id) else ()
+
+
+def all_online(tx: Reading, alive: Alive) -> Sequence[int]:
+    """Give the nodes that are online now."""
     online = "SELECT node_id, online_until FROM node WHERE online_until > ?"
-    stored: dict[int, float] = dict(tx.execute(online, now).fetchall())
+    stored: dict[int, float] = dict(tx.execute(online, tx.now).fetchall())
     for node_id in {*alive.heartbeats, *alive.attended} - stored.keys():
         until = _online_until(tx, node_id)
         if until is not None:
             stored[node_id] = until
-    return [node for node, until in stored.items() if alive.until(node, until, now) > now]
+    return [node for node, until in stored.items() if alive.until(node, until, tx.now) > tx.now]
 
 
 def _online_until(tx: Reading, node_id: int) -> float | None:

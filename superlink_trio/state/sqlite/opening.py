@@ -11,10 +11,9 @@ from pathlib import Path
 
 import attrs
 
-from superlink_trio.state.durable.faults import Locked
 from superlink_trio.state.interface import HEARTBEAT_TIMEOUT, CannotOpen
 from superlink_trio.state.sqlite import nodes, presence, schema, sweeping
-from superlink_trio.state.sqlite.faults import ATTEMPT, Identity, in_words, is_lock
+from superlink_trio.state.sqlite.faults import ATTEMPT, Identity, faults_in_words
 from superlink_trio.state.sqlite.transaction import Transaction
 
 IN_MEMORY = ":memory:"
@@ -60,13 +59,6 @@ class Database:
             connection.execute(f"PRAGMA max_page_count = {int(self.max_bytes // page_size)}")
         return connection
 
-    def create(self) -> None:
-        """Make an empty file where there is none, for its owner only: it holds models and keys.
-
-        SQLite gives what it puts beside a file the file's permissions.
-        """
-        create_private(self.path)
-
     def identity(self) -> Identity | None:
         """Say which file this is, None for memory."""
         return None if self.in_memory else Identity.of(self.path)
@@ -88,7 +80,7 @@ def open_database(database: Database, name: str, now: float) -> Opened:
     `name`: this process's, by which the others will see whether it lives.
     Raises CannotOpen, and Locked where it may be tried again.
     """
-    with _in_words(database):
+    with faults_in_words(database.path, CannotOpen):
         connection = database.connect(create=True)
         try:
             _prepare(connection, database)
@@ -110,7 +102,10 @@ def check_sqlite() -> None:
 
 
 def create_private(path: str) -> None:
-    """Make an empty file that only its owner may use, where there is none. Raises CannotOpen."""
+    """Make an empty file where there is none, for its owner only: it will hold models and keys.
+
+    SQLite gives what it puts beside a file the file's permissions. Raises CannotOpen.
+    """
     # One that is there must not be opened: closing it would drop the locks that SQLite has on it.
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
@@ -123,11 +118,14 @@ def create_private(path: str) -> None:
         ) from error
 
 
-def look(database: Database) -> None:
-    """Refuse a file that is not ours to open, before anything is touched. Raises CannotOpen."""
+def look(database: Database) -> int:
+    """Refuse a file that is not ours to open, before anything is touched. Raises CannotOpen.
+
+    Answers the version of its schema; 0 where there is none of ours yet.
+    """
     check_sqlite()
     if database.in_memory:
-        return
+        return 0
     path = Path(database.path)
     if not path.parent.is_dir():
         raise CannotOpen(
@@ -136,7 +134,7 @@ def look(database: Database) -> None:
     if path.is_dir():
         raise CannotOpen(f"The database {path} is a folder: name a file")
     if not path.exists() or path.stat().st_size == 0:
-        return
+        return 0
     if not _writable(path) or not _writable(path.parent):
         raise CannotOpen(
             f"The database {path} cannot be written: "
@@ -144,11 +142,12 @@ def look(database: Database) -> None:
         )
     uri = f"{path.absolute().as_uri()}?mode=ro"
     with (
-        _in_words(database),
+        faults_in_words(database.path, CannotOpen),
         closing(sqlite3.connect(uri, uri=True, timeout=ATTEMPT)) as reader,
     ):
         found = schema.version(reader)
     _check_version(database, found, alone=True)
+    return found
 
 
 def _check_version(database: Database, found: int, *, alone: bool) -> None:
@@ -216,14 +215,3 @@ def _take_over(connection: sqlite3.Connection, database: Database, name: str, no
         nodes.give_time(connection, now, HEARTBEAT_TIMEOUT)
     nodes.bound(connection, now)
     return me
-
-
-@contextmanager
-def _in_words(database: Database) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        words = in_words(error, database.path)
-        if words is None:
-            raise
-        raise (Locked if is_lock(error) else CannotOpen)(words) from error

@@ -16,6 +16,9 @@ FIELDS = (
 )
 """The columns that `to_task` wants, in its order."""
 
+FIELDS_OF_T = ", ".join(f"t.{name}" for name in FIELDS.split(", "))
+"""The same of a table that is called `t`."""
+
 HIDDEN = "kept by superlink-trio"
 """`delivered_at` of what the reference could not read: it takes such a row for delivered."""
 

@@ -7,18 +7,17 @@ import json
 from collections.abc import Mapping
 
 from superlink_trio.state.ids import draw_id
-from superlink_trio.state.limits import StateLimits
 from superlink_trio.state.sqlite.transaction import Reading, Transaction
 from superlink_trio.wire.runs import Fab, Run, Scalar
 
 _BYTES = "base64"
 
 
-def create(tx: Transaction, run: Run, fab: Fab | None, limits: StateLimits) -> int:
+def create(tx: Transaction, run: Run, fab: Fab | None) -> int:
     """Store a run and its bundle."""
     known = "SELECT 1 FROM superlink_fab WHERE hash = ?"
     if fab is not None and not tx.exists(known, fab.hash):
-        limits.check_asked(tx.stored_size(), len(fab.content))
+        tx.limits.check_asked(tx.stored_size(), len(fab.content))
     run_id = draw_id()
     config = _write_config(run.override_config)
     values = (run_id, run.fab_id, run.fab_version, run.fab_hash, config)
@@ -34,7 +33,7 @@ def create(tx: Transaction, run: Run, fab: Fab | None, limits: StateLimits) -> i
     return run_id
 
 
-def exists(tx: Transaction, run_id: int) -> bool:
+def exists(tx: Reading, run_id: int) -> bool:
     """Say whether a run is known."""
     return tx.exists("SELECT 1 FROM run WHERE run_id = ?", run_id)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from superlink_trio.state.sqlite import nodes, runs, sweeping, task_ins, task_res
+from superlink_trio.state.sqlite import counting, nodes, runs, sweeping, task_ins, task_res
 from superlink_trio.state.sqlite.transaction import Reading, Transaction
 
 
@@ -17,6 +17,7 @@ class Queries(Reading):
     read_task = task_ins.read_content
     read_answer = task_res.read_content
     survey = task_res.survey
+    census = counting.census
 
 
 class Steps(Queries, Transaction):

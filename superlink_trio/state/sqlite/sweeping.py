@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection
 
-from superlink_trio.state.durable.changes import ChangeKind
+from superlink_trio.state.durable.engine import ChangeKind
 from superlink_trio.state.interface import FORGET, LINGER
 from superlink_trio.state.rules import Phase
 from superlink_trio.state.sqlite import nodes, presence, task_ins
@@ -19,29 +19,29 @@ _SPARE_PAGES = 4096  # what the next round will use again anyway
 _VACUUM_PAGES = 2048  # given back in one step
 
 
-def sweep(tx: Transaction, now: float, most_nodes: int) -> bool:
+def sweep(tx: Transaction) -> bool:
     """Sweep a portion; say whether there may be more. As many deleted nodes stay as nodes may."""
     closed = task_ins.close(
         tx,
         f"number IN (SELECT number FROM superlink_task WHERE phase < {Phase.CLOSED}"
         " AND expires_at <= ? AND answer_holder IS NULL LIMIT ?)",
-        *(now, PORTION),
+        *(tx.now, PORTION),
     )
     dropped = tx.execute(
         "SELECT task_id FROM superlink_task WHERE expires_at <= ? AND answer_holder IS NULL"
         " LIMIT ?",
-        *(now - LINGER, PORTION),
+        *(tx.now - LINGER, PORTION),
     ).fetchall()
     for (task_id,) in dropped:
         task_ins.drop(tx, task_id)
-    tx.execute("DELETE FROM superlink_deleted_node WHERE deleted_at <= ?", now - FORGET)
+    tx.execute("DELETE FROM superlink_deleted_node WHERE deleted_at <= ?", tx.now - FORGET)
     tx.execute(
         "DELETE FROM superlink_deleted_node WHERE node_id IN (SELECT node_id"
         " FROM superlink_deleted_node ORDER BY deleted_at DESC LIMIT -1 OFFSET ?)",
-        most_nodes,
+        tx.limits.nodes,
     )
-    nodes.bound(tx.connection, now)
-    nodes.forget(tx, now - FORGET)
+    nodes.bound(tx.connection, tx.now)
+    nodes.forget(tx, tx.now - FORGET)
     tx.execute(
         "DELETE FROM superlink_news WHERE number <="
         " (SELECT seq - ? FROM sqlite_sequence WHERE name = 'superlink_news')",

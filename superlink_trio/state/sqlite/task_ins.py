@@ -11,15 +11,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-import attrs
-
-from superlink_trio.state.durable.changes import ChangeKind
-from superlink_trio.state.durable.engine import Taken
+from superlink_trio.state.durable.engine import ChangeKind, Taken
 from superlink_trio.state.interface import MAX_DELIVERIES
-from superlink_trio.state.limits import StateLimits
 from superlink_trio.state.rules import Phase
-from superlink_trio.state.sqlite import rows, runs
+from superlink_trio.state.sqlite import nodes, rows, runs
 from superlink_trio.state.sqlite.transaction import Reading, Transaction
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError, timestamp
 
@@ -30,26 +27,13 @@ SMALL = 64 * 1024
 """Bytes up to which a content is read inside the transaction that takes its task."""
 
 
-@attrs.frozen
-class _Row:
-    """A TaskIns without its content, and where that is."""
-
-    task: Task
-    payload_id: int | None
-    code: int | None
-    reason: str | None
-    size: int
-
-
-def store(
-    tx: Transaction, tasks: Sequence[Task], digests: Sequence[bytes | None], limits: StateLimits
-) -> list[str]:
+def store(tx: Transaction, tasks: Sequence[Task], digests: Sequence[bytes | None]) -> list[str]:
     """Queue tasks; `digests` are the SHA-256 of those payloads that are shared."""
     known = {run_id: runs.exists(tx, run_id) for run_id in {task.run_id for task in tasks}}
     wanted = [pair for pair in zip(tasks, digests, strict=True) if known[pair[0].run_id]]
     for node_id, more in Counter(task.consumer for task, _ in wanted).items():
-        limits.check_queue(node_id, _unanswered(tx, node_id), more)
-    limits.check_asked(tx.stored_size(), _needed(tx, wanted))
+        tx.limits.check_queue(node_id, _unanswered(tx, node_id), more)
+    tx.limits.check_asked(tx.stored_size(), _needed(tx, wanted))
     for task, digest in wanted:
         _insert(tx, task, digest)
         tx.notify(ChangeKind.QUEUED, task.consumer)
@@ -104,40 +88,40 @@ def _payload_id(tx: Transaction, digest: bytes) -> int | None:
     return payload_id
 
 
-def has_some(tx: Transaction, node_id: int, now: float) -> bool:
+def has_some(tx: Transaction, node_id: int) -> bool:
     """Say whether a task may be handed to a node."""
-    return _oldest(tx, node_id, now) is not None
+    return _oldest(tx, node_id) is not None
 
 
-def _oldest(tx: Transaction, node_id: int, now: float) -> int | None:
+def _oldest(tx: Transaction, node_id: int) -> int | None:
     number: int | None = tx.value(
         f"SELECT number FROM superlink_task WHERE node_id = ? AND phase = {Phase.QUEUED}"
         " AND answer_holder IS NULL AND expires_at > ? ORDER BY number LIMIT 1",
-        *(node_id, now),
+        *(node_id, tx.now),
     )
     return number
 
 
-def count_queued(tx: Reading, now: float) -> Mapping[int, int]:
+def count_queued(tx: Reading) -> Mapping[int, int]:
     """Count the tasks that may be handed out, by node, who has waited longest first."""
     queued = tx.execute(
         f"SELECT node_id, count(*) FROM superlink_task WHERE phase = {Phase.QUEUED}"
         " AND answer_holder IS NULL AND expires_at > ? GROUP BY node_id ORDER BY min(number)",
-        now,
+        tx.now,
     )
     return dict(queued.fetchall())
 
 
-def take(tx: Transaction, node_id: int, connection: str, now: float) -> Taken | None:
+def take(tx: Transaction, node_id: int, connection: str) -> Taken | None:
     """Take the node's oldest task, after having queued again what it never received."""
-    if node_id != ANONYMOUS and not _is_registered(tx, node_id):
+    if node_id != ANONYMOUS and not nodes.exists(tx, node_id):
         return None
     # A connection's name may come again: after a restart, or in another process.
     over = f"{tx.me} {connection}" if connection else ""
     if node_id != ANONYMOUS:
         _requeue_lost(tx, node_id, over)
-    number = _oldest(tx, node_id, now)
-    row = None if number is None else _read(tx, "WHERE s.number = ?", number)
+    number = _oldest(tx, node_id)
+    row = None if number is None else _read(tx, number)
     if row is None:
         tx.notify(ChangeKind.EMPTY, node_id, _empty_over(tx, node_id, connection))
         return None
@@ -146,11 +130,9 @@ def take(tx: Transaction, node_id: int, connection: str, now: float) -> Taken | 
         " deliveries = deliveries + 1 WHERE number = ?",
         *(tx.me, over, number),
     )
-    return Taken(row.task, _content(tx, row) if row.size <= SMALL else None)
-
-
-def _is_registered(tx: Transaction, node_id: int) -> bool:
-    return tx.exists("SELECT 1 FROM node WHERE node_id = ?", node_id)
+    *fields, size = row
+    task = rows.to_task(fields, b"")
+    return Taken(task, read_content(tx, task.task_id) if size <= SMALL else None)
 
 
 def _requeue_lost(tx: Transaction, node_id: int, connection: str) -> None:
@@ -179,39 +161,31 @@ def _empty_over(tx: Transaction, node_id: int, connection: str) -> str | None:
     return connection if may_be_lost else None
 
 
-def _read(tx: Reading, where: str, value: object) -> _Row | None:
-    columns = ", ".join(f"t.{name}" for name in rows.FIELDS.split(", "))
-    row = tx.first(
-        f"SELECT {columns}, s.payload_id, s.code, s.reason,"
-        " coalesce((SELECT length(content) FROM superlink_payload AS p"
+def _read(tx: Reading, number: int) -> Sequence[Any] | None:
+    """Give the columns of a task, and the bytes of its content."""
+    return tx.first(
+        f"SELECT {rows.FIELDS_OF_T}, coalesce((SELECT length(content) FROM superlink_payload AS p"
         " WHERE p.payload_id = s.payload_id), length(t.recordset))"
-        f" FROM superlink_task AS s JOIN task_ins AS t USING (task_id) {where}",
-        value,
+        " FROM superlink_task AS s JOIN task_ins AS t USING (task_id) WHERE s.number = ?",
+        number,
     )
-    if row is None:
-        return None
-    *fields, payload_id, code, reason, size = row
-    return _Row(rows.to_task(fields, b""), payload_id, code, reason, size)
-
-
-def _content(tx: Reading, row: _Row) -> bytes | TaskError:
-    if row.code is not None:
-        return TaskError(row.code, row.reason or "")
-    if row.payload_id is not None:
-        query = "SELECT content FROM superlink_payload WHERE payload_id = ?"
-        content: bytes = tx.value(query, row.payload_id)
-    else:
-        content = tx.value("SELECT recordset FROM task_ins WHERE task_id = ?", row.task.task_id)
-    return content
 
 
 def read_content(tx: Reading, task_id: str) -> bytes | TaskError | None:
     """Read a taken task's content; None when the task was closed meanwhile."""
-    row = _read(tx, f"WHERE s.task_id = ? AND s.phase = {Phase.UNDER_WAY}", task_id)
-    return None if row is None else _content(tx, row)
+    row = tx.first(
+        "SELECT s.code, s.reason, coalesce(p.content, t.recordset) FROM superlink_task AS s"
+        " JOIN task_ins AS t USING (task_id) LEFT JOIN superlink_payload AS p USING (payload_id)"
+        f" WHERE s.task_id = ? AND s.phase = {Phase.UNDER_WAY}",
+        task_id,
+    )
+    if row is None:
+        return None
+    code, reason, content = row
+    return content if code is None else TaskError(code, reason or "")
 
 
-def confirm(tx: Transaction, task: Task, now: float) -> None:
+def confirm(tx: Transaction, task: Task) -> None:
     """Note that a taken task was handed over."""
     confirmed = tx.execute(
         f"UPDATE superlink_task SET phase = {Phase.HANDED_OVER}, holder = NULL"
@@ -221,7 +195,7 @@ def confirm(tx: Transaction, task: Task, now: float) -> None:
     if confirmed.rowcount:
         tx.execute(
             "UPDATE task_ins SET delivered_at = ? WHERE task_id = ? AND delivered_at = ''",
-            *(timestamp(now), task.task_id),
+            *(timestamp(tx.now), task.task_id),
         )
         tx.notify(ChangeKind.HANDED_OVER, task.consumer)
 

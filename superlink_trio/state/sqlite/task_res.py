@@ -9,10 +9,8 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 
 from superlink_trio.state import rules
-from superlink_trio.state.durable.changes import ChangeKind
-from superlink_trio.state.durable.engine import Taken
+from superlink_trio.state.durable.engine import ChangeKind, Taken
 from superlink_trio.state.durable.heartbeats import Alive
-from superlink_trio.state.limits import StateLimits
 from superlink_trio.state.rules import Asked, Phase, Question, Reply, Survey, Verdict
 from superlink_trio.state.sqlite import rows, runs, task_ins
 from superlink_trio.state.sqlite.schema import Collected
@@ -23,7 +21,7 @@ from superlink_trio.wire.tasks import Task, TaskError, error_answer
 _NOT_WAITED_FOR = "answered already, or out of time"
 
 
-def store(tx: Transaction, answer: Task, now: float, limits: StateLimits) -> str:
+def store(tx: Transaction, answer: Task) -> str:
     """Store an answer, or give the id of the one that is there."""
     asked_id = answer.ancestry[0]
     row = tx.first(
@@ -33,33 +31,30 @@ def store(tx: Transaction, answer: Task, now: float, limits: StateLimits) -> str
     )
     asked = None if row is None else Asked(*row)
     run_exists = runs.exists(tx, answer.run_id)
-    verdict = rules.judge(answer, asked, run_exists=run_exists, now=now)
+    verdict = rules.judge(answer, asked, run_exists=run_exists, now=tx.now)
     if verdict is Verdict.REPEATED and asked is not None and asked.answer_id is not None:
         return asked.answer_id
     if verdict is not Verdict.STORE:
         raise verdict.refusal(answer, _NOT_WAITED_FOR)
-    limits.check_answer(tx.stored_size(), answer.size)
+    tx.limits.check_answer(tx.stored_size(), answer.size)
     _answer(tx, asked_id, answer)
     return answer.task_id
 
 
-def store_error(
-    tx: Transaction, asked_id: str, error: TaskError, producer: int | None, now: float
-) -> bool:
+def store_error(tx: Transaction, asked_id: str, error: TaskError, producer: int | None) -> bool:
     """Store an error as the answer."""
     asked = _asked(tx, asked_id, f"AND s.answer_id IS NULL AND s.collected = {Collected.NO}")
     if asked is None or not rules.takes_error(
         node_id=asked.consumer, answered=False, producer=producer
     ):
         return False
-    _answer(tx, asked_id, error_answer(asked, error, now=now))
+    _answer(tx, asked_id, error_answer(asked, error, now=tx.now))
     return True
 
 
 def _asked(tx: Transaction, asked_id: str, condition: str = "") -> Task | None:
-    columns = ", ".join(f"t.{name}" for name in rows.FIELDS.split(", "))
     row = tx.first(
-        f"SELECT {columns} FROM task_ins AS t JOIN superlink_task AS s USING (task_id)"
+        f"SELECT {rows.FIELDS_OF_T} FROM task_ins AS t JOIN superlink_task AS s USING (task_id)"
         f" WHERE s.task_id = ? {condition}",
         asked_id,
     )
@@ -82,9 +77,7 @@ def _answer(tx: Transaction, asked_id: str, answer: Task) -> None:
     tx.notify(ChangeKind.SETTLED, asked_id, answer.size)
 
 
-def _look_up(
-    tx: Reading, asked_ids: Collection[str], alive: Alive, now: float
-) -> Mapping[str, Question]:
+def _look_up(tx: Reading, asked_ids: Collection[str], alive: Alive) -> Mapping[str, Question]:
     found = tx.execute(
         "SELECT s.task_id, s.node_id, s.expires_at,"
         " CASE WHEN s.answer_id IS NOT NULL THEN coalesce(s.answer_size, 0) END,"
@@ -95,7 +88,7 @@ def _look_up(
     )
     questions: dict[str, Question] = {}
     for task_id, node_id, expires_at, answer_size, under_way, stored in found:
-        until = None if stored is None else alive.until(node_id, stored, now)
+        until = None if stored is None else alive.until(node_id, stored, tx.now)
         questions[task_id] = Question(
             expires_at=expires_at,
             answer_size=answer_size,
@@ -105,20 +98,18 @@ def _look_up(
     return questions
 
 
-def survey(tx: Reading, asked_ids: Collection[str], alive: Alive, now: float) -> Survey:
+def survey(tx: Reading, asked_ids: Collection[str], alive: Alive) -> Survey:
     """Tell what is settled from what is worth waiting for."""
-    return rules.survey(asked_ids, _look_up(tx, asked_ids, alive, now), now)
+    return rules.survey(asked_ids, _look_up(tx, asked_ids, alive), tx.now)
 
 
-def take(
-    tx: Transaction, asked_ids: Collection[str], limit: int, alive: Alive, now: float
-) -> Sequence[Taken]:
+def take(tx: Transaction, asked_ids: Collection[str], limit: int, alive: Alive) -> Sequence[Taken]:
     """Take answers, errors standing in, up to `limit` bytes in all."""
-    questions = _look_up(tx, asked_ids, alive, now)
+    questions = _look_up(tx, asked_ids, alive)
     taken: list[Taken] = []
     for asked_id in dict.fromkeys(asked_ids):
         question = questions.get(asked_id)
-        answer = None if question is None else _reply(tx, asked_id, question.reply(now), now)
+        answer = None if question is None else _reply(tx, asked_id, question.reply(tx.now))
         if question is None or answer is None:
             continue
         limit -= question.answer_size or answer.task.size
@@ -129,14 +120,14 @@ def take(
     return taken
 
 
-def _reply(tx: Transaction, asked_id: str, reply: Reply, now: float) -> Taken | None:
+def _reply(tx: Transaction, asked_id: str, reply: Reply) -> Taken | None:
     if reply is Reply.ANSWER:
         return _stored(tx, asked_id)
     if reply.error is None:
         return None
     asked = _asked(tx, asked_id)
     assert asked is not None, "it was looked up in the same transaction"
-    return Taken(error_answer(asked, reply.error, now=now), reply.error)
+    return Taken(error_answer(asked, reply.error, now=tx.now), reply.error)
 
 
 def _stored(tx: Transaction, asked_id: str) -> Taken:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
-from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
 import attrs
 
-from superlink_trio.state.durable.changes import Change, ChangeKind
-
-Result = TypeVar("Result")
+from superlink_trio.state.durable.engine import Change, ChangeKind
+from superlink_trio.state.limits import NO_LIMITS, StateLimits
 
 PORTION = 500
 """Rows of one kind that one step deletes at most: others want to write too."""
@@ -18,9 +17,11 @@ PORTION = 500
 
 @attrs.define(eq=False, slots=False)
 class Reading:
-    """A transaction that only looks."""
+    """A transaction that only looks. `now` and `limits` are those of the call that asks."""
 
     connection: sqlite3.Connection
+    now: float = attrs.field(default=math.nan, kw_only=True)
+    limits: StateLimits = attrs.field(default=NO_LIMITS, kw_only=True)
 
     def execute(self, statement: str, *values: object) -> sqlite3.Cursor:
         """Execute one statement."""
@@ -40,6 +41,10 @@ class Reading:
         """Say whether a query has a row."""
         return self.first(statement, *values) is not None
 
+    def stored_size(self) -> int:
+        """Give the bytes that all payloads, bundles and tasks take."""
+        return int(self.value("SELECT stored FROM superlink_total") or 0)
+
 
 @attrs.define(eq=False, slots=False)
 class Transaction(Reading):
@@ -49,13 +54,6 @@ class Transaction(Reading):
     path: str
     changes: list[Change] = attrs.field(factory=list)
 
-    def stored_size(self) -> int:
-        """Give the bytes that all payloads, bundles and tasks take."""
-        return int(self.value("SELECT stored FROM superlink_total") or 0)
-
     def notify(self, kind: ChangeKind, key: int | str, value: object = None) -> None:
         """Say what changed. Who waits is notified once the transaction is committed."""
         self.changes.append(Change(kind, key, value))
-
-
-Step: TypeAlias = Callable[[Transaction], Result]

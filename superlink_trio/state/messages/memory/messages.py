@@ -21,7 +21,7 @@ from superlink_trio.state.messages.interface import (
 )
 from superlink_trio.state.messages.memory.bell import Bell
 from superlink_trio.state.messages.objects import Objects
-from superlink_trio.state.parked import Parked
+from superlink_trio.state.waiting import Parked
 from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.messages import Envelope
 from superlink_trio.wire.objects import (

@@ -62,30 +62,24 @@ class MemoryMessages(MessageState):
     # Nodes
 
     async def register_node(self, public_key: bytes, *, name: str = "", location: str = "") -> int:
-        """See `MessageState`."""
         return self._nodes.register(public_key, name, location)
 
     async def activate_node(self, public_key: bytes, heartbeat_interval: float) -> int:
-        """See `MessageState`."""
         return self._nodes.activate(public_key, heartbeat_interval)
 
     async def admit_node(self, node_id: int, public_key: bytes, *, readmit: bool) -> bool:
-        """See `MessageState`."""
         return self._nodes.admit(node_id, public_key, readmit=readmit)
 
     async def heartbeat(self, node_id: int, heartbeat_interval: float | None = None) -> bool:
-        """See `MessageState`."""
         return self._nodes.heartbeat(node_id, heartbeat_interval)
 
     async def deactivate_node(self, node_id: int) -> bool:
-        """See `MessageState`."""
         known = self._nodes.deactivate(node_id)
         if known:
             self._messages.node_changed(node_id)
         return known
 
     async def unregister_node(self, node_id: int) -> bool:
-        """See `MessageState`."""
         known = self._nodes.unregister(node_id)
         if known:
             self._messages.parked.wake_all(node_id)
@@ -93,79 +87,62 @@ class MemoryMessages(MessageState):
         return known
 
     async def nodes(self) -> Sequence[NodeRecord]:
-        """See `MessageState`."""
         return self._nodes.all()
 
     async def online_nodes(self) -> Sequence[int]:
-        """See `MessageState`."""
         return self._nodes.online()
 
     # Runs
 
     async def create_run(self, new: NewRun) -> RunRecord:
-        """See `MessageState`."""
         return self._runs.create(new)
 
     async def run(self, run_id: int) -> RunRecord | None:
-        """See `MessageState`."""
         return self._runs.get(run_id)
 
     async def runs(self, limit: int, skip: int = 0) -> Sequence[RunRecord]:
-        """See `MessageState`."""
         return self._runs.newest(limit, skip)
 
     async def fab(self, fab_hash: str) -> Fab | None:
-        """See `MessageState`."""
         return self._runs.fab(fab_hash)
 
     async def claim_run(self) -> Claim | None:
-        """See `MessageState`."""
         return self._runs.claim()
 
     async def await_pending_run(self) -> None:
-        """See `MessageState`."""
         while not self._runs.has_pending:
             await self._runs.pending.wait()
 
     async def begin_run(self, token: str) -> RunRecord:
-        """See `MessageState`."""
         return self._runs.begin(token)
 
     async def run_of_token(self, token: str) -> RunRecord | None:
-        """See `MessageState`."""
         return self._runs.of_token(token)
 
     async def task_heartbeat(self, token: str) -> bool:
-        """See `MessageState`."""
         return self._runs.heartbeat(token)
 
     async def finish_run(self, run_id: int, outcome: Outcome, details: str = "") -> bool:
-        """See `MessageState`."""
         if not self._runs.finish(run_id, outcome, details):
             return False
         self._messages.forget_run(run_id)
         return True
 
     async def await_finished(self, run_id: int) -> None:
-        """See `MessageState`."""
         await self._runs.await_finished(run_id)
 
     async def log(self, run_id: int, text: str) -> None:
-        """See `MessageState`."""
         self._runs.log(run_id, text)
 
     async def logs(self, run_id: int, after: float) -> Logged:
-        """See `MessageState`."""
         return self._runs.logs(run_id, after)
 
     async def await_logs(self, run_id: int, after: float) -> None:
-        """See `MessageState`."""
         await self._runs.await_logs(run_id, after)
 
     # Messages and their objects
 
     async def push(self, run_id: int, source: int, envelopes: Sequence[Envelope]) -> Pushed:
-        """See `MessageState`."""
         ids: list[str] = []
         missing: dict[str, None] = {}
         run = self._runs.get(run_id)
@@ -183,22 +160,18 @@ class MemoryMessages(MessageState):
         return envelope.message.metadata.dst_node_id in self._nodes
 
     async def put_object(self, run_id: int, source: int, object_id: str, content: bytes) -> bool:
-        """See `MessageState`."""
         actual = await in_thread_if_large(len(content), object_id_of, content)
         if actual != object_id:
             raise Wrong(f"object {object_id[:80]!r} has the SHA-256 {actual}")
         return self._messages.put_object(run_id, source, object_id, content)
 
     async def get_object(self, run_id: int, reader: int, object_id: str) -> bytes | None:
-        """See `MessageState`."""
         return self._messages.get_object(run_id, reader, object_id)
 
     async def take(self, node_id: int) -> Envelope | None:
-        """See `MessageState`."""
         return self._messages.take(node_id)
 
     async def await_instruction(self, node_id: int) -> bool:
-        """See `MessageState`."""
         self._messages.parked.replace(node_id)
         while node_id in self._nodes:
             if self._messages.has_instruction(node_id):
@@ -210,7 +183,6 @@ class MemoryMessages(MessageState):
         return False
 
     async def take_replies(self, run_id: int, message_ids: Collection[str]) -> Sequence[Envelope]:
-        """See `MessageState`."""
         return self._messages.take_replies(run_id, message_ids)
 
     async def await_replies(
@@ -219,9 +191,7 @@ class MemoryMessages(MessageState):
         message_ids: Collection[str],
         progress: Callable[[int], object] | None = None,
     ) -> None:
-        """See `MessageState`."""
         await self._messages.await_replies(run_id, message_ids, progress)
 
     async def confirm(self, run_id: int, reader: int, message_id: str) -> None:
-        """See `MessageState`."""
         self._messages.confirm(run_id, reader, message_id)
