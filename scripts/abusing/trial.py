@@ -17,9 +17,8 @@ from peering.client import Client, fleet, over_grpc
 from peering.messages import record_set, task_ins
 from peering.processes import SuperLink, lines_of, output
 
-from abusing.assault import assault
-from abusing.attacks import ANSWER, ANSWERS, MEGABYTE, Attack
-from abusing.wire import Tally, Target
+from abusing.assault import Tally, assault
+from abusing.attacks import ANSWER, ANSWERS, MEGABYTE, Attack, Target
 from superlink_trio.wire import superlink_pb2 as pb
 
 # Seconds in which an honest call has to be answered: the deadline of the clients' own pings.

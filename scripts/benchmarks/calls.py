@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
 import subprocess
-from functools import partial
+import time
+from collections.abc import Callable
+from itertools import cycle
+from statistics import median
+from typing import TypeVar
 
 import trio
-from peering.processes import output
+from peering.client import Client, fleet, over_grpc
+from peering.http2 import grpc_message
+from peering.messages import record_set, task_ins, task_res
+from peering.processes import SuperLink, output
 
-from benchmarks.comparison import Bench, Figures, NotMeasured, Side, load, superlink
+from benchmarks.comparison import Bench, NotMeasured, Side, group, in_thread, superlink
 from benchmarks.table import (
     CALLS_PER_SECOND,
     MEGABYTES,
@@ -19,11 +27,12 @@ from benchmarks.table import (
     MILLISECONDS,
     SECONDS,
     TIMES,
-    Row,
+    Figure,
     at_least,
     at_most,
     times_better,
 )
+from superlink_trio.wire import superlink_pb2 as pb
 
 _WARM_UP = 1000
 _GRPC = ("-c", "64", "-H", "content-type: application/grpc", "-H", "te: trailers")
@@ -31,76 +40,74 @@ _REST = (
     *("--h1", "-c", "32"),
     *("-H", "content-type: application/protobuf", "-H", "accept: application/protobuf"),
 )
-_PATHS = {"Ping": "ping", "PullTaskIns": "pull-task-ins"}
 
 # A server that has not ended this long after SIGTERM never does.
 _NEVER = 15.0
 
 _QUEUED = (0, 1_000, 10_000, 50_000)
+_PAYLOAD = record_set(bytes(100))
+_OTHERS = 100
+_PER_PUSH = 500
+
 _MEGABYTES, _NODES = 64, 16
 
+Answer = TypeVar("Answer")
 
-async def unary(bench: Bench) -> list[Row]:
+
+@group(times=5)
+async def unary(bench: Bench, side: Side) -> list[Figure]:
     """Ping, and PullTaskIns with nothing to pull, the state in memory."""
-    compared = await bench.compare(partial(_over_grpc, bench), times=5)
-    pull = "PullTaskIns with nothing to pull, 64 connections, hold off"
+    ping, pull = await _over_grpc(bench, side)
+    what = "PullTaskIns with nothing to pull, 64 connections, hold off"
     return [
-        compared.row("Ping", "Ping, 64 connections", CALLS_PER_SECOND, times_better(1.6)),
-        compared.row("PullTaskIns", pull, CALLS_PER_SECOND, times_better(1.3)),
+        Figure("Ping, 64 connections", ping, CALLS_PER_SECOND, times_better(1.6)),
+        Figure(what, pull, CALLS_PER_SECOND, times_better(1.3)),
     ]
 
 
-async def unary_sqlite(bench: Bench) -> list[Row]:
+@group(times=3)
+async def unary_sqlite(bench: Bench, side: Side) -> list[Figure]:
     """Ping, and PullTaskIns with nothing to pull, the state in SQLite."""
-    compared = await bench.compare(partial(_over_grpc, bench, sqlite=True), times=3)
+    ping, pull = await _over_grpc(bench, side, *side.database(bench.folder))
     return [
-        compared.row(name, f"{name}, 64 connections, SQLite", CALLS_PER_SECOND, times_better(4))
-        for name in _PATHS
+        Figure("Ping, 64 connections, SQLite", ping, CALLS_PER_SECOND, times_better(4)),
+        Figure("PullTaskIns, 64 connections, SQLite", pull, CALLS_PER_SECOND, times_better(4)),
     ]
 
 
-async def _over_grpc(bench: Bench, side: Side, *, sqlite: bool = False) -> Figures:
-    options = side.database(bench.folder) if sqlite else ()
+async def _over_grpc(bench: Bench, side: Side, *options: str) -> list[float]:
+    rates = []
     async with superlink(side, *_hold_off(bench, side), *options) as link:
-        calls, figures = await load("messages.prepared", link.fleet, str(bench.folder), False), {}
-        for name, call in calls.items():
+        for name, request, answer in await in_thread(_calls, link, False):
             url = f"http://{link.fleet}/flwr.proto.Fleet/{name}"
-            await _h2load(*_GRPC, url, body=call["body"], number=_WARM_UP)
-            number = _number(bench)
-            rate, report = await _h2load(*_GRPC, url, body=call["body"], number=number)
+            rate, number, report = await _h2load(bench, *_GRPC, url, body=grpc_message(request))
             # h2load takes every answer with an HTTP status of 200 for a success, and a gRPC error
             # has one too, but no message: as many bytes came as good answers hold only if all are
             # good. Only those count: the reference's SQLite answers a few of many with an error.
-            good = int(_find(r"\((\d+)\) data", report)) / (number * call["answer_bytes"])
+            good = int(_find(r"\((\d+)\) data", report)) / (number * len(grpc_message(answer)))
             if not (1 if side is bench.ours else 0.9) <= good <= 1:
                 raise NotMeasured(f"not every call of {name} was answered well:\n{report}")
-            figures[name] = good * rate
-    return figures
+            rates.append(good * rate)
+    return rates
 
 
-async def rest(bench: Bench) -> list[Row]:
+@group(times=3)
+async def rest(bench: Bench, side: Side) -> list[Figure]:
     """Ping, and PullTaskIns with nothing to pull, over HTTP/1.1; from SIGTERM to the exit."""
-
-    async def measure(side: Side) -> Figures:
-        figures: dict[str, float] = {"stop": math.inf}
-        async with superlink(side, *_hold_off(bench, side), fleet_api="rest") as link:
-            calls = await load("messages.prepared", link.fleet, str(bench.folder), True)
-            for name, path in _PATHS.items():
-                url, body = f"http://{link.fleet}/api/v0/fleet/{path}", calls[name]["body"]
-                await _h2load(*_REST, url, body=body, number=_WARM_UP)
-                figures[name], _ = await _h2load(*_REST, url, body=body, number=_number(bench))
-            await link.program.quiet()
-            with trio.move_on_after(_NEVER):
-                figures["stop"] = await link.program.terminate()
-        return figures
-
-    compared = await bench.compare(measure, times=3)
-    rate = at_least(3000, CALLS_PER_SECOND)
+    rates, stopped = [], math.inf
+    paths = {"Ping": "ping", "PullTaskIns": "pull-task-ins"}
+    async with superlink(side, *_hold_off(bench, side), fleet_api="rest") as link:
+        for name, request, _ in await in_thread(_calls, link, True):
+            url = f"http://{link.fleet}/api/v0/fleet/{paths[name]}"
+            rate, *_ = await _h2load(bench, *_REST, url, body=request)
+            what = f"REST: {name}, 32 connections"
+            target = at_least(3000, CALLS_PER_SECOND)
+            rates.append(Figure(what, rate, CALLS_PER_SECOND, target))
+        await link.program.quiet()
+        with trio.move_on_after(_NEVER):
+            stopped = await link.program.terminate()
     what = f"REST: SIGTERM to exit, idle (∞: alive after {_NEVER:.0f} s)"
-    return [
-        compared.row(name, f"REST: {name}, 32 connections", CALLS_PER_SECOND, rate)
-        for name in _PATHS
-    ] + [compared.row("stop", what, SECONDS, at_most(0.3, SECONDS))]
+    return [*rates, Figure(what, stopped, SECONDS, at_most(0.3, SECONDS))]
 
 
 def _hold_off(bench: Bench, side: Side) -> tuple[str, ...]:
@@ -109,20 +116,31 @@ def _hold_off(bench: Bench, side: Side) -> tuple[str, ...]:
     return ("--hold", "0") if side is bench.ours else ()
 
 
-def _number(bench: Bench) -> int:
-    return 3000 if bench.quick else 15_000
+def _calls(link: SuperLink, rest: bool) -> list[tuple[str, bytes, bytes]]:
+    """Make calls of a new node once, to see an error; give their names, requests and answers."""
+    client = fleet(link.fleet, rest=rest, timeout=120)
+    node = client.create_node()
+    requests = {
+        "Ping": pb.PingRequest(node=node, ping_interval=30).SerializeToString(),
+        "PullTaskIns": pb.PullTaskInsRequest(node=node).SerializeToString(),
+    }
+    return [(name, request, client.send(name, request)) for name, request in requests.items()]
 
 
-async def _h2load(*options: str, body: str, number: int) -> tuple[float, str]:
-    """Make so many calls; give how many a second, and the whole report.
+async def _h2load(bench: Bench, *options: str, body: bytes) -> tuple[float, int, str]:
+    """Make a call again and again; give how many a second, how many, and the whole report.
 
     Source: https://nghttp2.org/documentation/h2load.1.html
     """
-    command = ("h2load", "-d", body, "-n", str(number), *options)
-    report = await output(*command, seconds=300, stderr=subprocess.STDOUT)
-    if f" {number} succeeded" not in report:
-        raise NotMeasured(f"not every call was answered with 200:\n{report}")
-    return float(_find(r", ([0-9.]+) req/s", report)), report
+    file = bench.folder / "body"
+    file.write_bytes(body)
+    report, number = "", 3000 if bench.quick else 15_000
+    for times in (_WARM_UP, number):
+        command = ("h2load", "-d", str(file), "-n", str(times), *options)
+        report = await output(*command, seconds=300, stderr=subprocess.STDOUT)
+        if f" {times} succeeded" not in report:
+            raise NotMeasured(f"not every call was answered with 200:\n{report}")
+    return float(_find(r", ([0-9.]+) req/s", report)), number, report
 
 
 def _find(pattern: str, report: str) -> str:
@@ -132,38 +150,88 @@ def _find(pattern: str, report: str) -> str:
     return found[1]
 
 
-async def cycles(bench: Bench) -> list[Row]:
+@group(times=3)
+async def cycles(bench: Bench, side: Side) -> list[Figure]:
     """Push and pull a task, push and pull its result, past a queue that grows."""
-
-    async def measure(side: Side) -> Figures:
-        async with superlink(side) as link:
-            number = 20 if bench.quick else 100
-            medians = await load("messages.ways", link.driver, link.fleet, number, _QUEUED)
-        first, *_, last = medians.values()
-        return {**medians, "growth": last / first}
-
-    compared = await bench.compare(measure, times=3)
-    rows = [
-        compared.row(str(queued), f"a task's way, {queued:,} queued for others", MILLISECONDS)
-        for queued in _QUEUED
-    ]
+    async with superlink(side) as link:
+        medians = await in_thread(_ways, link, 20 if bench.quick else 100)
     growth = "a task's way, growth from none queued to 50,000"
-    return [*rows, compared.row("growth", growth, TIMES, at_most(1.3, TIMES))]
+    return [
+        *(
+            Figure(f"a task's way, {queued:,} queued for others", way, MILLISECONDS)
+            for queued, way in zip(_QUEUED, medians, strict=True)
+        ),
+        Figure(growth, medians[-1] / medians[0], TIMES, at_most(1.3, TIMES)),
+    ]
 
 
-async def models(bench: Bench) -> list[Row]:
+def _ways(link: SuperLink, number: int) -> list[float]:
+    """Send tasks there and back past a queue that grows; give the medians in milliseconds."""
+    driver, node = _clients(link)
+    run_id = driver.create_run()
+    others = cycle([node.create_node() for _ in range(_OTHERS)])
+    me, in_queue, medians = node.create_node(), 0, []
+
+    def there_and_back() -> None:
+        [task_id] = driver.push_tasks([task_ins(run_id, me, _PAYLOAD)])
+        [task] = node.pull_tasks(me)
+        node.push_results([task_res(task, _PAYLOAD)])
+        [result] = driver.pull_results([task_id])
+        if list(result.task.ancestry) != [task_id] or result.task.recordset != _PAYLOAD:
+            raise NotMeasured("a task came back with another task's result")
+
+    for wanted in _QUEUED:
+        while in_queue < wanted:
+            driver.push_tasks([task_ins(run_id, next(others), _PAYLOAD)] * _PER_PUSH)
+            in_queue += _PER_PUSH
+        for _ in range(10):
+            there_and_back()
+        medians.append(1000 * median(_timed(there_and_back)[0] for _ in range(number)))
+    return medians
+
+
+@group(times=3)
+async def models(bench: Bench, side: Side) -> list[Figure]:
     """Push one model to every node, one after the other, then let every node pull it."""
-
-    async def measure(side: Side) -> Figures:
-        async with superlink(side) as link:
-            before = link.program.resident()
-            speeds = await load("messages.models", link.driver, link.fleet, _MEGABYTES, _NODES)
-            return {**speeds, "peak": (link.program.peak() - before) / 1e6}
-
-    compared = await bench.compare(measure, times=3)
+    async with superlink(side) as link:
+        before = link.program.resident()
+        push, pull = await in_thread(_push_and_pull, link)
+        peak = (link.program.peak() - before) / 1e6
     what = f"{_MEGABYTES} MB model to {_NODES} nodes"
     return [
-        compared.row("peak", f"{what}: peak memory", MEGABYTES, at_most(420, MEGABYTES)),
-        compared.row("push", f"{what}: push", MEGABYTES_PER_SECOND, times_better(3)),
-        compared.row("pull", f"{what}: pull", MEGABYTES_PER_SECOND, times_better(2)),
+        Figure(f"{what}: peak memory", peak, MEGABYTES, at_most(420, MEGABYTES)),
+        Figure(f"{what}: push", push, MEGABYTES_PER_SECOND, times_better(3)),
+        Figure(f"{what}: pull", pull, MEGABYTES_PER_SECOND, times_better(2)),
     ]
+
+
+def _push_and_pull(link: SuperLink) -> tuple[float, float]:
+    """Push a model to every node, then let every node pull it; give MB (10^6 bytes) a second.
+
+    Messages are made before the clock runs, and the answers are taken as bytes.
+    """
+    driver, node = _clients(link)
+    run_id, nodes = driver.create_run(), [node.create_node() for _ in range(_NODES)]
+    data, pushing, pulling = os.urandom(_MEGABYTES * 10**6), 0.0, 0.0
+    for me in nodes:
+        push = pb.PushTaskInsRequest(task_ins_list=[task_ins(run_id, me, record_set(data))])
+        raw = push.SerializeToString()
+        pushing += _timed(lambda: driver.send("PushTaskIns", raw))[0]  # noqa: B023 (called at once)
+    for me in nodes:
+        raw = pb.PullTaskInsRequest(node=me).SerializeToString()
+        seconds, answer = _timed(lambda: node.send("PullTaskIns", raw))  # noqa: B023
+        pulling += seconds
+        if data not in answer:
+            raise NotMeasured("a node got something else than the model")
+    size = _NODES * _MEGABYTES
+    return size / pushing, size / pulling
+
+
+def _clients(link: SuperLink) -> tuple[Client, Client]:
+    return Client(over_grpc(link.driver, "Driver")), Client(over_grpc(link.fleet, "Fleet"))
+
+
+def _timed(action: Callable[[], Answer]) -> tuple[float, Answer]:
+    start = time.perf_counter()
+    answer = action()
+    return time.perf_counter() - start, answer

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import _peers
 import attrs
 import trio
-from peering.processes import (
-    OURS,
-    Program,
-    SuperLink,
-    free_address,
-    output,
-    running,
-)
+from peering.processes import OURS, Program, SuperLink, free_address, running
 
-from benchmarks.table import Row, Target, Unit
+from benchmarks.table import Figure, Row
 
 REFERENCE = "1.9.0"
 
-Figures = Mapping[str, float]
+# No load takes longer, in seconds.
+_PATIENCE = 300
+
+_threads = trio.CapacityLimiter(200)
+
+Answer = TypeVar("Answer")
 
 
 class NotMeasured(Exception):
@@ -46,19 +42,6 @@ class Side:
         """Give the options that have it keep its state in a new SQLite file."""
         number = len(list(folder.glob("*.db")))
         return ("--database", str(folder / f"{self.name}-{number}.db"))
-
-
-@attrs.frozen
-class Comparison:
-    """The samples of both sides, by the figure's name."""
-
-    ours: Mapping[str, Sequence[float]]
-    reference: Mapping[str, Sequence[float]] = attrs.field(factory=dict)
-
-    def row(self, figure: str, what: str, unit: Unit, target: Target | None = None) -> Row:
-        """Make a row of one figure."""
-        reference = self.reference.get(figure, ())
-        return Row(what=what, unit=unit, ours=self.ours[figure], reference=reference, target=target)
 
 
 @attrs.frozen(kw_only=True)
@@ -82,26 +65,6 @@ class Bench:
             raise NotMeasured("it needs Flower's clients")
         return running("client", self.peer, *arguments, silent=True)
 
-    async def compare(
-        self, measure: Callable[[Side], Awaitable[Figures]], *, times: int
-    ) -> Comparison:
-        """Measure both sides in turn, this many times each; once when it has to be quick."""
-        sides = [side for side in (self.reference, self.ours) if side is not None]
-        samples: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-        for _ in range(1 if self.quick else times):
-            for side in sides:
-                figures = await measure(side)
-                tell(side.name, figures)
-                for figure, value in figures.items():
-                    samples[side.name][figure].append(value)
-        return Comparison(samples["ours"], samples["reference"])
-
-    async def measure_ours(self, measure: Callable[[], Awaitable[Figures]]) -> Comparison:
-        """Measure once what the reference does not do."""
-        figures = await measure()
-        tell(self.ours.name, figures)
-        return Comparison({figure: [value] for figure, value in figures.items()})
-
     async def environment(self, *, beside: bool = False, simulation: bool = False) -> Path:
         """Give the Python of another environment with Flower; see `_peers.interpreter`.
 
@@ -114,6 +77,52 @@ class Bench:
             return await trio.to_thread.run_sync(make)
         except _peers.NoPeer as error:
             raise NotMeasured(str(error)) from None
+
+
+Measure = Callable[[Bench, Side], Awaitable[list[Figure]]]
+
+
+@attrs.frozen
+class Group:
+    """Rows that are measured together, and how often on either side."""
+
+    measure: Measure
+    _times: int
+    _reference: int
+
+    @property
+    def name(self) -> str:
+        """What it is called on the command line."""
+        return self.measure.__name__.replace("_", "-")
+
+    @property
+    def what(self) -> str:
+        """What its rows say, in short."""
+        return (self.measure.__doc__ or self.name).partition("\n")[0].rstrip(".")
+
+    async def rows(self, bench: Bench) -> list[Row]:
+        """Measure both sides in turn; once each when it has to be quick."""
+        rows: dict[str, Row] = {}
+        for number in range(1 if bench.quick else self._times):
+            for side in (bench.reference, bench.ours):
+                if side is None or (side is bench.reference and number >= self._reference):
+                    continue
+                for each in await self.measure(bench, side):
+                    value = f"{each.value:.4g} {each.unit.name}"
+                    print(f"  {side.name}: {each.what}: {value}", file=sys.stderr, flush=True)
+                    row = Row(what=each.what, unit=each.unit, target=each.target)
+                    row = rows.setdefault(each.what, row)
+                    (row.ours if side is bench.ours else row.reference).append(each.value)
+        return list(rows.values())
+
+
+def group(*, times: int, reference: int | None = None) -> Callable[[Measure], Group]:
+    """Make a group of what measures one side once.
+
+    It is measured so many times, on Flower's side `reference` times if that is fewer; 0 is for
+    what Flower does not do.
+    """
+    return lambda measure: Group(measure, times, times if reference is None else reference)
 
 
 @asynccontextmanager
@@ -130,25 +139,6 @@ async def superlink(
         yield SuperLink(program, driver, fleet)
 
 
-@asynccontextmanager
-async def simulation(
-    side: Side, app: str, folder: Path, *, nodes: int, backend: str
-) -> AsyncIterator[SuperLink]:
-    """Run a SuperLink whose nodes are simulated, by two workers, for as long as the block.
-
-    The nodes are online, and the workers have loaded the app, when the block begins.
-    """
-    driver = free_address()
-    apps = ("--client-app", app, "--app-dir", folder, "--num-supernodes", str(nodes))
-    workers = ("--backend", backend, "--backend-config", json.dumps(two_workers(backend)))
-    command = (*side.command, "--insecure", "--vce", "--driver-api-address", driver)
-    async with running(side.name, *command, *apps, *workers) as program:
-        await program.line("Simulating")
-        yield SuperLink(program, driver, "")
-        # Killed, it would leave its workers to notice.
-        await program.terminate()
-
-
 def two_workers(backend: str) -> dict[str, object]:
     """Give the settings that make a backend of ours have two workers on any machine."""
     if backend == "ray":
@@ -156,30 +146,17 @@ def two_workers(backend: str) -> dict[str, object]:
     return {"client_resources": {"num_cpus": len(os.sched_getaffinity(0)) / 2}}
 
 
-async def load(name: str, *arguments: object) -> dict[str, Any]:
-    """Run one of the loads to its end; give what it reports.
+async def in_thread(load: Callable[..., Answer], *arguments: object) -> Answer:
+    """Run what bears on a SuperLink to its end; give what it reports.
 
     Raises trio.TooSlowError when it takes longer than five minutes.
     """
-    return dict(json.loads(await output(*_load(name, arguments), seconds=300)))
-
-
-def loading(name: str, *arguments: object) -> AbstractAsyncContextManager[Program]:
-    """Run one of the loads for as long as the block."""
-    return running(f"the load {name}", *_load(name, arguments))
-
-
-def _load(name: str, arguments: Sequence[object]) -> list[str]:
-    return [sys.executable, "-m", "benchmarks.loads", name, json.dumps(arguments)]
+    with trio.fail_after(_PATIENCE):
+        once = partial(load, *arguments)
+        return await trio.to_thread.run_sync(once, abandon_on_cancel=True, limiter=_threads)
 
 
 def expect(number: int, of: int, what: str) -> None:
     """Raise NotMeasured when not all did what they should."""
     if number != of:
         raise NotMeasured(f"{number} of {of} {what}")
-
-
-def tell(side: str, figures: Figures) -> None:
-    """Show how the measurement goes; the table comes at the end."""
-    text = ", ".join(f"{figure} {value:.4g}" for figure, value in figures.items())
-    print(f"  {side}: {text}", file=sys.stderr, flush=True)

@@ -7,58 +7,57 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from pathlib import Path
 
+import grpc
 import trio
+from peering.client import Client, over_grpc
 from peering.processes import ROOT, Program, free_address, output, running
 
-from benchmarks.comparison import (
-    Bench,
-    Figures,
-    NotMeasured,
-    Side,
-    expect,
-    load,
-    loading,
-    superlink,
-)
-from benchmarks.table import MEGABYTES, SECONDS, Row, at_most, times_better
+from benchmarks.comparison import Bench, NotMeasured, Side, expect, group, in_thread, superlink
+from benchmarks.table import MEGABYTES, SECONDS, Figure, at_most, times_better
+from superlink_trio.wire import rounds_pb2 as pb
 
 PROGRAMS = ROOT / "tests" / "interop" / "programs"
 
-_SCRIPT = Path(__file__).parent / "loads" / "round_loop.py"
+_SCRIPT = Path(__file__).with_name("round_loop.py")
 _MEGABYTES = 10
 _IDLE = 100
+_GOODBYE = pb.ClientMessage(disconnect_res=pb.DisconnectRes(reason=pb.DisconnectRes.ACK))
+# Equal channels of one process would share a connection.
+_OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
 
-async def rounds(bench: Bench) -> list[Row]:
+@group(times=3)
+async def rounds(bench: Bench, side: Side) -> list[Figure]:
     """3 rounds with 2 clients, the state in memory."""
-    compared = await bench.compare(partial(_run, bench, clients=2, rounds=3), times=3)
-    return [compared.row("seconds", "3 rounds, 2 clients of 1.9", SECONDS, at_most(0.12, SECONDS))]
+    seconds = await _run(bench, side, clients=2, rounds=3)
+    return [Figure("3 rounds, 2 clients of 1.9", seconds, SECONDS, at_most(0.12, SECONDS))]
 
 
-async def rounds_sqlite(bench: Bench) -> list[Row]:
+@group(times=2)
+async def rounds_sqlite(bench: Bench, side: Side) -> list[Figure]:
     """10 rounds with 4 clients, the state in SQLite."""
-    run = partial(_run, bench, clients=4, rounds=10, sqlite=True)
-    compared = await bench.compare(run, times=2)
+    seconds = await _run(bench, side, *side.database(bench.folder), clients=4, rounds=10)
     what = "10 rounds, 4 clients of 1.9, SQLite"
-    return [compared.row("seconds", what, SECONDS, at_most(1, SECONDS))]
+    return [Figure(what, seconds, SECONDS, at_most(1, SECONDS))]
 
 
-async def _run(
-    bench: Bench, side: Side, *, clients: int, rounds: int, sqlite: bool = False
-) -> Figures:
-    options = side.database(bench.folder) if sqlite else ()
+async def _run(bench: Bench, side: Side, *options: str, clients: int, rounds: int) -> float:
     async with superlink(side, *options) as link, AsyncExitStack() as processes:
         for _ in range(clients):
             client = bench.client(PROGRAMS / "adder.py", link.fleet, "grpc-rere")
             await processes.enter_async_context(client)
-        await load("messages.online", link.driver, clients)
+        driver = Client(over_grpc(link.driver, "Driver"))
+        run_id = await in_thread(driver.create_run)
+        with trio.fail_after(300):
+            while len(await in_thread(driver.nodes, run_id)) < clients:  # noqa: ASYNC110 (it polls)
+                await trio.sleep(0.1)
         report = await server_app(bench, link.driver, clients=clients, rounds=rounds)
-    return {"seconds": reported_seconds(report, rounds)}
+    return reported_seconds(report, rounds)
 
 
 def reported_seconds(report: str, rounds: int) -> float:
@@ -87,54 +86,71 @@ async def server_app(bench: Bench, driver: str, *, clients: int, rounds: int) ->
     )
 
 
-async def federation(bench: Bench) -> list[Row]:
+@group(times=2)
+async def federation(bench: Bench, side: Side) -> list[Figure]:
     """Rounds of federated averaging by `start_server`, with unmodified clients."""
     clients, rounds = (4, 2) if bench.quick else (20, 10)
-
-    async def measure(side: Side) -> Figures:
-        async with (
-            _round_loop(bench, side, clients, rounds) as (server, address),
-            AsyncExitStack() as processes,
-        ):
-            for _ in range(clients):
-                client = bench.client(PROGRAMS / "adder.py", address, "grpc-bidi")
-                await processes.enter_async_context(client)
-            with trio.fail_after(600):
-                figures = await server.report("peak")
-        if not math.isclose(figures.pop("loss"), rounds, rel_tol=1e-4):
-            raise NotMeasured(f"the model of {side.name} is not the one that the rounds make")
-        return figures
-
-    compared = await bench.compare(measure, times=2)
+    async with (
+        _round_loop(bench, side, clients, rounds) as (server, address),
+        AsyncExitStack() as processes,
+    ):
+        for _ in range(clients):
+            client = bench.client(PROGRAMS / "adder.py", address, "grpc-bidi")
+            await processes.enter_async_context(client)
+        with trio.fail_after(600):
+            found = await server.report("peak")
+    if not math.isclose(found["loss"], rounds, rel_tol=1e-4):
+        raise NotMeasured(f"the model of {side.name} is not the one that the rounds make")
     what = f"start_server, {rounds} rounds, {clients} clients of 1.9, {_MEGABYTES} MB model"
     return [
-        compared.row("peak", f"{what}: peak memory", MEGABYTES, times_better(3.33)),
-        compared.row("cpu", f"{what}: processor time", SECONDS, times_better(1.67)),
-        compared.row("seconds", f"{what}: the rounds", SECONDS, times_better(1)),
+        Figure(f"{what}: peak memory", found["peak"], MEGABYTES, times_better(3.33)),
+        Figure(f"{what}: processor time", found["cpu"], SECONDS, times_better(1.67)),
+        Figure(f"{what}: the rounds", found["seconds"], SECONDS, times_better(1)),
     ]
 
 
-async def federation_stop(bench: Bench) -> list[Row]:
+@group(times=1, reference=0)
+async def federation_stop(bench: Bench, side: Side) -> list[Figure]:
     """From SIGINT to the end of the process, with clients that wait."""
+    dismissed = list[bool]()
 
-    async def measure() -> Figures:
-        async with (
-            # One more than there are, so that nothing begins.
-            _round_loop(bench, bench.ours, _IDLE + 1, 1) as (server, address),
-            loading("joined.clients", address, _IDLE) as clients,
-        ):
-            await clients.report("connected")
-            # The clients have sent their calls; the server says who has joined.
-            await server.line(f": {_IDLE} connected")
-            await server.quiet()
-            seconds = await server.terminate(signal.SIGINT)
-            dismissed = (await clients.report("dismissed"))["dismissed"]
-        expect(dismissed, _IDLE, "clients were told to disconnect")
-        return {"seconds": seconds}
+    async def join() -> None:
+        dismissed.append(await in_thread(_join, address))
 
-    measured = await bench.measure_ours(measure)
+    # One more than there are, so that nothing begins.
+    loop = _round_loop(bench, side, _IDLE + 1, 1)
+    async with loop as (server, address), trio.open_nursery() as clients:
+        for _ in range(_IDLE):
+            clients.start_soon(join)
+        await server.line(f": {_IDLE} connected")
+        await server.quiet()
+        seconds = await server.terminate(signal.SIGINT)
+    expect(sum(dismissed), _IDLE, "clients were told to disconnect")
     what = f"start_server: SIGINT to exit, {_IDLE} clients that wait, all told to disconnect"
-    return [measured.row("seconds", what, SECONDS, at_most(1, SECONDS))]
+    return [Figure(what, seconds, SECONDS, at_most(1, SECONDS))]
+
+
+def _join(address: str) -> bool:
+    """Join, and wait until the stream ends; say whether the last word was to disconnect."""
+    told, dismissed = threading.Event(), False
+
+    def answers() -> Iterator[pb.ClientMessage]:
+        told.wait()
+        yield _GOODBYE
+
+    with grpc.insecure_channel(address, _OWN_CONNECTION) as channel:
+        join = channel.stream_stream(
+            "/flwr.proto.FlowerService/Join",
+            request_serializer=pb.ClientMessage.SerializeToString,
+            response_deserializer=pb.ServerMessage.FromString,
+        )
+        try:
+            for instruction in join(answers(), wait_for_ready=True):
+                dismissed = instruction.HasField("reconnect_ins")
+                told.set()
+        except grpc.RpcError:
+            return False
+    return dismissed
 
 
 @asynccontextmanager

@@ -1,88 +1,58 @@
-"""Simulated nodes: whole runs beside Flower's simulation, many at rest; and the state alone."""
+"""Simulated nodes: whole runs beside Flower's simulation, and many at rest."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-import attrs
-from peering.processes import OURS, ROOT, output
+import numpy as np
+from peering.client import Client, over_grpc
+from peering.messages import task_ins
+from peering.processes import OURS, ROOT, SuperLink, free_address, output, running
 
-from benchmarks.comparison import (
-    Bench,
-    Comparison,
-    Figures,
-    NotMeasured,
-    Side,
-    load,
-    tell,
-    two_workers,
-)
-from benchmarks.comparison import simulation as simulating
+from benchmarks.comparison import Bench, NotMeasured, Side, expect, group, in_thread, two_workers
 from benchmarks.rounds import PROGRAMS, reported_seconds, server_app
-from benchmarks.table import (
-    CALLS_PER_SECOND,
-    MEGABYTES,
-    PERCENT,
-    SECONDS,
-    TASKS_PER_SECOND,
-    Row,
-    Unit,
-    at_least,
-    at_most,
-)
+from benchmarks.table import MEGABYTES, PERCENT, SECONDS, Figure, at_most
+from superlink_trio.clientapp import RecordSet, decode, encode
 
-_WEIGHER = ("benchmarks.loads.weigher:app", ROOT / "scripts")
+_WEIGHER = ("benchmarks.weigher:app", ROOT / "scripts")
 _BACKENDS = ("process", "ray")
 _IDLE = 10_000
 _MEGABYTES = 64
-_COMMITS_PER_SECOND = Unit("commits/s", more_is_better=True)
-_PUSHES = Unit("pushes", more_is_better=True)
 
 
-async def simulation(bench: Bench) -> list[Row]:
+# Flower's once: it takes two minutes.
+@group(times=3, reference=1)
+async def simulation(bench: Bench, side: Side) -> list[Figure]:
     """Rounds of simulated nodes that run an app of Flower's, under its server-app."""
     nodes, rounds = (20, 2) if bench.quick else (100, 3)
     beside = await bench.environment(beside=True)
     flower = await bench.environment(simulation=True)
-
-    async def measure(side: Side) -> Figures:
-        figures: dict[str, float] = {}
-        for backend in _BACKENDS:
-            start = time.monotonic()
-            async with simulating(
-                side, "adder:app", PROGRAMS, nodes=nodes, backend=backend
-            ) as link:
-                report = await server_app(bench, link.driver, clients=nodes, rounds=rounds)
-                figures[f"{backend} whole"] = time.monotonic() - start
-            figures[f"{backend} rounds"] = reported_seconds(report, rounds)
-        return figures
-
-    ours = Side(bench.ours.name, (beside, *OURS[1:]))
-    compared = attrs.evolve(
-        await attrs.evolve(bench, ours=ours, reference=None).compare(measure, times=3),
-        # Once: it takes two minutes.
-        reference=await _flower_simulation(flower, nodes, rounds),
-    )
-    rows = []
+    figures: list[Figure] = []
     for backend in _BACKENDS:
+        if side is bench.ours:
+            start = time.monotonic()
+            ours = Side(side.name, (beside, *OURS[1:]))
+            async with _simulating(ours, "adder:app", PROGRAMS, nodes, backend) as link:
+                report = await server_app(bench, link.driver, clients=nodes, rounds=rounds)
+                whole = time.monotonic() - start
+        elif not figures:
+            # Flower's knows Ray only: it stands beside both backends of ours.
+            whole, report = await _flower_simulation(flower, nodes, rounds)
         what = f"{rounds} rounds, {nodes} simulated nodes of 1.9, 2 workers, {backend}"
-        whole = f"{what}: from the start to the end"
-        rows += [
-            compared.row(f"{backend} whole", whole, SECONDS, at_most(6, SECONDS)),
-            compared.row(f"{backend} rounds", f"{what}: the rounds alone", SECONDS),
+        seconds = reported_seconds(report, rounds)
+        figures += [
+            Figure(f"{what}: from the start to the end", whole, SECONDS, at_most(6, SECONDS)),
+            Figure(f"{what}: the rounds alone", seconds, SECONDS),
         ]
-    return rows
+    return figures
 
 
-async def _flower_simulation(
-    python: Path, nodes: int, rounds: int
-) -> Mapping[str, Sequence[float]]:
-    """Run Flower's simulation, which knows Ray only: it stands beside both backends of ours."""
+async def _flower_simulation(python: Path, nodes: int, rounds: int) -> tuple[float, str]:
     apps = ("--server-app", "averager:app", "--client-app", "adder:app", "--app-dir", PROGRAMS)
     start = time.monotonic()
     report = await output(
@@ -93,100 +63,62 @@ async def _flower_simulation(
         CLIENTS=str(nodes),
         ROUNDS=str(rounds),
     )
-    figures = {"whole": time.monotonic() - start, "rounds": reported_seconds(report, rounds)}
-    tell("reference", figures)
-    return {
-        f"{backend} {name}": [seconds] for backend in _BACKENDS for name, seconds in figures.items()
-    }
+    return time.monotonic() - start, report
 
 
-async def simulation_nodes(bench: Bench) -> list[Row]:
+@group(times=1, reference=0)
+async def simulation_nodes(bench: Bench, side: Side) -> list[Figure]:
     """What many simulated nodes cost at rest, and a large model for all of them."""
     receivers = 10 if bench.quick else 100
-
-    async def measure() -> Figures:
-        async with simulating(bench.ours, *_WEIGHER, nodes=_IDLE, backend="process") as link:
-            await link.program.quiet()
-            figures = {
-                "memory": link.program.resident() / 1e6,
-                "with workers": link.program.resident_with_children() / 1e6,
-                "idle": await link.program.idle_cpu(3 if bench.quick else 15),
-            }
-        async with simulating(bench.ours, *_WEIGHER, nodes=receivers, backend="process") as link:
-            before = link.program.resident()
-            await load("messages.model_to_simulated", link.driver, _MEGABYTES, receivers)
-            figures["peak"] = (link.program.peak() - before) / 1e6
-        return figures
-
-    measured = await bench.measure_ours(measure)
+    async with _simulating(side, *_WEIGHER, _IDLE, "process") as link:
+        await link.program.quiet()
+        memory = link.program.resident() / 1e6
+        with_workers = link.program.resident_with_children() / 1e6
+        idle = await link.program.idle_cpu(3 if bench.quick else 15)
+    async with _simulating(side, *_WEIGHER, receivers, "process") as link:
+        before = link.program.resident()
+        await in_thread(_send_model, link.driver, receivers)
+        peak = (link.program.peak() - before) / 1e6
     what = f"{_IDLE:,} simulated nodes at rest"
     model = f"{_MEGABYTES} MB model to {receivers} simulated nodes: peak memory"
     return [
-        measured.row("memory", f"{what}: memory", MEGABYTES, at_most(200, MEGABYTES)),
-        measured.row("with workers", f"{what}: memory, with 2 workers", MEGABYTES),
-        measured.row("idle", f"{what}: processor time", PERCENT),
-        measured.row("peak", model, MEGABYTES, at_most(300, MEGABYTES)),
+        Figure(f"{what}: memory", memory, MEGABYTES, at_most(200, MEGABYTES)),
+        Figure(f"{what}: memory, with 2 workers", with_workers, MEGABYTES),
+        Figure(f"{what}: processor time", idle, PERCENT),
+        Figure(model, peak, MEGABYTES, at_most(300, MEGABYTES)),
     ]
 
 
-async def engine(bench: Bench) -> list[Row]:
-    """Trivial tasks a second through the whole simulation, in worker processes."""
-
-    async def measure() -> Figures:
-        return {"engine": (await load("states.simulated", "process", _seconds(bench)))["rate"]}
-
-    return [_tasks_per_second(await bench.measure_ours(measure), "process", 1500)]
-
-
-async def engine_ray(bench: Bench) -> list[Row]:
-    """Trivial tasks a second through the whole simulation, on Ray."""
-    if find_spec("ray") is None:
-        raise NotMeasured("Ray is not installed (an extra of this package: vce)")
-
-    async def measure() -> Figures:
-        return {
-            "bare": (await load("bare_actors.rate", _seconds(bench)))["rate"],
-            "engine": (await load("states.simulated", "ray", _seconds(bench)))["rate"],
-        }
-
-    measured = await bench.measure_ours(measure)
-    bare = "Ray's actors alone, 2 workers, a trivial function"
-    return [
-        _tasks_per_second(measured, "ray", 1000),
-        measured.row("bare", bare, CALLS_PER_SECOND),
-    ]
+def _send_model(address: str, receivers: int) -> None:
+    """Send a model to simulated nodes that weigh it. Raises NotMeasured when one errs."""
+    driver, size = Client(over_grpc(address, "Driver")), _MEGABYTES * 10**6
+    run_id = driver.create_run()
+    content = encode(RecordSet({"model": {"weights": np.zeros(size, np.uint8)}}))
+    waiting = set[str]()
+    for me in driver.nodes(run_id):
+        waiting.update(driver.push_tasks([task_ins(run_id, me, content)]))
+    expect(len(waiting), receivers, "nodes are online")
+    while waiting:
+        for answer in driver.pull_results(waiting):
+            if decode(answer.task.recordset).metrics["arrays"]["bytes"] != size:
+                raise NotMeasured("a node got something else than the model")
+            waiting.difference_update(answer.task.ancestry)
 
 
-def _seconds(bench: Bench) -> float:
-    return 0.5 if bench.quick else 5
+@asynccontextmanager
+async def _simulating(
+    side: Side, app: str, folder: Path, nodes: int, backend: str
+) -> AsyncIterator[SuperLink]:
+    """Run a SuperLink whose nodes are simulated, by two workers, for as long as the block.
 
-
-def _tasks_per_second(measured: Comparison, backend: str, target: float) -> Row:
-    what = f"trivial tasks of simulated nodes, 2 workers, {backend}"
-    return measured.row("engine", what, TASKS_PER_SECOND, at_least(target, TASKS_PER_SECOND))
-
-
-async def commits(bench: Bench) -> list[Row]:
-    """Pushes and commits a second, and pushes a commit, without a transport."""
-
-    async def measure() -> Figures:
-        file = bench.folder / "commits.db"
-        found = await load("states.commits", str(file), 1 if bench.quick else 3)
-        for each in bench.folder.glob("commits.db*"):
-            each.unlink()
-        return {
-            f"{pushers} {name}": figure
-            for pushers, figures in found.items()
-            for name, figure in figures.items()
-        }
-
-    measured = await bench.measure_ours(measure)
-    rows = []
-    for pushers in (1, 16, 256):
-        what = f"the state alone, SQLite, {pushers} at once"
-        rows += [
-            measured.row(f"{pushers} pushes", f"{what}: pushes", CALLS_PER_SECOND),
-            measured.row(f"{pushers} commits", f"{what}: commits", _COMMITS_PER_SECOND),
-            measured.row(f"{pushers} each", f"{what}: pushes in a commit", _PUSHES),
-        ]
-    return rows
+    The nodes are online, and the workers have loaded the app, when the block begins.
+    """
+    driver = free_address()
+    apps = ("--client-app", app, "--app-dir", folder, "--num-supernodes", str(nodes))
+    workers = ("--backend", backend, "--backend-config", json.dumps(two_workers(backend)))
+    command = (*side.command, "--insecure", "--vce", "--driver-api-address", driver)
+    async with running(side.name, *command, *apps, *workers) as program:
+        await program.line("Simulating")
+        yield SuperLink(program, driver, "")
+        # Killed, it would leave its workers to notice.
+        await program.terminate()

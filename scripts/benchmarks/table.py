@@ -1,4 +1,4 @@
-"""Rows of figures, and the Markdown table they make."""
+"""Figures, the rows that they make, and the Markdown table of those."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ TIMES = Unit("×")
 MEGABYTES_PER_SECOND = Unit("MB/s", more_is_better=True)
 TASKS_PER_SECOND = Unit("tasks/s", more_is_better=True)
 CALLS_PER_SECOND = Unit("calls/s", more_is_better=True)
+COMMITS_PER_SECOND = Unit("commits/s", more_is_better=True)
+PUSHES = Unit("pushes", more_is_better=True)
 
 
 @attrs.frozen
@@ -54,15 +56,25 @@ def times_better(factor: float) -> Target:
     return Target(f"≥ {factor:g}×", lambda _, ratio: None if ratio is None else ratio >= factor)
 
 
+@attrs.frozen
+class Figure:
+    """What one measurement found of one thing."""
+
+    what: str
+    value: float
+    unit: Unit
+    target: Target | None = None
+
+
 @attrs.frozen(kw_only=True)
 class Row:
     """One thing measured. Without a reference its samples are empty."""
 
     what: str
     unit: Unit
-    ours: Sequence[float]
-    reference: Sequence[float] = ()
     target: Target | None = None
+    ours: list[float] = attrs.field(factory=list)
+    reference: list[float] = attrs.field(factory=list)
 
     @property
     def ratio(self) -> float | None:

@@ -6,9 +6,8 @@ import os
 import random
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import Concatenate, Generic, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
-import attrs
 import trio
 from peering import client
 from peering.client import NotAnswered, over_grpc
@@ -30,78 +29,65 @@ P = ParamSpec("P")
 Answer = TypeVar("Answer")
 
 
-@attrs.frozen
-class Reply(Generic[Answer]):
-    """What a call was answered, by whom, and at which attempt."""
-
-    content: Answer
-    life: Life
-    attempts: int
-
-
 class Client:
     """Calls one side of a SuperLink, wherever it lives, again and again until it answers."""
 
     def __init__(self, servers: Collection[Server], side: str) -> None:
         [self._server] = [server for server in servers if side in server.sides]
         self._side = side
-        self._life: Life | None = None
+        # How often the last call was made, and who answered it.
+        self.attempts, self.life = 0, Life({})
 
     async def call(
         self,
         method: Callable[Concatenate[client.Client, P], Answer],
         *arguments: P.args,
         **named: P.kwargs,
-    ) -> Reply[Answer]:
-        attempts = 0
+    ) -> Answer:
+        self.attempts = 0
         while True:
-            attempts += 1
+            self.attempts += 1
             life = await self._server.alive()
-            if life is not self._life:
+            if life is not self.life:
                 send = over_grpc(life.addresses[self._side], self._side.title(), timeout=10)
-                self._life, self._client = life, client.Client(send)
+                self.life, self._client = life, client.Client(send)
             once = partial(method, self._client, *arguments, **named)
             try:
-                content = await trio.to_thread.run_sync(once, limiter=_threads)
+                return await trio.to_thread.run_sync(once, limiter=_threads)
             except NotAnswered as error:
                 if error.code not in _PASSING:
                     raise
-                await trio.sleep(0.02)
-            else:
-                return Reply(content, life, attempts)
+            await trio.sleep(0.02)
 
 
 async def node(servers: Collection[Server], record: Record) -> None:
     """Answer every task with its own id."""
     fleet = Client(servers, "fleet")
-    me = (await fleet.call(client.Client.create_node)).content
+    me = await fleet.call(client.Client.create_node)
     record.nodes.add(me.node_id)
     while True:
-        for asked in (await fleet.call(client.Client.pull_tasks, me)).content:
+        for asked in await fleet.call(client.Client.pull_tasks, me):
             record.hand(asked.task_id, me.node_id)
             answer = task_res(asked, asked.task_id.encode())
-            pushed = await fleet.call(client.Client.push_results, [answer])
-            [answer_id] = pushed.content
+            [answer_id] = await fleet.call(client.Client.push_results, [answer])
             taken = None if answer_id == _NOT_TAKEN else answer_id
-            record.store(asked.task_id, taken, pushed.attempts)
+            record.store(asked.task_id, taken, fleet.attempts)
 
 
 async def driver(servers: Collection[Server], record: Record, over: trio.Event) -> None:
     """Push tasks and collect their answers, round after round, until it is over."""
     drives = Client(servers, "driver")
-    run_id = (await drives.call(client.Client.create_run)).content
+    run_id = await drives.call(client.Client.create_run)
     record.runs.add(run_id)
     last = False
     while not last:
         last = over.is_set()
         node_ids = random.choices(sorted(record.nodes), k=random.randint(1, 8))
         tasks = [
-            task_ins(
-                run_id, pb.Node(node_id=node_id), os.urandom(random.choice([100, 100, 20_000]))
-            )
+            task_ins(run_id, pb.Node(node_id=node_id), os.urandom(random.choice(_SIZES)))
             for node_id in node_ids
         ]
-        task_ids = (await drives.call(client.Client.push_tasks, tasks)).content
+        task_ids = await drives.call(client.Client.push_tasks, tasks)
         record.asked |= dict(zip(task_ids, node_ids, strict=True))
         await collect(drives, record, task_ids)
         await ask_again(drives, record, task_ids)
@@ -112,21 +98,20 @@ async def collect(drives: Client, record: Record, task_ids: Collection[str]) -> 
     waiting = set(task_ids)
     while waiting:
         pulled = await drives.call(client.Client.pull_results, sorted(waiting))
-        if not pulled.content:
+        if not pulled:
             await trio.sleep(0.1)  # what is lost is not waited for
-        for answer in pulled.content:
+        for answer in pulled:
             asked_id = answer.task.ancestry[0]
             waiting.remove(asked_id)
-            record.give(asked_id, answer.task_id, pulled.life)
+            record.give(asked_id, answer.task_id, drives.life)
             if answer.task.recordset != asked_id.encode():
                 record.faults.append(f"{asked_id} got a wrong answer: {answer.task}")
 
 
 async def ask_again(drives: Client, record: Record, task_ids: Collection[str]) -> None:
     """Ask for answers that were got already."""
-    again = await drives.call(client.Client.pull_results, task_ids)
-    for answer in again.content:
-        record.give_again(answer.task.ancestry[0], answer.task_id, again.life)
+    for answer in await drives.call(client.Client.pull_results, task_ids):
+        record.give_again(answer.task.ancestry[0], answer.task_id, drives.life)
 
 
 async def compare(servers: Collection[Server], record: Record) -> None:
@@ -138,7 +123,7 @@ async def compare(servers: Collection[Server], record: Record) -> None:
         except NotAnswered as error:
             record.faults.append(f"run {run_id} is lost: {error.details}")
     for node_id in record.nodes:
-        if not (await fleet.call(client.Client.ping, pb.Node(node_id=node_id))).content:
+        if not await fleet.call(client.Client.ping, pb.Node(node_id=node_id)):
             record.faults.append(f"node {node_id} is lost")
     await ask_again(drives, record, list(record.given))
     # Tasks of pushes that were stored, but of which the driver was not told.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import secrets
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
+from unittest.mock import patch
 
 import trio
 from google.protobuf.message import Message
@@ -51,13 +51,11 @@ def check(raw: bytes) -> None:
 def _fixed_ids() -> Iterator[None]:
     """Draw the same ids each time, so that what was found is found again."""
     numbers = itertools.count(1)
-    uuid4, token_bytes = uuid.uuid4, secrets.token_bytes
-    uuid.uuid4 = lambda: uuid.UUID(int=next(numbers), version=4)
-    secrets.token_bytes = lambda nbytes=None: next(numbers).to_bytes(nbytes or 8, "big")
-    try:
+    with (
+        patch("uuid.uuid4", lambda: uuid.UUID(int=next(numbers), version=4)),
+        patch("secrets.token_bytes", lambda size: next(numbers).to_bytes(size, "big")),
+    ):
         yield
-    finally:
-        uuid.uuid4, secrets.token_bytes = uuid4, token_bytes
 
 
 async def _check(raw: bytes) -> None:
@@ -78,6 +76,10 @@ def _requests(raw: bytes) -> Iterator[tuple[int, bytes]]:
         position += 3 + size
 
 
+def _written(place: int, request: bytes) -> bytes:
+    return bytes([place]) + len(request).to_bytes(2, "big") + request
+
+
 class _Link:
     """The APIs over an empty state, and the requests made so far."""
 
@@ -93,7 +95,7 @@ class _Link:
         self.made = bytearray()
 
     async def call(self, place: int, request: bytes) -> bytes:
-        self.made += bytes([place]) + len(request).to_bytes(2, "big") + request
+        self.made += _written(place, request)
         service, name = CALLS[place]
         api, caller = self._apis[service], Caller("127.0.0.1:1")
         if name in api.unary:
@@ -130,7 +132,7 @@ def seeds() -> Iterator[bytes]:
         made = bytes(trio.run(_honest))
     yield made
     for place, request in _requests(made):
-        yield bytes([place]) + len(request).to_bytes(2, "big") + request
+        yield _written(place, request)
 
 
 async def _honest() -> bytearray:

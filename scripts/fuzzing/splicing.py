@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from superlink_trio.wire import recordset_pb2 as whole
 from superlink_trio.wire import superlink_pb2 as pb
-from superlink_trio.wire.splice import Malformed, header, split
+from superlink_trio.wire.splice import Buffer, Malformed, header, split
 from superlink_trio.wire.tasks import (
     Draft,
+    Task,
     accept,
     faults,
     read_producers,
@@ -23,8 +24,6 @@ from superlink_trio.wire.tasks import (
 
 NOW = 1_800_000_000.0
 _GROUPS = (3, 4)
-
-_M = TypeVar("_M")
 
 
 def seeds() -> Iterator[bytes]:
@@ -74,45 +73,48 @@ def _check_split(raw: bytes, number: int) -> None:
 
 
 def _check_ins(raw: bytes) -> None:
-    expected = _parsed(pb.PushTaskInsRequest.FromString, raw)
-    drafts = _read(read_push_task_ins, raw)
-    if expected is None or drafts is None:
-        _check_refusal(raw, refused_by_us=drafts is None, refused_by_protobuf=expected is None)
-        return
-    _check_drafts(drafts, expected.task_ins_list)
-    for draft in drafts:
-        if not faults(draft):
-            written = b"".join(write_pull_task_ins([accept(draft, pushed_at=NOW)], "then"))
-            (item,) = pb.PullTaskInsResponse.FromString(written).task_ins_list
-            _check_round_trip(draft, item)
+    expected = _parsed(pb.PushTaskInsRequest, raw)
+    drafts = _drafts(read_push_task_ins, raw, refused_by_protobuf=expected is None)
+    if drafts is not None:
+        _check_drafts(drafts, expected.task_ins_list)
+        _check_written(drafts, write_pull_task_ins, pb.PullTaskInsResponse, "task_ins_list")
 
 
 def _check_res(raw: bytes) -> None:
-    expected = _parsed(pb.PushTaskResRequest.FromString, raw)
-    drafts = _read(read_push_task_res, raw)
-    if expected is None or drafts is None:
-        _check_refusal(raw, refused_by_us=drafts is None, refused_by_protobuf=expected is None)
+    expected = _parsed(pb.PushTaskResRequest, raw)
+    drafts = _drafts(read_push_task_res, raw, refused_by_protobuf=expected is None)
+    if drafts is None:
         return
     _check_drafts(drafts, expected.task_res_list)
     producers = [item.task.producer.node_id for item in expected.task_res_list]
     assert read_producers(raw) == producers, "the producers differ"
-    for draft in drafts:
-        if not faults(draft):
-            written = b"".join(write_pull_task_res([accept(draft, pushed_at=NOW)], "then"))
-            (item,) = pb.PullTaskResResponse.FromString(written).task_res_list
-            _check_round_trip(draft, item)
-    complete = _parsed(whole.WholePushTaskResRequest.FromString, raw)
+    _check_written(drafts, write_pull_task_res, pb.PullTaskResResponse, "task_res_list")
+    complete = _parsed(whole.WholePushTaskResRequest, raw)
     if complete is not None:
         for draft, merged in zip(drafts, complete.task_res_list, strict=True):
             record_set = whole.RecordSet.FromString(draft.payload or b"")
             assert record_set == merged.task.recordset, "the payload means something else"
 
 
-def _check_refusal(raw: bytes, *, refused_by_us: bool, refused_by_protobuf: bool) -> None:
-    if refused_by_us and not refused_by_protobuf:
-        assert _has_group(raw), "protobuf reads what we refuse"
-    if refused_by_protobuf and not refused_by_us:
-        raise AssertionError("we read what protobuf refuses")
+def _parsed(kind: type[Message], raw: bytes) -> Any:
+    try:
+        return kind.FromString(raw)
+    except DecodeError:
+        return None
+
+
+def _drafts(
+    read: Callable[[bytes], list[Draft]], raw: bytes, *, refused_by_protobuf: bool
+) -> list[Draft] | None:
+    try:
+        drafts = read(raw)
+    except Malformed:
+        # A group is a field of proto2 that we do not know.
+        may_have_group = any(byte & 7 in _GROUPS for byte in raw)
+        assert refused_by_protobuf or may_have_group, "protobuf reads what we refuse"
+        return None
+    assert not refused_by_protobuf, "we read what protobuf refuses"
+    return drafts
 
 
 def _check_drafts(drafts: Sequence[Draft], items: Sequence[pb.TaskIns | pb.TaskRes]) -> None:
@@ -131,30 +133,21 @@ def _comparable(message: pb.TaskIns | pb.TaskRes) -> bytes:
     return message.SerializeToString(deterministic=True)
 
 
-def _check_round_trip(draft: Draft, item: pb.TaskIns | pb.TaskRes) -> None:
-    if draft.payload is None:
-        told, sent = item.task.error, draft.message.task.error
-        assert (told.code, told.reason) == (sent.code, sent.reason), "an error has changed"
-    else:
-        assert item.task.recordset == draft.payload, "a payload has changed on its way"
-    assert item.run_id == draft.message.run_id
-    assert item.task.ancestry == draft.message.task.ancestry
-
-
-def _parsed(parse: Callable[[bytes], _M], raw: bytes) -> _M | None:
-    try:
-        return parse(raw)
-    except DecodeError:
-        return None
-
-
-def _read(read: Callable[[bytes], list[Draft]], raw: bytes) -> list[Draft] | None:
-    try:
-        return read(raw)
-    except Malformed:
-        return None
-
-
-def _has_group(raw: bytes) -> bool:
-    """Whether a group may begin or end in these bytes: a field of proto2 that we do not know."""
-    return any(byte & 7 in _GROUPS for byte in raw)
+def _check_written(
+    drafts: Iterable[Draft],
+    write: Callable[[Iterable[Task], str], Iterable[Buffer]],
+    answer: type[Message],
+    items: str,
+) -> None:
+    for draft in drafts:
+        if faults(draft):
+            continue
+        written = b"".join(write([accept(draft, pushed_at=NOW)], "then"))
+        [item] = getattr(answer.FromString(written), items)
+        if draft.payload is None:
+            told, sent = item.task.error, draft.message.task.error
+            assert (told.code, told.reason) == (sent.code, sent.reason), "an error has changed"
+        else:
+            assert item.task.recordset == draft.payload, "a payload has changed on its way"
+        assert item.run_id == draft.message.run_id
+        assert item.task.ancestry == draft.message.task.ancestry

@@ -6,54 +6,30 @@ Source: RFC 9113, RFC 7541, https://github.com/grpc/grpc/blob/master/doc/PROTOCO
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
-from enum import IntEnum
+from collections.abc import Iterable, Iterator, Sequence
 
 import hpack
-from h2.errors import ErrorCodes
+from hyperframe.frame import DataFrame, Frame, HeadersFrame
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-LARGEST_FRAME = 16_384
-LARGEST_WINDOW = 2**31 - 1
-END_STREAM, ACK, END_HEADERS = 0x1, 0x1, 0x4
-HEADER_TABLE_SIZE, INITIAL_WINDOW_SIZE = 0x1, 0x4
 
 _HEAD = 9
 
 
-class Kind(IntEnum):
-    """The types of frames."""
-
-    DATA = 0
-    HEADERS = 1
-    PRIORITY = 2
-    RST_STREAM = 3
-    SETTINGS = 4
-    PING = 6
-    GOAWAY = 7
-    WINDOW_UPDATE = 8
-    CONTINUATION = 9
+def serialized(pieces: Iterable[Frame | bytes]) -> bytes:
+    """Give the bytes of frames, and of what is none."""
+    return b"".join(each if isinstance(each, bytes) else each.serialize() for each in pieces)
 
 
-def frame(kind: Kind, flags: int, stream: int, payload: bytes) -> bytes:
-    """Serialise one frame."""
-    return struct.pack("!I", len(payload))[1:] + struct.pack("!BBI", kind, flags, stream) + payload
-
-
-def settings(values: Mapping[int, int]) -> bytes:
-    """Serialise a SETTINGS frame."""
-    payload = b"".join(struct.pack("!HI", number, value) for number, value in values.items())
-    return frame(Kind.SETTINGS, 0, 0, payload)
-
-
-def reset(stream: int) -> bytes:
-    """Serialise the frame that gives a stream up."""
-    return frame(Kind.RST_STREAM, 0, stream, struct.pack("!I", ErrorCodes.CANCEL))
-
-
-def window_update(stream: int, size: int) -> bytes:
-    """Serialise the frame that lets the server send more."""
-    return frame(Kind.WINDOW_UPDATE, 0, stream, struct.pack("!I", size))
+def take_frames(buffer: bytearray) -> Iterator[Frame]:
+    """Take the whole frames out of what was received."""
+    while len(buffer) >= _HEAD:
+        frame, length = Frame.parse_frame_header(memoryview(bytes(buffer[:_HEAD])))
+        if len(buffer) < _HEAD + length:
+            return
+        frame.parse_body(memoryview(bytes(buffer[_HEAD : _HEAD + length])))
+        del buffer[: _HEAD + length]
+        yield frame
 
 
 def block(fields: Sequence[tuple[bytes, bytes]]) -> bytes:
@@ -76,14 +52,19 @@ def grpc_fields(call: str, *, scheme: bytes = b"http") -> list[tuple[bytes, byte
     ]
 
 
-def grpc_message(message: bytes, *, compressed: bool = False) -> bytes:
+def grpc_head(length: int, compressed: bool = False) -> bytes:
+    """Give what comes before a message of so many bytes in DATA frames."""
+    return struct.pack("!?I", compressed, length)
+
+
+def grpc_message(message: bytes) -> bytes:
     """Give the bytes that carry a message in DATA frames."""
-    return struct.pack("!?I", compressed, len(message)) + message
+    return grpc_head(len(message)) + message
 
 
-def take_frames(buffer: bytearray) -> Iterator[tuple[int, int, bytes]]:
-    """Take the whole frames out of what was received: kind, flags, payload."""
-    while len(buffer) >= (end := _HEAD + int.from_bytes(buffer[:3], "big")):
-        kind, flags, payload = buffer[3], buffer[4], bytes(buffer[_HEAD:end])
-        del buffer[:end]
-        yield kind, flags, payload
+def grpc_call(stream: int, fields: Sequence[tuple[bytes, bytes]], message: bytes) -> list[Frame]:
+    """Give the frames of a whole call."""
+    return [
+        HeadersFrame(stream, block(fields), flags=["END_HEADERS"]),
+        DataFrame(stream, grpc_message(message), flags=["END_STREAM"]),
+    ]

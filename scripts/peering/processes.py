@@ -230,16 +230,11 @@ async def output(
             capture_stdout=True,
             stderr=stderr,
             env={**_ENVIRONMENT, "PYTHONPATH": CHECKOUT, **environment},
-            deliver_cancel=_kill,
         )
     if done.returncode:
         what = " ".join(map(str, command))
         raise Misbehaved(f"{what} ended with status {done.returncode}: {done.stdout.decode()}")
     return done.stdout.decode()
-
-
-async def _kill(process: trio.Process) -> None:
-    process.kill()
 
 
 @attrs.frozen

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from abusing.assault import Tally
 from abusing.attacks import ATTACKS, MEGABYTE
 from abusing.trial import HEAD, Cost, Outcome
-from abusing.wire import Tally
 
 _ABUSE = Path(__file__).parents[2] / "scripts" / "abuse"
 
