@@ -127,6 +127,9 @@ def read_environment(settings: Settings, environ: Mapping[str, str]) -> None:
         if not text or not variable.startswith(PREFIX):
             continue
         if variable in variables:
+            # The service called superlink itself has its port in the variable of an option.
+            if variable == "SUPERLINK_PORT" and text.startswith(("tcp://", "udp://")):
+                continue
             option = variables[variable]
             settings.read(option, variable, ENVIRONMENT, option.kind.from_text, text)
         elif not _SERVICE_LINK.fullmatch(variable):

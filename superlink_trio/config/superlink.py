@@ -201,8 +201,9 @@ class SuperLinkConfig(Limits):
         default=None,
         metadata=_current(
             kinds.within(kinds.COUNT, 0, 65_535, "port"),
-            "on which port: 8000 is what Flower's programs expect, 0 picks a free one",
+            "serve Flower 1.35 and later on this port too: 8000 is what its programs expect",
             shown_default="not served",
+            common=True,
         ),
     )
     """None: only Flower 1.8 to 1.11 is served."""
