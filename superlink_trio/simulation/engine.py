@@ -26,7 +26,6 @@ from functools import partial
 import attrs
 import trio
 
-from superlink_trio.logs.throttle import Throttle, shorten
 from superlink_trio.logs.wording import counted, leaves
 from superlink_trio.simulation.backend import (
     App,
@@ -39,6 +38,7 @@ from superlink_trio.simulation.backend import (
     Outcome,
     WorkerDied,
 )
+from superlink_trio.simulation.failures import Failure, Failures
 from superlink_trio.simulation.nodes import Nodes
 from superlink_trio.simulation.progress import Display, Progress, log_progress
 from superlink_trio.simulation.project import config_in_bundle, config_in_directory
@@ -60,10 +60,7 @@ _MAX_TRIES = 2
 _NOT_LOADED = 1
 """Flower's code of an error: the app cannot be loaded."""
 
-_LONGEST_REPORT = 20_000
-"""Characters of a traceback in the log; what a driver sent may be in it."""
-
-_GIVEN_UP = TaskError(0, "The simulation's workers died twice while the app worked on this task.")
+_GIVEN_UP = "The simulation's workers died twice while the app worked on this task."
 _TOO_LARGE = "the answer is too large to be handed to a driver in one message"
 _NO_TTL = "ttl must be a number of seconds above 0"
 
@@ -124,10 +121,10 @@ class Simulation:
         # What the app's own pyproject.toml says, for runs without a bundle.
         self._app_config: Mapping[str, Scalar] = {}
         self._runs = Runs(context_limit)
-        self._throttle = Throttle(_log)
+        self._failures = Failures()
         self._under_way: set[str] = set()
         # How often a task that has no answer yet was under way when a life failed.
-        self._failures: Counter[str] = Counter()
+        self._deaths: Counter[str] = Counter()
 
     async def serve(
         self,
@@ -142,7 +139,7 @@ class Simulation:
 
         Raises AppNotLoaded, BackendDied, StateUnavailable, UnusableSettings.
         """
-        with _ungrouped(BackendDied), self._counting_failures(), ExitStack() as online:
+        with _ungrouped(BackendDied), self._counting_deaths(), ExitStack() as online:
             # Those of an earlier life, while the new backend is still starting.
             self._nodes.attend(online)
             async with AsyncExitStack() as opened:
@@ -181,6 +178,7 @@ class Simulation:
             life = _Life(backend, arrivals, trio.Semaphore(capacity), trio.Semaphore(2 * capacity))
             async with trio.open_nursery() as showing:
                 showing.start_soon(self._display, progress)
+                showing.start_soon(self._failures.report)
                 async with trio.open_nursery() as nursery:
                     dispatching = trio.CancelScope()
                     nursery.start_soon(self._dispatch, life, dispatching, nursery)
@@ -220,20 +218,22 @@ class Simulation:
                 lambda: self._state.take_task_ins(node.node_id, _CONNECTION)
             )
             if task is not None:
-                async with self._state.handing_over_task_ins(task):
-                    await self._answer(life, worker, node, task)
+                with self._failures.under_way(task):
+                    async with self._state.handing_over_task_ins(task):
+                        await self._answer(life, worker, node, task)
         life.unanswered.release()
         life.arrivals.done(node.node_id)
 
     async def _answer(self, life: _Life, worker: ExitStack, node: Node, task: Task) -> None:
-        if self._failures[task.task_id] >= _MAX_TRIES:
-            await self._store_error(node, task, _GIVEN_UP)
+        if self._deaths[task.task_id] >= _MAX_TRIES:
+            await self._store_error(node, task, 0, Failure("the workers died twice", _GIVEN_UP))
             return
         try:
             run = await self._remember(task.run_id)
         except ValueError as fault:
-            error = TaskError(_NOT_LOADED, f"The app's config cannot be used: {fault}")
-            await self._store_error(node, task, error)
+            reason = f"The app's config cannot be used: {fault}"
+            failure = Failure("the app's config cannot be used", reason)
+            await self._store_error(node, task, _NOT_LOADED, failure)
             return
         job = Job(
             task=task,
@@ -246,11 +246,9 @@ class Simulation:
         except WorkerDied as died:
             worker.close()
             reason = f"The worker that ran the app died: {died}"
-            await self._store_error(node, task, TaskError(0, reason))
+            await self._store_error(node, task, 0, Failure("the worker died", reason))
             return
         worker.close()
-        if outcome.report:
-            self._log_failure(node, task, outcome)
         stored = await self._store(run, node, task, outcome)
         # The last thing: a task that is run again finds the Context that it found before.
         if stored and isinstance(outcome.content, bytes):
@@ -273,12 +271,12 @@ class Simulation:
         return outcome
 
     @contextmanager
-    def _counting_failures(self) -> Iterator[None]:
+    def _counting_deaths(self) -> Iterator[None]:
         self._under_way.clear()
         try:
             yield
         except Exception:
-            self._failures.update(self._under_way)
+            self._deaths.update(self._under_way)
             raise
 
     async def _remember(self, run_id: int) -> RunMemory:
@@ -297,16 +295,6 @@ class Simulation:
             config = await trio.to_thread.run_sync(config_in_bundle, fab.content)
         return self._runs.add(run_id, {**config, **run.override_config}, self._state.now())
 
-    def _log_failure(self, node: Node, task: Task, outcome: Outcome) -> None:
-        assert isinstance(outcome.content, TaskError)
-        self._throttle.log(
-            logging.ERROR,
-            task.run_id,
-            "The app failed on node %d (partition %d): %s",
-            *(node.node_id, node.partition_id, outcome.content.reason),
-            extra={"exception": shorten(outcome.report, _LONGEST_REPORT)},
-        )
-
     # Answers
 
     async def _store(self, run: RunMemory, node: Node, task: Task, outcome: Outcome) -> bool:
@@ -315,9 +303,8 @@ class Simulation:
         answer = answer_to(task, outcome.content, ttl=outcome.ttl, now=now)
         fault = self._fault(answer) or self._runs.fault(run, node.node_id, outcome.state)
         if fault is not None:
-            _log.warning("Answer of node %d not taken, it is not valid: %s", node.node_id, fault)
-            error = TaskError(0, f"The node's answer was not valid: {fault}")
-            await self._store_error(node, task, error)
+            reason = f"The node's answer was not valid: {fault}"
+            await self._store_error(node, task, 0, Failure("an answer that is not valid", reason))
             return False
         answer_id = ""
         try:
@@ -326,7 +313,11 @@ class Simulation:
             )
         except NotTaken as reason:
             _log.info("Answer of node %d not taken: %s", node.node_id, reason)
-        self._settled(task, failed=isinstance(outcome.content, TaskError))
+        failure = None
+        if isinstance(outcome.content, TaskError):
+            fault = outcome.fault or "the app replied with an error"
+            failure = Failure(fault, outcome.content.reason, outcome.report)
+        self._settled(node, task, failure)
         return answer_id == answer.task_id
 
     def _fault(self, answer: Task) -> str | None:
@@ -334,16 +325,18 @@ class Simulation:
             return _NO_TTL
         return _TOO_LARGE if answer.size > self._message_limit else None
 
-    async def _store_error(self, node: Node, task: Task, error: TaskError) -> None:
+    async def _store_error(self, node: Node, task: Task, code: int, failure: Failure) -> None:
+        error = TaskError(code, failure.reason)
         await when_available(
             lambda: self._state.store_error(task.task_id, error, producer=node.node_id),
             shield=True,
         )
-        self._settled(task, failed=True)
+        self._settled(node, task, failure)
 
-    def _settled(self, task: Task, *, failed: bool) -> None:
-        self._failures.pop(task.task_id, None)
-        self._progress.answered(failed=failed)
+    def _settled(self, node: Node, task: Task, failure: Failure | None) -> None:
+        self._deaths.pop(task.task_id, None)
+        self._progress.answered(failed=failure is not None)
+        self._failures.count(node, task, failure)
 
 
 @contextmanager
