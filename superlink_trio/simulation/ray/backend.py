@@ -74,8 +74,6 @@ async def open_ray_backend(app: App, config: Mapping[str, object]) -> AsyncItera
         capacity = await process.open(Opening(app, settings, directory))
         backend = _RayBackend(capacity, process.frames, shares)
         async with trio.open_nursery() as nursery:
-            for task in (process.pass_on_lines, process.frames.pump):
-                nursery.start_soon(task)
             nursery.start_soon(backend.receive, process)
             try:
                 yield backend
