@@ -14,7 +14,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -67,6 +67,15 @@ class WorkerSettings:
     silent: bool = False
     tensorflow: bool = False
 
+    @classmethod
+    def read(cls, config: Mapping[str, object]) -> WorkerSettings:
+        """Read what `--backend-config` says of workers, whatever the backend."""
+        return cls(
+            muted=bool(config.get("mute_logging")),
+            silent=bool(config.get("silent")),
+            tensorflow=bool(config.get("tensorflow")),
+        )
+
 
 def start(app: App, settings: WorkerSettings) -> None:
     """Get a worker process ready for an app, once. Raises AppNotLoaded."""
@@ -99,16 +108,13 @@ def _let_gpu_memory_grow() -> None:
         config.experimental.set_memory_growth(gpu, True)
 
 
-def run(app: App, job: Job) -> Outcome:
-    """Run the app for one job. Whatever goes wrong is the outcome, nothing is raised."""
-    return run_with(app, job, job.content, job.state)
+def run(app: App, job: Job, content: Buffer | None = None, state: Buffer | None = None) -> Outcome:
+    """Run the app for one job. Whatever goes wrong is the outcome, nothing is raised.
 
-
-def run_with(app: App, job: Job, content: Buffer | TaskError, state: Buffer) -> Outcome:
-    """Run the app for a job whose content and state may lie elsewhere than in it.
-
-    `content` and `state` take the place of the job's own. They are read, never kept or changed.
+    `content` and `state` take the place of the job's own, where they lie elsewhere than in it. They
+    are read, never kept or changed.
     """
+    state = job.state if state is None else state
     try:
         run_app = load(app)
     except AppNotLoaded as error:
@@ -116,7 +122,7 @@ def run_with(app: App, job: Job, content: Buffer | TaskError, state: Buffer) -> 
         return _failure(
             job, state, TaskError(_NOT_LOADED, reason), error.__cause__ or error, str(error)
         )
-    return run_app(job, content, state)
+    return run_app(job, job.content if content is None else content, state)
 
 
 @functools.cache
