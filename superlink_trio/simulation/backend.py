@@ -49,6 +49,11 @@ class Node:
     partition_id: int
     num_partitions: int
 
+    @property
+    def config(self) -> dict[str, int]:
+        """What apps are told of it, by Flower's names."""
+        return {"partition-id": self.partition_id, "num-partitions": self.num_partitions}
+
 
 @attrs.frozen(kw_only=True)
 class Job:

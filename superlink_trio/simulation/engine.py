@@ -19,9 +19,10 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from functools import partial
+from typing import TypeVar
 
 import attrs
 import trio
@@ -42,11 +43,12 @@ from superlink_trio.simulation.failures import Failure, Failures
 from superlink_trio.simulation.nodes import Nodes
 from superlink_trio.simulation.progress import Display, Progress, log_progress
 from superlink_trio.simulation.project import config_in_bundle, config_in_directory
-from superlink_trio.simulation.retrying import when_available
 from superlink_trio.simulation.runs import RunMemory, Runs
-from superlink_trio.state import Arrivals, NotTaken, State
+from superlink_trio.state import Arrivals, NotTaken, State, StateUnavailable
 from superlink_trio.wire.runs import Run, Scalar
 from superlink_trio.wire.tasks import Task, TaskError, answer_to
+
+_T = TypeVar("_T")
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +58,9 @@ _CONNECTION = "simulation"
 
 _MAX_TRIES = 2
 """How often a task may be under way when the backend dies, before it is given up."""
+
+_RETRY_AFTER = 1.0
+"""Seconds before a call of the state that was not available is tried again."""
 
 _NOT_LOADED = 1
 """Flower's code of an error: the app cannot be loaded."""
@@ -207,14 +212,14 @@ class Simulation:
             while True:
                 await life.unanswered.acquire()
                 await life.workers.acquire()
-                node_id = await when_available(life.arrivals.next)
+                node_id = await _when_available(life.arrivals.next)
                 nursery.start_soon(self._handle, life, self._nodes[node_id])
 
     async def _handle(self, life: _Life, node: Node) -> None:
         """Handle the node's oldest task. It comes with a worker, which is free again early."""
         with ExitStack() as worker:
             worker.callback(life.workers.release)
-            task = await when_available(
+            task = await _when_available(
                 lambda: self._state.take_task_ins(node.node_id, _CONNECTION)
             )
             if task is not None:
@@ -284,9 +289,9 @@ class Simulation:
         known = self._runs.use(run_id, self._state.now())
         if known is not None:
             return known
-        run = await when_available(lambda: self._state.get_run(run_id)) or Run()
+        run = await _when_available(lambda: self._state.get_run(run_id)) or Run()
         fab = (
-            await when_available(lambda: self._state.get_fab(run.fab_hash))
+            await _when_available(lambda: self._state.get_fab(run.fab_hash))
             if run.fab_hash
             else None
         )
@@ -308,7 +313,7 @@ class Simulation:
             return False
         answer_id = ""
         try:
-            answer_id = await when_available(
+            answer_id = await _when_available(
                 lambda: self._state.store_task_res(answer), shield=True
             )
         except NotTaken as reason:
@@ -327,7 +332,7 @@ class Simulation:
 
     async def _store_error(self, node: Node, task: Task, code: int, failure: Failure) -> None:
         error = TaskError(code, failure.reason)
-        await when_available(
+        await _when_available(
             lambda: self._state.store_error(task.task_id, error, producer=node.node_id),
             shield=True,
         )
@@ -349,3 +354,16 @@ def _ungrouped(*kinds: type[Exception]) -> Iterator[None]:
         if matching is None or rest is not None:
             raise
         raise next(leaves(matching)) from None
+
+
+async def _when_available(call: Callable[[], Awaitable[_T]], *, shield: bool = False) -> _T:
+    """Retry a call of the state until it is available; its log says what is wrong with it.
+
+    With `shield` only the pauses in between can be cancelled.
+    """
+    while True:
+        try:
+            with trio.CancelScope(shield=shield):
+                return await call()
+        except StateUnavailable:
+            await trio.sleep(_RETRY_AFTER)
