@@ -13,7 +13,8 @@ import trio
 from simulations import TWO_WORKERS, apps, eventually, job, pid_of, runs, todo
 
 from superlink_trio.simulation.backend import App, AppNotLoaded, Backend, WorkerDied
-from superlink_trio.simulation.process import backend, child, open_process_backend
+from superlink_trio.simulation.process import backend, child
+from superlink_trio.simulation.process.backend import open_process_backend
 from superlink_trio.simulation.process.settings import ProcessSettings, usable_cpus
 
 

@@ -104,7 +104,7 @@ def _opener(backend: str) -> OpenBackend:
         from superlink_trio.simulation.ray.backend import open_ray_backend
 
         return open_ray_backend
-    from superlink_trio.simulation.process import open_process_backend
+    from superlink_trio.simulation.process.backend import open_process_backend
 
     return open_process_backend
 
