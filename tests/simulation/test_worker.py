@@ -119,6 +119,12 @@ def test_a_failure_is_known_by_what_was_raised_and_where(tmp_path: Path) -> None
     (package / "__init__.py").write_text("import json\nkeyed = {}\ndef gone(): keyed['gone']\n")
     source = "import json, package\ndef app(message, context):\n    "
 
+    # A library may lie below a folder that is on the import path itself, as in a `.venv`.
+    library = tmp_path / "lib"
+    library.mkdir()
+    (library / "deep.py").write_text("def fail(): raise OSError\n")
+    sys.path.append(str(library))
+
     def fault(body: str, job: Job) -> str:
         sys.modules.pop("client", None)
         worker.load.cache_clear()
@@ -126,6 +132,7 @@ def test_a_failure_is_known_by_what_was_raised_and_where(tmp_path: Path) -> None
 
     assert fault("package.gone()", _job()) == "KeyError in package/__init__.py:3"
     assert fault("json.loads('{')", _job()).startswith("JSONDecodeError in json/decoder.py:")
+    assert fault("import deep; deep.fail()", _job()) == "OSError in deep.py:1"
     assert fault("raise SystemExit(3)", _job()) == "SystemExit in client.py:4"
     assert fault("pass", _job(b"\xff")).startswith("ValueError in superlink_trio/")
 
