@@ -15,7 +15,7 @@ from builders import task_ins
 
 from superlink_trio.clientapp import RecordSet, decode, encode
 from superlink_trio.simulation.backend import App, Backend, Job, Node, OpenBackend, Outcome
-from superlink_trio.simulation.process import open_process_backend
+from superlink_trio.simulation.process.backend import open_process_backend
 from superlink_trio.simulation.process.settings import usable_cpus
 from superlink_trio.simulation.ray.backend import open_ray_backend
 

@@ -36,7 +36,7 @@ def workshop(monkeypatch: pytest.MonkeyPatch) -> Workshop:
     """Stand in for the process backend."""
     workshop = Workshop()
     module: Any = SimpleNamespace(open_process_backend=workshop.open)
-    monkeypatch.setitem(sys.modules, "superlink_trio.simulation.process", module)
+    monkeypatch.setitem(sys.modules, "superlink_trio.simulation.process.backend", module)
     return workshop
 
 
@@ -222,7 +222,7 @@ from workshop import Workshop
 from superlink_trio import cli
 
 backend = SimpleNamespace(open_process_backend=Workshop().open)
-sys.modules["superlink_trio.simulation.process"] = backend
+sys.modules["superlink_trio.simulation.process.backend"] = backend
 sys.exit(cli.main(sys.argv[1:]))
 """
 WORDS = ["--insecure", "--driver-api-address", "127.0.0.1:0", "--vce", "--num-supernodes", "3"]

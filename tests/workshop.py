@@ -19,6 +19,7 @@ from superlink_trio.simulation.backend import (
     Backend,
     BackendDied,
     Job,
+    OpenBackend,
     Outcome,
     WorkerDied,
 )
@@ -91,8 +92,13 @@ class Workshop:
                 await trio.sleep_forever()
             case b"fail":
                 error = TaskError(2, "ValueError:<'no'>")
-                report = "Traceback: here"
-                return Outcome(content=error, ttl=self.ttl, state=job.state, report=report)
+                return Outcome(
+                    content=error,
+                    ttl=self.ttl,
+                    state=job.state,
+                    report="Traceback: here",
+                    fault="ValueError in client.py:14",
+                )
         if isinstance(content, TaskError):
             return Outcome(content=b"error", ttl=self.ttl, state=job.state)
         return Outcome(content=job.state, ttl=self.ttl, state=job.state + content + b".")
@@ -132,10 +138,12 @@ class Lab:
     simulation: Simulation = attrs.field(init=False)
     run_id: int = 0
 
-    def make(self, num_nodes: int = 3, **options: Any) -> None:
+    def make(
+        self, num_nodes: int = 3, *, open_backend: OpenBackend | None = None, **options: Any
+    ) -> None:
         self.simulation = Simulation(
             self.state,
-            self.workshop.open,
+            open_backend or self.workshop.open,
             App(reference="client:app", directory=self.app_directory),
             num_nodes=num_nodes,
             **{

@@ -24,7 +24,7 @@ from benchmarks.table import (
 )
 from superlink_trio.simulation.backend import App, OpenBackend
 from superlink_trio.simulation.engine import Simulation
-from superlink_trio.simulation.process import open_process_backend
+from superlink_trio.simulation.process.backend import open_process_backend
 from superlink_trio.state import MemoryState, SqliteState, State
 from superlink_trio.wire.runs import Run
 from superlink_trio.wire.tasks import TaskError

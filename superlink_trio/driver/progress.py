@@ -10,7 +10,7 @@ import attrs
 import trio
 
 from superlink_trio.logs.throttle import Throttle, shorten
-from superlink_trio.logs.wording import counted
+from superlink_trio.logs.wording import counted, tallied
 from superlink_trio.wire.tasks import Task, TaskError
 
 _log = logging.getLogger(__name__)
@@ -36,11 +36,8 @@ class _Moved:
         if self.answers:
             parts.append(f"{counted(self.answers, 'answer')} collected")
         if self.errors:
-            reasons = "; ".join(
-                reason if count == 1 else f"{reason} ({count} times)"
-                for reason, count in self.errors.most_common(3)
-            )
-            parts.append(f"{counted(self.errors.total(), 'error')} among them: {reasons}")
+            errors = counted(self.errors.total(), "error")
+            parts.append(f"{errors} among them: {tallied(self.errors)}")
         return ", ".join(parts)
 
 

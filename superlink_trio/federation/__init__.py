@@ -17,7 +17,6 @@ from superlink_trio.federation.manager import (
     Stopped,
 )
 from superlink_trio.federation.mean import NoExamples, Unfit, WeightedMean
-from superlink_trio.federation.progress import Observer
 from superlink_trio.federation.protocols import (
     ClientManagerLike,
     ConfigLike,
@@ -32,7 +31,7 @@ from superlink_trio.federation.proxy import (
     ClientProxy,
     ClientTimedOut,
 )
-from superlink_trio.federation.server import Server, ServerConfig
+from superlink_trio.federation.server import Observer, Server, ServerConfig
 from superlink_trio.federation.strategy import FitAggregation, Strategy
 from superlink_trio.federation.types import (
     Code,

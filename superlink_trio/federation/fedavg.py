@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+import attrs
+
 from superlink_trio.federation.arrays import NDArrays, parameters_to_ndarrays
 from superlink_trio.federation.manager import ClientManager
 from superlink_trio.federation.mean import NoExamples, WeightedMean
@@ -28,13 +30,13 @@ from superlink_trio.federation.types import (
 
 _log = logging.getLogger(__name__)
 
-_A_DAY = 86_400
-
 EvaluateFn: TypeAlias = Callable[[int, NDArrays, Config], tuple[float, Metrics] | None]
 ConfigFn: TypeAlias = Callable[[int], Config]
 MetricsFn: TypeAlias = Callable[[list[tuple[int, Metrics]]], Metrics]
 
 
+# As a class that is written by hand: subclasses may add attributes, and it is compared by identity.
+@attrs.define(kw_only=True, eq=False, repr=False, slots=False)
 class FedAvg(Strategy):
     """The mean of the clients' models, weighted by their numbers of examples.
 
@@ -61,42 +63,27 @@ class FedAvg(Strategy):
     data (2017), https://arxiv.org/abs/1602.05629
     """
 
-    def __init__(
-        self,
-        *,
-        fraction_fit: float = 1.0,
-        fraction_evaluate: float = 1.0,
-        min_fit_clients: int = 2,
-        min_evaluate_clients: int = 2,
-        min_available_clients: int = 2,
-        evaluate_fn: EvaluateFn | None = None,
-        on_fit_config_fn: ConfigFn | None = None,
-        on_evaluate_config_fn: ConfigFn | None = None,
-        accept_failures: bool = True,
-        initial_parameters: Parameters | None = None,
-        fit_metrics_aggregation_fn: MetricsFn | None = None,
-        evaluate_metrics_aggregation_fn: MetricsFn | None = None,
-        inplace: bool = True,
-    ) -> None:
-        if min_available_clients < max(min_fit_clients, min_evaluate_clients):
+    fraction_fit: float = 1.0
+    fraction_evaluate: float = 1.0
+    min_fit_clients: int = 2
+    min_evaluate_clients: int = 2
+    min_available_clients: int = 2
+    evaluate_fn: EvaluateFn | None = None
+    on_fit_config_fn: ConfigFn | None = None
+    on_evaluate_config_fn: ConfigFn | None = None
+    accept_failures: bool = True
+    initial_parameters: Parameters | None = None
+    fit_metrics_aggregation_fn: MetricsFn | None = None
+    evaluate_metrics_aggregation_fn: MetricsFn | None = None
+    inplace: bool = True
+
+    def __attrs_post_init__(self) -> None:
+        if self.min_available_clients < max(self.min_fit_clients, self.min_evaluate_clients):
             _log.warning(
                 "min_available_clients=%d is less than a round needs (%d to train, %d to evaluate):"
                 " a round that begins with too few clients is left out",
-                *(min_available_clients, min_fit_clients, min_evaluate_clients),
+                *(self.min_available_clients, self.min_fit_clients, self.min_evaluate_clients),
             )
-        self.fraction_fit = fraction_fit
-        self.fraction_evaluate = fraction_evaluate
-        self.min_fit_clients = min_fit_clients
-        self.min_evaluate_clients = min_evaluate_clients
-        self.min_available_clients = min_available_clients
-        self.evaluate_fn = evaluate_fn
-        self.on_fit_config_fn = on_fit_config_fn
-        self.on_evaluate_config_fn = on_evaluate_config_fn
-        self.accept_failures = accept_failures
-        self.initial_parameters = initial_parameters
-        self.fit_metrics_aggregation_fn = fit_metrics_aggregation_fn
-        self.evaluate_metrics_aggregation_fn = evaluate_metrics_aggregation_fn
-        self.inplace = inplace
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(accept_failures={self.accept_failures})"
@@ -196,7 +183,7 @@ def _sample(
 ) -> list[ClientProxy]:
     # Those that are there once there are enough count, and not those that were there before.
     _, minimum = numbers(client_manager.num_available())
-    client_manager.wait_for(minimum, timeout=_A_DAY)
+    client_manager.wait_for(minimum)
     size, minimum = numbers(client_manager.num_available())
     return client_manager.sample(num_clients=size, min_num_clients=minimum)
 

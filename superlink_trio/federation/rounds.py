@@ -15,7 +15,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import overload
+from typing import TypedDict, Unpack, overload
 
 import attrs
 import trio
@@ -92,7 +92,10 @@ class Federation:
         if self._control is not None:
             self._control.stop()
 
-    async def _run(self, task_status: trio.TaskStatus[Federation]) -> None:
+    async def run(
+        self, task_status: trio.TaskStatus[Federation] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Run the rounds; `serve_rounds` does. Raises what that does, in groups."""
         manager = self.server.client_manager()
         if isinstance(manager, SimpleClientManager):
             manager.start()
@@ -178,33 +181,34 @@ class Federation:
             _log.info("%s", line)
 
 
+class Options(TypedDict, total=False):
+    """What `serve_rounds` and `start_server` may be told, whatever the server."""
+
+    server_address: str
+    config: ConfigLike | None
+    strategy: StrategyLike | None
+    client_manager: ClientManagerLike | None
+    grpc_max_message_length: int
+    certificates: tuple[bytes, bytes, bytes] | None
+
+
 @overload
 async def serve_rounds(
     *,
-    server_address: str = ...,
     server: Server | None = ...,
-    config: ConfigLike | None = ...,
-    strategy: StrategyLike | None = ...,
-    client_manager: ClientManagerLike | None = ...,
-    grpc_max_message_length: int = ...,
-    certificates: tuple[bytes, bytes, bytes] | None = ...,
     observer: Observer | None = ...,
     task_status: trio.TaskStatus[Federation] = ...,
+    **options: Unpack[Options],
 ) -> History: ...
 
 
 @overload
 async def serve_rounds(
     *,
-    server_address: str = ...,
     server: ServerLike,
-    config: ConfigLike | None = ...,
-    strategy: StrategyLike | None = ...,
-    client_manager: ClientManagerLike | None = ...,
-    grpc_max_message_length: int = ...,
-    certificates: tuple[bytes, bytes, bytes] | None = ...,
     observer: Observer | None = ...,
     task_status: trio.TaskStatus[Federation] = ...,
+    **options: Unpack[Options],
 ) -> HistoryLike: ...
 
 
@@ -244,16 +248,9 @@ async def serve_rounds(
         *(server_address, server, config, strategy, client_manager),
         *(grpc_max_message_length, certificates, observer),
     )
-    await run(federation, task_status)
-    return federation.history
-
-
-async def run(
-    federation: Federation, task_status: trio.TaskStatus[Federation] = trio.TASK_STATUS_IGNORED
-) -> None:
-    """Run a federation to its end. Raises what `serve_rounds` does."""
     with unwrapped():
-        await federation._run(task_status)
+        await federation.run(task_status)
+    return federation.history
 
 
 def prepare(

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, cast, overload
+from typing import TYPE_CHECKING, Unpack, cast, overload
 
 import trio
 
@@ -25,8 +25,8 @@ from superlink_trio.federation.protocols import (
 from superlink_trio.federation.rounds import (
     MESSAGE_LIMIT,
     Federation,
+    Options,
     prepare,
-    run,
     unwrapped,
 )
 from superlink_trio.federation.server import Server
@@ -61,29 +61,11 @@ class Terminated(Interrupted, SystemExit):
 
 
 @overload
-def start_server(
-    *,
-    server_address: str = ...,
-    server: Server | None = ...,
-    config: ConfigLike | None = ...,
-    strategy: StrategyLike | None = ...,
-    client_manager: ClientManagerLike | None = ...,
-    grpc_max_message_length: int = ...,
-    certificates: tuple[bytes, bytes, bytes] | None = ...,
-) -> History: ...
+def start_server(*, server: Server | None = ..., **options: Unpack[Options]) -> History: ...
 
 
 @overload
-def start_server(
-    *,
-    server_address: str = ...,
-    server: ServerLike,
-    config: ConfigLike | None = ...,
-    strategy: StrategyLike | None = ...,
-    client_manager: ClientManagerLike | None = ...,
-    grpc_max_message_length: int = ...,
-    certificates: tuple[bytes, bytes, bytes] | None = ...,
-) -> HistoryLike: ...
+def start_server(*, server: ServerLike, **options: Unpack[Options]) -> HistoryLike: ...
 
 
 def start_server(
@@ -123,7 +105,7 @@ def start_server(
 
 
 def _check_no_loop() -> None:
-    if _runs_in_trio():
+    if trio.lowlevel.in_trio_run():
         raise RuntimeError("start_server blocks Trio: await serve_rounds(...) instead")
     try:
         asyncio.get_running_loop()
@@ -133,14 +115,6 @@ def _check_no_loop() -> None:
         "start_server blocks the asyncio loop that runs here (a notebook has one):"
         " await asyncio.to_thread(start_server, ...) instead"
     )
-
-
-def _runs_in_trio() -> bool:
-    try:
-        trio.lowlevel.current_trio_token()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _unhandled_signals() -> list[signal.Signals]:
@@ -176,7 +150,7 @@ async def _run_script(
             with trio.CancelScope() as scope:
                 if signals:
                     await nursery.start(stop_on_signal, scope)
-                await run(federation)
+                await federation.run()
             nursery.cancel_scope.cancel()
     return ended_by
 

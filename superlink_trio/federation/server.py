@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 import attrs
 import trio
@@ -13,17 +13,13 @@ from attrs import validators
 
 from superlink_trio.federation.fedavg import FedAvg
 from superlink_trio.federation.history import History
-from superlink_trio.federation.join import JoinedClient
 from superlink_trio.federation.manager import SimpleClientManager
-from superlink_trio.federation.messages import Kind, write_config, write_instruction
 from superlink_trio.federation.phase import EVALUATE, FIT, Outcome, Phase, Take, ask_all
-from superlink_trio.federation.progress import Observer, Unobserved
 from superlink_trio.federation.protocols import (
     AggregationLike,
     ClientLike,
     ClientManagerLike,
     InsLike,
-    ModelLike,
     ParametersLike,
     StrategyLike,
 )
@@ -33,11 +29,9 @@ from superlink_trio.federation.types import (
     EvaluateRes,
     FitRes,
     GetParametersIns,
-    GetParametersRes,
     Parameters,
 )
 from superlink_trio.logs.wording import counted
-from superlink_trio.wire.bulk import join
 from superlink_trio.wire.runs import Scalar
 
 _log = logging.getLogger(__name__)
@@ -57,6 +51,32 @@ class ServerConfig:
     round_timeout: float | None = attrs.field(
         default=None, validator=validators.optional(validators.gt(0))
     )
+
+
+class Observer(Protocol):
+    """Notified of every step of a run; called on the event loop, so it must not block."""
+
+    def round_begins(self, server_round: int, num_rounds: int) -> None:
+        """Handle the begin of a round."""
+
+    def phase_begins(self, name: str, clients: int) -> None:
+        """Handle the begin of a phase, `fit` or `evaluate`, with so many clients."""
+
+    def answered(self) -> None:
+        """Handle the answer of one of them, or its failure."""
+
+
+class _Nobody:
+    """Watches runs that nobody watches."""
+
+    def round_begins(self, server_round: int, num_rounds: int) -> None:
+        pass
+
+    def phase_begins(self, name: str, clients: int) -> None:
+        pass
+
+    def answered(self) -> None:
+        pass
 
 
 class Server:
@@ -80,7 +100,7 @@ class Server:
         self.parameters: ParametersLike = Parameters([])
         self.history = History()
         self.max_workers: int | None = None
-        self.observer: Observer = Unobserved()
+        self.observer: Observer = _Nobody()
         # "Never two at once" is what a strategy is promised.
         self._thread = trio.CapacityLimiter(1)
 
@@ -142,7 +162,7 @@ class Server:
         begin_fit: Callable[[int], AggregationLike | None]
         begin_fit = getattr(self.strategy, "begin_fit", lambda _: None)
         aggregation = await self._call(server_round, begin_fit, server_round)
-        take = None if aggregation is None else self._taking(aggregation)
+        take = None if aggregation is None else partial(self._in_thread, aggregation.add)
         outcome = await self._ask(FIT, instructions, server_round, timeout, take)
         del instructions
         aggregated: tuple[ParametersLike | None, Mapping[str, Scalar]]
@@ -235,14 +255,7 @@ class Server:
 
     async def _parameters_of(self, client: ClientLike, timeout: float | None) -> ParametersLike:
         ins = GetParametersIns({})
-        if isinstance(client, JoinedClient):
-            config = write_config(Kind.GET_PARAMETERS, ins.config)
-            message = await join(write_instruction(Kind.GET_PARAMETERS, config))
-            joined = await client.ask(Kind.GET_PARAMETERS, message, timeout)
-            assert isinstance(joined, GetParametersRes)
-            answer: ModelLike = joined
-        else:
-            answer = await self._call(0, client.get_parameters, ins, timeout=timeout, group_id=0)
+        answer = await self._call(0, client.get_parameters, ins, timeout=timeout, group_id=0)
         if answer.status.code == Code.OK:
             _log.info("Initial parameters: from client %s", client.cid)
         else:
@@ -264,12 +277,6 @@ class Server:
         )
         self.history.add_loss_centralized(server_round, loss)
         self.history.add_metrics_centralized(server_round, metrics)
-
-    def _taking(self, aggregation: AggregationLike) -> Take[FitRes]:
-        async def take(client: ClientLike, result: FitRes) -> None:
-            await self._in_thread(aggregation.add, client, result)
-
-        return take
 
     async def _call(
         self, at: int, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 
 def counted(number: int, one: str, many: str = "") -> str:
     """Write `1 node`, `2 nodes`; `many` is the plural where it is not `one` with an s."""
     return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def tallied(reasons: Counter[str]) -> str:
+    """Write the three most frequent reasons, most frequent first, and how often each came."""
+    return "; ".join(
+        reason if count == 1 else f"{reason} ({counted(count, 'time')})"
+        for reason, count in reasons.most_common(3)
+    )
 
 
 def leaves(error: BaseException | None) -> Iterator[BaseException]:

@@ -37,6 +37,9 @@ class App:
     directory: Path
     """Put on the import path first."""
 
+    def __str__(self) -> str:
+        return f"{self.reference} from {self.directory}"
+
 
 @attrs.frozen(kw_only=True)
 class Node:
@@ -45,6 +48,11 @@ class Node:
     node_id: int
     partition_id: int
     num_partitions: int
+
+    @property
+    def config(self) -> dict[str, int]:
+        """What apps are told of it, by Flower's names."""
+        return {"partition-id": self.partition_id, "num-partitions": self.num_partitions}
 
 
 @attrs.frozen(kw_only=True)
@@ -77,13 +85,15 @@ class Outcome:
 
     `content` is the reply's serialised RecordSet or its error: code 1 where the app could not be
     loaded, 2 where it raised. `ttl` is the reply's, in seconds. `state` is the node's new one; it
-    is the old one where the app failed. `report` is then the traceback.
+    is the old one where the app failed. `report` is then the traceback, and `fault` what was raised
+    and where: the same for all failures that are the same.
     """
 
     content: bytes | TaskError = attrs.field(repr=False)
     ttl: float
     state: bytes = attrs.field(repr=False)
     report: str = attrs.field(default="", repr=False)
+    fault: str = ""
 
     def with_content(self, content: bytes) -> Outcome:
         """Give the same outcome with another content."""

@@ -1,17 +1,22 @@
-"""Processes that the SuperLink starts for its simulated nodes: how they begin and end.
+"""Processes that the SuperLink starts for its simulated nodes: how they begin, speak and end.
 
 Each leads a session of its own: a Ctrl-C on the terminal is for the SuperLink alone, and whatever
 it starts can be ended with it. A socket connects it with the SuperLink. When that closes, whoever
-closed it, the process ends by itself.
+closed it, the process ends by itself. What it prints goes to the log, line by line.
 """
 
 from __future__ import annotations
 
+import logging
+import re
 import signal
 import socket
 import subprocess
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
+import attrs
 import trio
 
 from superlink_trio.processes.sessions import kill_session, members
@@ -23,71 +28,127 @@ _AT_LEAST = 0.3
 # How long a session may take to be gone after SIGKILL, in seconds.
 _KILLED = 1.0
 
+# How long the last of what was printed may take to be read, in seconds. It is there already; the
+# end of it may not come, if somebody has left the session.
+_LAST_WORDS = 0.2
 
-async def start(
-    command: Callable[[int], Sequence[str]],
-    *,
-    env: Mapping[str, str] | None = None,
-    output_to_pipe: bool = False,
-) -> tuple[trio.Process, trio.SocketStream]:
-    """Start a process; give it, and our end of the socket.
+# Lines that are kept, for whoever reports the end of a process.
+_KEPT_LINES = 10
 
-    `command`: what to run, given the descriptor of its end. With `output_to_pipe` what it prints
-    goes to `process.stdout`, otherwise to where ours goes. Raises OSError.
-    """
-    ours, theirs = socket.socketpair()
-    stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
-    try:
-        with theirs:
-            process = await trio.lowlevel.open_process(
-                command(theirs.fileno()),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE if output_to_pipe else None,
-                stderr=subprocess.STDOUT if output_to_pipe else None,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-                env=env,
-            )
-    except BaseException:
-        ours.close()
-        raise
-    return process, stream
+# Bytes of a line; what is longer is logged as several.
+_LONGEST_LINE = 65536
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
-async def end(process: trio.Process, stream: trio.SocketStream, grace: float) -> list[int]:
-    """See a process end with its whole session; give the ids of those that do not.
+@attrs.define(eq=False)
+class ChildProcess:
+    """A process that was started, and our end of the socket."""
 
-    It may end by itself within `grace` seconds; if this is cancelled, it has to be quick.
-    """
-    try:
-        stream.socket.close()
-        with trio.move_on_after(grace):
-            await process.wait()
-    finally:
-        with trio.CancelScope(shield=True):
-            with trio.move_on_after(_AT_LEAST):
-                await process.wait()
-            left = await _kill(process)
-    return left
+    _process: trio.Process
+    stream: trio.SocketStream
+    last_lines: deque[str] = attrs.field(factory=lambda: deque(maxlen=_KEPT_LINES), init=False)
+    """What it printed last."""
+    _silent: trio.Event = attrs.field(factory=trio.Event, init=False)
 
+    @classmethod
+    async def start(
+        cls, command: Callable[[int], Sequence[str]], env: Mapping[str, str] | None = None
+    ) -> ChildProcess:
+        """Start a process. `command`: what to run, given the descriptor of its end.
 
-def how_ended(process: trio.Process) -> str:
-    """Describe the end of a process, as what follows its name; empty while it runs."""
-    status = process.returncode
-    if status is None:
-        return ""
-    if status < 0:
-        return f"was ended by {signal.Signals(-status).name}"
-    return f"ended with status {status}"
+        `log_output` has to run beside it. Raises OSError.
+        """
+        ours, theirs = socket.socketpair()
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+        try:
+            with theirs:
+                process = await trio.lowlevel.open_process(
+                    command(theirs.fileno()),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                    env=env,
+                )
+        except BaseException:
+            ours.close()
+            raise
+        return cls(process, stream)
 
+    @property
+    def pid(self) -> int:
+        """Its process id, and that of its session."""
+        return self._process.pid
 
-async def _kill(process: trio.Process) -> list[int]:
-    with trio.move_on_after(_KILLED):
-        kill_session(process.pid)
-        await process.wait()
-        while members(process.pid):
-            await trio.sleep(0.01)
-            kill_session(process.pid)
-    if process.stdout is not None:
-        await process.stdout.aclose()
-    return members(process.pid)
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
+
+    @property
+    def ending(self) -> str:
+        """How it ended, as what follows its name; empty while it runs."""
+        status = self._process.returncode
+        if status is None:
+            return ""
+        if status < 0:
+            return f"was ended by {signal.Signals(-status).name}"
+        return f"ended with status {status}"
+
+    async def wait(self) -> None:
+        """Wait for its end."""
+        await self._process.wait()
+
+    async def log_output(self, log: logging.Logger, prefix: str = "") -> None:
+        """Log what it and its children print, until there is nobody left who could."""
+        assert self._process.stdout is not None
+        unfinished = b""
+        try:
+            with suppress(trio.ClosedResourceError):  # they are not waited for any more
+                async for chunk in self._process.stdout:
+                    *lines, unfinished = (unfinished + chunk).split(b"\n")
+                    if len(unfinished) > _LONGEST_LINE:
+                        lines, unfinished = [*lines, unfinished], b""
+                    for line in lines:
+                        self._log_line(log, prefix, line)
+        finally:
+            self._log_line(log, prefix, unfinished)
+            self._silent.set()
+
+    def _log_line(self, log: logging.Logger, prefix: str, line: bytes) -> None:
+        # A bar that moves writes itself again and again: what stands there in the end counts.
+        text = line.decode(errors="replace").rstrip().rpartition("\r")[-1]
+        if text := _COLOURS.sub("", text).rstrip():
+            self.last_lines.append(text)
+            log.info("%s", prefix + text, extra={"pid": self.pid})
+
+    async def end(self, grace: float) -> list[int]:
+        """See it end with its whole session; give the ids of those that do not.
+
+        It may end by itself within `grace` seconds; if this is cancelled, it has to be quick.
+        """
+        try:
+            self.stream.socket.close()
+            with trio.move_on_after(grace):
+                await self.wait()
+        finally:
+            with trio.CancelScope(shield=True):
+                with trio.move_on_after(_AT_LEAST):
+                    await self.wait()
+                left = await self._kill()
+        return left
+
+    async def _kill(self) -> list[int]:
+        with trio.move_on_after(_KILLED):
+            kill_session(self.pid)
+            await self.wait()
+            while members(self.pid):
+                await trio.sleep(0.01)
+                kill_session(self.pid)
+        with trio.move_on_after(_LAST_WORDS):
+            await self._silent.wait()
+        assert self._process.stdout is not None
+        await self._process.stdout.aclose()
+        return members(self.pid)

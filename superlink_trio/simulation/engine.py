@@ -19,14 +19,14 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from functools import partial
+from typing import TypeVar
 
 import attrs
 import trio
 
-from superlink_trio.logs.throttle import Throttle, shorten
 from superlink_trio.logs.wording import counted, leaves
 from superlink_trio.simulation.backend import (
     App,
@@ -39,14 +39,16 @@ from superlink_trio.simulation.backend import (
     Outcome,
     WorkerDied,
 )
+from superlink_trio.simulation.failures import Failure, Failures
 from superlink_trio.simulation.nodes import Nodes
 from superlink_trio.simulation.progress import Display, Progress, log_progress
-from superlink_trio.simulation.retrying import when_available
 from superlink_trio.simulation.runs import RunMemory, Runs
-from superlink_trio.state import Arrivals, NotTaken, State
+from superlink_trio.state import Arrivals, NotTaken, State, StateUnavailable
 from superlink_trio.wire.project import config_in_bundle, config_in_directory
 from superlink_trio.wire.runs import Run, Scalar
 from superlink_trio.wire.tasks import Task, TaskError, answer_to
+
+_T = TypeVar("_T")
 
 _log = logging.getLogger(__name__)
 
@@ -57,13 +59,13 @@ _CONNECTION = "simulation"
 _MAX_TRIES = 2
 """How often a task may be under way when the backend dies, before it is given up."""
 
+_RETRY_AFTER = 1.0
+"""Seconds before a call of the state that was not available is tried again."""
+
 _NOT_LOADED = 1
 """Flower's code of an error: the app cannot be loaded."""
 
-_LONGEST_REPORT = 20_000
-"""Characters of a traceback in the log; what a driver sent may be in it."""
-
-_GIVEN_UP = TaskError(0, "The simulation's workers died twice while the app worked on this task.")
+_GIVEN_UP = "The simulation's workers died twice while the app worked on this task."
 _TOO_LARGE = "the answer is too large to be handed to a driver in one message"
 _NO_TTL = "ttl must be a number of seconds above 0"
 
@@ -124,10 +126,10 @@ class Simulation:
         # What the app's own pyproject.toml says, for runs without a bundle.
         self._app_config: Mapping[str, Scalar] = {}
         self._runs = Runs(context_limit)
-        self._throttle = Throttle(_log)
+        self._failures = Failures()
         self._under_way: set[str] = set()
         # How often a task that has no answer yet was under way when a life failed.
-        self._failures: Counter[str] = Counter()
+        self._deaths: Counter[str] = Counter()
 
     async def serve(
         self,
@@ -142,7 +144,7 @@ class Simulation:
 
         Raises AppNotLoaded, BackendDied, StateUnavailable, UnusableSettings.
         """
-        with _ungrouped(BackendDied), self._counting_failures(), ExitStack() as online:
+        with _ungrouped(BackendDied), self._counting_deaths(), ExitStack() as online:
             # Those of an earlier life, while the new backend is still starting.
             self._nodes.attend(online)
             async with AsyncExitStack() as opened:
@@ -181,6 +183,7 @@ class Simulation:
             life = _Life(backend, arrivals, trio.Semaphore(capacity), trio.Semaphore(2 * capacity))
             async with trio.open_nursery() as showing:
                 showing.start_soon(self._display, progress)
+                showing.start_soon(self._failures.report)
                 async with trio.open_nursery() as nursery:
                     dispatching = trio.CancelScope()
                     nursery.start_soon(self._dispatch, life, dispatching, nursery)
@@ -209,31 +212,33 @@ class Simulation:
             while True:
                 await life.unanswered.acquire()
                 await life.workers.acquire()
-                node_id = await when_available(life.arrivals.next)
+                node_id = await _when_available(life.arrivals.next)
                 nursery.start_soon(self._handle, life, self._nodes[node_id])
 
     async def _handle(self, life: _Life, node: Node) -> None:
         """Handle the node's oldest task. It comes with a worker, which is free again early."""
         with ExitStack() as worker:
             worker.callback(life.workers.release)
-            task = await when_available(
+            task = await _when_available(
                 lambda: self._state.take_task_ins(node.node_id, _CONNECTION)
             )
             if task is not None:
-                async with self._state.handing_over_task_ins(task):
-                    await self._answer(life, worker, node, task)
+                with self._failures.under_way(task):
+                    async with self._state.handing_over_task_ins(task):
+                        await self._answer(life, worker, node, task)
         life.unanswered.release()
         life.arrivals.done(node.node_id)
 
     async def _answer(self, life: _Life, worker: ExitStack, node: Node, task: Task) -> None:
-        if self._failures[task.task_id] >= _MAX_TRIES:
-            await self._store_error(node, task, _GIVEN_UP)
+        if self._deaths[task.task_id] >= _MAX_TRIES:
+            await self._store_error(node, task, 0, Failure("the workers died twice", _GIVEN_UP))
             return
         try:
             run = await self._remember(task.run_id)
         except ValueError as fault:
-            error = TaskError(_NOT_LOADED, f"The app's config cannot be used: {fault}")
-            await self._store_error(node, task, error)
+            reason = f"The app's config cannot be used: {fault}"
+            failure = Failure("the app's config cannot be used", reason)
+            await self._store_error(node, task, _NOT_LOADED, failure)
             return
         job = Job(
             task=task,
@@ -246,11 +251,9 @@ class Simulation:
         except WorkerDied as died:
             worker.close()
             reason = f"The worker that ran the app died: {died}"
-            await self._store_error(node, task, TaskError(0, reason))
+            await self._store_error(node, task, 0, Failure("the worker died", reason))
             return
         worker.close()
-        if outcome.report:
-            self._log_failure(node, task, outcome)
         stored = await self._store(run, node, task, outcome)
         # The last thing: a task that is run again finds the Context that it found before.
         if stored and isinstance(outcome.content, bytes):
@@ -273,12 +276,12 @@ class Simulation:
         return outcome
 
     @contextmanager
-    def _counting_failures(self) -> Iterator[None]:
+    def _counting_deaths(self) -> Iterator[None]:
         self._under_way.clear()
         try:
             yield
         except Exception:
-            self._failures.update(self._under_way)
+            self._deaths.update(self._under_way)
             raise
 
     async def _remember(self, run_id: int) -> RunMemory:
@@ -286,9 +289,9 @@ class Simulation:
         known = self._runs.use(run_id, self._state.now())
         if known is not None:
             return known
-        run = await when_available(lambda: self._state.get_run(run_id)) or Run()
+        run = await _when_available(lambda: self._state.get_run(run_id)) or Run()
         fab = (
-            await when_available(lambda: self._state.get_fab(run.fab_hash))
+            await _when_available(lambda: self._state.get_fab(run.fab_hash))
             if run.fab_hash
             else None
         )
@@ -296,16 +299,6 @@ class Simulation:
         if fab is not None:
             config = await trio.to_thread.run_sync(config_in_bundle, fab.content)
         return self._runs.add(run_id, {**config, **run.override_config}, self._state.now())
-
-    def _log_failure(self, node: Node, task: Task, outcome: Outcome) -> None:
-        assert isinstance(outcome.content, TaskError)
-        self._throttle.log(
-            logging.ERROR,
-            task.run_id,
-            "The app failed on node %d (partition %d): %s",
-            *(node.node_id, node.partition_id, outcome.content.reason),
-            extra={"exception": shorten(outcome.report, _LONGEST_REPORT)},
-        )
 
     # Answers
 
@@ -315,18 +308,21 @@ class Simulation:
         answer = answer_to(task, outcome.content, ttl=outcome.ttl, now=now)
         fault = self._fault(answer) or self._runs.fault(run, node.node_id, outcome.state)
         if fault is not None:
-            _log.warning("Answer of node %d not taken, it is not valid: %s", node.node_id, fault)
-            error = TaskError(0, f"The node's answer was not valid: {fault}")
-            await self._store_error(node, task, error)
+            reason = f"The node's answer was not valid: {fault}"
+            await self._store_error(node, task, 0, Failure("an answer that is not valid", reason))
             return False
         answer_id = ""
         try:
-            answer_id = await when_available(
+            answer_id = await _when_available(
                 lambda: self._state.store_task_res(answer), shield=True
             )
         except NotTaken as reason:
             _log.info("Answer of node %d not taken: %s", node.node_id, reason)
-        self._settled(task, failed=isinstance(outcome.content, TaskError))
+        failure = None
+        if isinstance(outcome.content, TaskError):
+            fault = outcome.fault or "the app replied with an error"
+            failure = Failure(fault, outcome.content.reason, outcome.report)
+        self._settled(node, task, failure)
         return answer_id == answer.task_id
 
     def _fault(self, answer: Task) -> str | None:
@@ -334,16 +330,18 @@ class Simulation:
             return _NO_TTL
         return _TOO_LARGE if answer.size > self._message_limit else None
 
-    async def _store_error(self, node: Node, task: Task, error: TaskError) -> None:
-        await when_available(
+    async def _store_error(self, node: Node, task: Task, code: int, failure: Failure) -> None:
+        error = TaskError(code, failure.reason)
+        await _when_available(
             lambda: self._state.store_error(task.task_id, error, producer=node.node_id),
             shield=True,
         )
-        self._settled(task, failed=True)
+        self._settled(node, task, failure)
 
-    def _settled(self, task: Task, *, failed: bool) -> None:
-        self._failures.pop(task.task_id, None)
-        self._progress.answered(failed=failed)
+    def _settled(self, node: Node, task: Task, failure: Failure | None) -> None:
+        self._deaths.pop(task.task_id, None)
+        self._progress.answered(failed=failure is not None)
+        self._failures.count(node, task, failure)
 
 
 @contextmanager
@@ -356,3 +354,16 @@ def _ungrouped(*kinds: type[Exception]) -> Iterator[None]:
         if matching is None or rest is not None:
             raise
         raise next(leaves(matching)) from None
+
+
+async def _when_available(call: Callable[[], Awaitable[_T]], *, shield: bool = False) -> _T:
+    """Retry a call of the state until it is available; its log says what is wrong with it.
+
+    With `shield` only the pauses in between can be cancelled.
+    """
+    while True:
+        try:
+            with trio.CancelScope(shield=shield):
+                return await call()
+        except StateUnavailable:
+            await trio.sleep(_RETRY_AFTER)

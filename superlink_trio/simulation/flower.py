@@ -52,13 +52,9 @@ def context(job: Job, state: Buffer) -> Any:
     """Make the context that the app gets."""
     from flwr.common import Context
 
-    node = job.node
     everything = {
-        "node_id": node.node_id,
-        "node_config": {
-            "partition-id": node.partition_id,
-            "num-partitions": node.num_partitions,
-        },
+        "node_id": job.node.node_id,
+        "node_config": job.node.config,
         "state": _records(state),
         "run_config": dict(job.run_config),
     }

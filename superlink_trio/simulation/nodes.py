@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import ExitStack, suppress
 
 import trio
 
 from superlink_trio.simulation.backend import Node
-from superlink_trio.simulation.retrying import for_each
 from superlink_trio.state import State, StateUnavailable
 
 _GRACE = 0.2
 """Seconds that deleting the nodes may take once there is no grace left."""
+
+_AT_ONCE = 256
+"""Nodes that are registered or deleted at once: as many steps as fit into one commit."""
 
 
 class Nodes:
@@ -51,7 +53,7 @@ class Nodes:
             )
             online.enter_context(self._state.attend(node_id))
 
-        await for_each(register, range(len(self._nodes), self._count))
+        await _for_each(register, range(len(self._nodes), self._count))
 
     async def delete(self) -> None:
         """Delete the nodes, within the grace if there is some left."""
@@ -69,4 +71,11 @@ class Nodes:
                 await self._state.delete_node(node_id)
             del self._nodes[node_id]
 
-        await for_each(delete, tuple(self._nodes))
+        await _for_each(delete, tuple(self._nodes))
+
+
+async def _for_each(call: Callable[[int], Awaitable[None]], items: Sequence[int]) -> None:
+    for start in range(0, len(items), _AT_ONCE):
+        async with trio.open_nursery() as nursery:
+            for item in items[start : start + _AT_ONCE]:
+                nursery.start_soon(call, item)

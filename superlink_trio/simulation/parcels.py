@@ -87,25 +87,10 @@ def join(rest: Whole, content: bytes | None, state: bytes | None) -> Whole:
 
 def run(app: App, parcel: Parcel) -> Answer:
     """Run the app for the job in a parcel; a worker process calls this."""
-    content, state = view(parcel.content), view(parcel.state)
-    outcome, new_content, new_state = run_split(app, parcel.job, content, state)
+    outcome = worker.run(app, parcel.job, view(parcel.content), view(parcel.state))
+    rest, content, state = split(outcome)
     content_file, state_file = answer_files(parcel.answers)
-    return Answer(
-        outcome=outcome, content=put(new_content, content_file), state=put(new_state, state_file)
-    )
-
-
-def run_split(
-    app: App, job: Job, content: Buffer | None, state: Buffer | None
-) -> tuple[Outcome, bytes | None, bytes | None]:
-    """Run the app for a job whose large parts lie beside it; give the outcome likewise."""
-    outcome = worker.run_with(
-        app,
-        job,
-        job.content if content is None else content,
-        job.state if state is None else state,
-    )
-    return split(outcome)
+    return Answer(outcome=rest, content=put(content, content_file), state=put(state, state_file))
 
 
 def answer_files(answers: str) -> tuple[str, str]:

@@ -28,13 +28,9 @@ def message(job: Job, content: Buffer | TaskError) -> Message:
 
 def context(job: Job, state: Buffer) -> Context:
     """Make the context that the app gets."""
-    node = job.node
     return Context(
-        node_id=node.node_id,
-        node_config={
-            "partition-id": node.partition_id,
-            "num-partitions": node.num_partitions,
-        },
+        node_id=job.node.node_id,
+        node_config={**job.node.config},
         state=decode(state),
         run_config=dict(job.run_config),
     )

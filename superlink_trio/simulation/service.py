@@ -17,7 +17,7 @@ from superlink_trio.state.room import room_in_memory
 
 # Where the backends are: a module, and what opens one.
 _BACKENDS: Mapping[Backend, tuple[str, str]] = {
-    "process": ("process", "open_process_backend"),
+    "process": ("process.backend", "open_process_backend"),
     "ray": ("ray.backend", "open_ray_backend"),
 }
 

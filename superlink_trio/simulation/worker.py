@@ -14,7 +14,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -67,6 +67,15 @@ class WorkerSettings:
     silent: bool = False
     tensorflow: bool = False
 
+    @classmethod
+    def read(cls, config: Mapping[str, object]) -> WorkerSettings:
+        """Read what `--backend-config` says of workers, whatever the backend."""
+        return cls(
+            muted=bool(config.get("mute_logging")),
+            silent=bool(config.get("silent")),
+            tensorflow=bool(config.get("tensorflow")),
+        )
+
 
 def start(app: App, settings: WorkerSettings) -> None:
     """Get a worker process ready for an app, once. Raises AppNotLoaded."""
@@ -99,22 +108,21 @@ def _let_gpu_memory_grow() -> None:
         config.experimental.set_memory_growth(gpu, True)
 
 
-def run(app: App, job: Job) -> Outcome:
-    """Run the app for one job. Whatever goes wrong is the outcome, nothing is raised."""
-    return run_with(app, job, job.content, job.state)
+def run(app: App, job: Job, content: Buffer | None = None, state: Buffer | None = None) -> Outcome:
+    """Run the app for one job. Whatever goes wrong is the outcome, nothing is raised.
 
-
-def run_with(app: App, job: Job, content: Buffer | TaskError, state: Buffer) -> Outcome:
-    """Run the app for a job whose content and state may lie elsewhere than in it.
-
-    `content` and `state` take the place of the job's own. They are read, never kept or changed.
+    `content` and `state` take the place of the job's own, where they lie elsewhere than in it. They
+    are read, never kept or changed.
     """
+    state = job.state if state is None else state
     try:
         run_app = load(app)
     except AppNotLoaded as error:
         reason = f"An exception was raised when attempting to load the app: {error}"
-        return _failure(job, state, _NOT_LOADED, reason, str(error))
-    return run_app(job, content, state)
+        return _failure(
+            job, state, TaskError(_NOT_LOADED, reason), error.__cause__ or error, str(error)
+        )
+    return run_app(job, job.content if content is None else content, state)
 
 
 @functools.cache
@@ -167,20 +175,34 @@ def _run(
         message = adapter.message(job, content)
         context = adapter.context(job, state)
     except Exception as error:
-        return _failure(job, state, _UNKNOWN, _reason(error), traceback.format_exc().rstrip())
+        content = TaskError(_UNKNOWN, _reason(error))
+        return _failure(job, state, content, error, traceback.format_exc().rstrip())
     try:
         answer, ttl = adapter.reply(app(message, context))
         return Outcome(content=answer, ttl=ttl, state=adapter.state(context))
     except _ANYTHING_AN_APP_RAISES as error:
-        return _failure(job, state, _RAISED, _reason(error), _traceback(error))
+        return _failure(job, state, TaskError(_RAISED, _reason(error)), error, _traceback(error))
 
 
-def _failure(job: Job, state: Buffer, code: int, reason: str, report: str) -> Outcome:
+def _failure(
+    job: Job, state: Buffer, content: TaskError, error: BaseException, report: str
+) -> Outcome:
     task = job.task
     # As Flower's clients count it: what is left of the task's own.
     ttl = task.ttl - (time.time() - task.created_at)
-    content = TaskError(code, reason)
-    return Outcome(content=content, ttl=ttl, state=bytes(state), report=report)
+    return Outcome(content=content, ttl=ttl, state=bytes(state), report=report, fault=_fault(error))
+
+
+def _fault(error: BaseException) -> str:
+    """Give what was raised, and the innermost frame that it was raised in."""
+    kind = type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{kind} in {_as_imported(frames[-1].filename)}:{frames[-1].lineno}" if frames else kind
+
+
+def _as_imported(file: str) -> str:
+    roots = [root for root in sys.path if root and Path(file).is_relative_to(root)]
+    return str(Path(file).relative_to(max(roots, key=len))) if roots else file
 
 
 def _remedy(error: BaseException) -> str:

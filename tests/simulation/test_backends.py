@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from simulations import (
     runs,
     todo,
 )
+from workshop import Lab
 
 from superlink_trio.clientapp import RecordSet, decode, encode
 from superlink_trio.processes.sessions import members
@@ -36,6 +38,9 @@ from superlink_trio.simulation.backend import (
     Outcome,
     WorkerDied,
 )
+from superlink_trio.simulation.process.settings import usable_cpus
+from superlink_trio.state import MemoryState
+from superlink_trio.wire.runs import Run
 from superlink_trio.wire.tasks import TaskError
 
 # They share a Ray, which only tests of one process can.
@@ -265,3 +270,52 @@ async def test_many_nodes_get_the_same_large_content(backend: Backend) -> None:
         for node in range(1, 13):
             nursery.start_soon(_into, outcomes, backend, job(large, node=node, app="echo"))
     assert [outcome.content == large for outcome in outcomes] == [True] * 12
+
+
+async def test_a_mistake_in_an_app_is_one_traceback_and_a_sum(
+    backend: Backend,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    @asynccontextmanager
+    async def open_backend(app: App, config: Mapping[str, object]) -> AsyncIterator[Backend]:
+        yield backend
+
+    lab = Lab(MemoryState(), tmp_path)
+    lab.make(num_nodes=10, open_backend=open_backend)
+    async with lab.life():
+        run_id = await lab.state.create_run(Run(override_config={"app": "fail"}))
+        tasks = [
+            task_id
+            for node in await lab.nodes()
+            for task_id in await lab.push(node, b"", b"", b"", run_id=run_id, group_id="1")
+        ]
+        assert len(await lab.answers(tasks)) == 30
+    failed, summed_up = caplog.records
+    # What `--log-format json` has as one object.
+    names = ("node_id", "partition_id", "run_id", "round", "exception")
+    fields = [vars(failed)[name] for name in names]
+    assert fields[2:4] == [run_id, "1"]
+    assert fields[4].startswith("Traceback")
+    assert fields[4].endswith("ZeroDivisionError: division by zero")
+    line = f"30 of 30 tasks of run {run_id} failed: ZeroDivisionError in simulated_apps.py:"
+    assert summed_up.getMessage().startswith(line)
+    assert summed_up.getMessage().endswith(" (30 times)")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", _PARAMS)
+async def test_an_app_that_takes_long_to_load_is_told(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    (tmp_path / "slow_app.py").write_text(
+        "import time\ntime.sleep(2.5)\ndef app(message, context): pass\n"
+    )
+    app = App(reference="slow_app:app", directory=tmp_path)
+    async with BACKENDS[name](app, {"client_resources": {"num_cpus": usable_cpus()}}):
+        pass
+    told = [message for message in caplog.messages if "Loading" in message]
+    assert told[0] == f"Loading slow_app:app from {tmp_path}, 2 s so far"
+    assert told[-1].startswith(f"Loading slow_app:app from {tmp_path} took ")

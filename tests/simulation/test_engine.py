@@ -417,17 +417,38 @@ class Moody(MemoryState):
         return await super().store_error(task_id, error, producer=producer)
 
 
-async def test_failures_of_the_app_are_told_and_not_without_end(
+async def test_a_failure_of_the_app_is_told_once_and_summed_up_at_the_stop(
     lab: Lab, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with lab.life():
         node, *_ = await lab.nodes()
-        await lab.answers(await lab.push(node, *[b"fail"] * 50))
-    told = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert f"The app failed on node {node} (partition " in told[0].getMessage()
-    assert told[0].getMessage().endswith(": ValueError:<'no'>")
-    assert told[0].__dict__["exception"] == "Traceback: here"
-    assert len(told) == 5
+        await lab.answers(await lab.push(node, *[b"fail"] * 50, b"x", group_id="7"))
+    failed, summed_up = caplog.records
+    assert failed.levelname == "ERROR"
+    assert f"The app failed on node {node} (partition " in failed.getMessage()
+    assert failed.getMessage().endswith(": ValueError:<'no'>")
+    fields = vars(failed)
+    assert (fields["node_id"], fields["run_id"], fields["round"]) == (node, lab.run_id, "7")
+    assert fields["exception"] == "Traceback: here"
+    assert summed_up.levelname == "WARNING"
+    assert summed_up.getMessage() == (
+        f"50 of 51 tasks of run {lab.run_id} failed: ValueError in client.py:14 (50 times)"
+    )
+
+
+async def test_whatever_keeps_a_task_from_its_result_is_told(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with lab.life():
+        node, *_ = await lab.nodes()
+        await lab.answers(await lab.push(node, b"crash", b"crash", b"x" * 20_000, b"y"))
+        await push_with_bundle(lab, bundle(README_md="no project"))
+    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert ["signal 9" in told[0], "too large" in told[1], "config cannot" in told[2]] == [True] * 3
+    *_, one, other = caplog.messages
+    assert "3 of 4 tasks" in one
+    assert "the worker died (2 times); an answer that is not valid" in one
+    assert other.endswith("the app's config cannot be used")
 
 
 # Backends that die

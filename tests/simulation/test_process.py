@@ -13,7 +13,8 @@ import trio
 from simulations import TWO_WORKERS, apps, eventually, job, pid_of, runs, todo
 
 from superlink_trio.simulation.backend import App, AppNotLoaded, Backend, WorkerDied
-from superlink_trio.simulation.process import backend, child, open_process_backend
+from superlink_trio.simulation.process import backend, child
+from superlink_trio.simulation.process.backend import open_process_backend
 from superlink_trio.simulation.process.settings import ProcessSettings, usable_cpus
 
 
@@ -173,14 +174,48 @@ async def test_a_worker_that_has_forked_is_missed_when_it_dies(tmp_path: Path) -
 
 @pytest.mark.parametrize("muted", [False, True])
 async def test_what_an_app_prints_is_seen_unless_it_is_muted(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], muted: bool
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    muted: bool,
 ) -> None:
+    caplog.set_level("INFO")
     config = {**TWO_WORKERS, "mute_logging": muted}
     async with open_process_backend(apps(tmp_path, "steps"), config) as backend:
-        await backend.run(todo(say="a word from the app"))
-    printed = capfd.readouterr()
-    assert ("a word from the app" in printed.out) is not muted
-    assert ("a cry from below" in printed.err) is not muted
+        pid = pid_of(await backend.run(todo(say="a word from the app")))
+    words = [f"(Worker pid={pid}) {said}" for said in ("a word from the app", "a cry from below")]
+    assert caplog.messages == ([] if muted else words)
+    # Only the log knows how it shows what: nothing gets past it.
+    assert capfd.readouterr() == ("", "")
+
+
+_TALKATIVE = r"""
+import os
+
+def app(message, context):
+    os.write(1, b"10%\r50%\r100%\n\n\x1b[31mred\x1b[0m\r\n")
+    print("x" * 300_000)
+    print("not flushed")
+    os.write(2, b"last words")
+    os.kill(os.getpid(), 9)
+"""
+
+
+async def test_what_a_worker_says_before_it_dies_is_logged_line_by_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    (tmp_path / "talkative_app.py").write_text(_TALKATIVE)
+    app = App(reference="talkative_app:app", directory=tmp_path)
+    async with open_process_backend(app, TWO_WORKERS) as backend:
+        with pytest.raises(WorkerDied):
+            await backend.run(job())
+        said = [message.partition(") ")[2] for message in caplog.messages]
+    assert [*said[:2], *said[-2:]] == ["100%", "red", "not flushed", "last words"]
+    # A line may be as long as an app likes, and is kept in parts.
+    assert sum(map(len, said[2:-2])) == 300_000
+    assert len(said[2:-2]) > 1
 
 
 @pytest.mark.parametrize(

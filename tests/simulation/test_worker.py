@@ -110,6 +110,38 @@ def test_an_app_that_raises_keeps_the_state_and_is_named(tmp_path: Path) -> None
     assert outcome.state == state
     assert outcome.report.startswith("Traceback")
     assert outcome.report.endswith("ZeroDivisionError: division by zero")
+    assert outcome.fault == "ZeroDivisionError in client.py:7"
+
+
+def test_a_failure_is_known_by_what_was_raised_and_where(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("import json\nkeyed = {}\ndef gone(): keyed['gone']\n")
+    source = "import json, package\ndef app(message, context):\n    "
+
+    # A library may lie below a folder that is on the import path itself, as in a `.venv`.
+    library = tmp_path / "lib"
+    library.mkdir()
+    (library / "deep.py").write_text("def fail(): raise OSError\n")
+    sys.path.append(str(library))
+
+    def fault(body: str, job: Job) -> str:
+        sys.modules.pop("client", None)
+        worker.load.cache_clear()
+        return worker.run(_app(tmp_path, source + body), job).fault
+
+    assert fault("package.gone()", _job()) == "KeyError in package/__init__.py:3"
+    assert fault("json.loads('{')", _job()).startswith("JSONDecodeError in json/decoder.py:")
+    assert fault("import deep; deep.fail()", _job()) == "OSError in deep.py:1"
+    assert fault("raise SystemExit(3)", _job()) == "SystemExit in client.py:4"
+    assert fault("pass", _job(b"\xff")).startswith("ValueError in superlink_trio/")
+
+
+def test_a_failure_to_load_is_known_by_what_was_raised_in_the_app(tmp_path: Path) -> None:
+    (tmp_path / "helper.py").write_text("\n1 / 0\n")
+    outcome = worker.run(_app(tmp_path, "import helper"), _job())
+    assert outcome.fault == "ZeroDivisionError in helper.py:2"
+    assert worker.run(_app(tmp_path, "app = 3"), _job()).fault.startswith("AppNotLoaded in ")
 
 
 @pytest.mark.parametrize(

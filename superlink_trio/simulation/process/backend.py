@@ -7,13 +7,14 @@ to end code that is not asked.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
 
-from superlink_trio.simulation import children, frames
+from superlink_trio.simulation import frames
 from superlink_trio.simulation.backend import (
     App,
     AppNotLoaded,
@@ -23,11 +24,15 @@ from superlink_trio.simulation.backend import (
     Outcome,
     WorkerDied,
 )
+from superlink_trio.simulation.beside import beside, told_if_slow
+from superlink_trio.simulation.children import ChildProcess
 from superlink_trio.simulation.parcels import Answer
 from superlink_trio.simulation.process import child
 from superlink_trio.simulation.process.child import GRACE, Request, Start
 from superlink_trio.simulation.process.settings import ProcessSettings
 from superlink_trio.simulation.shares import Shares, open_shares
+
+_log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -39,10 +44,12 @@ async def open_process_backend(app: App, config: Mapping[str, object]) -> AsyncI
     Raises AppNotLoaded, and ValueError for settings that cannot be used.
     """
     settings = ProcessSettings.read(config)
-    async with open_shares() as shares:
-        backend = _ProcessBackend(Start(app, settings.worker), settings.workers, shares)
+    async with open_shares() as shares, beside() as nursery:
+        first = Start(app, settings.worker)
+        backend = _ProcessBackend(first, settings.workers, shares, nursery)
         try:
-            await backend.start()
+            async with told_if_slow(_log, f"Loading {app}"):
+                await backend.start()
             yield backend
         finally:
             await backend.close()
@@ -51,14 +58,9 @@ async def open_process_backend(app: App, config: Mapping[str, object]) -> AsyncI
 class _Worker:
     """A process that does one request at a time."""
 
-    def __init__(self, process: trio.Process, stream: trio.SocketStream) -> None:
-        self._process = process
-        self._stream = stream
-        self._receiver = frames.Receiver(stream)
-
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
+    def __init__(self, process: ChildProcess) -> None:
+        self.process = process
+        self._receiver = frames.Receiver(process.stream)
 
     async def ask(self, request: Request) -> Any:
         """Have a request done. Whatever keeps it from being done, the worker has ended then.
@@ -66,25 +68,22 @@ class _Worker:
         Raises WorkerDied.
         """
         try:
-            await self._stream.send_all(frames.pack(request))
+            await self.process.stream.send_all(frames.pack(request))
             return await self._receiver.receive()
         except BaseException as error:
-            await self.end(0.0)
+            await self.process.end(0.0)
             if isinstance(error, EOFError | trio.BrokenResourceError):
-                how = children.how_ended(self._process) or "does not end"
+                how = self.process.ending or "does not end"
                 raise WorkerDied(f"the worker process {how}") from None
             raise
 
-    async def end(self, grace: float) -> None:
-        """End it, and what its app has started; by itself it may within `grace` seconds."""
-        await children.end(self._process, self._stream, grace)
-
 
 class _ProcessBackend(Backend):
-    def __init__(self, first: Start, workers: int, shares: Shares) -> None:
+    def __init__(self, first: Start, workers: int, shares: Shares, nursery: trio.Nursery) -> None:
         self._first = first
         self._capacity = workers
         self._shares = shares
+        self._nursery = nursery
         self._free = trio.CapacityLimiter(workers)
         self._idle: list[_Worker] = []
         self._running: set[trio.CancelScope] = set()
@@ -141,9 +140,9 @@ class _ProcessBackend(Backend):
     async def _idle_worker(self) -> _Worker:
         while self._idle:
             worker = self._idle.pop()
-            if worker.alive:
+            if worker.process.alive:
                 return worker
-            await worker.end(0.0)
+            await worker.process.end(0.0)
         # An app that can no longer be loaded is reported by the outcome of each job.
         worker, _ = await self._start_worker()
         return worker
@@ -151,9 +150,11 @@ class _ProcessBackend(Backend):
     async def _start_worker(self) -> tuple[_Worker, str | None]:
         """Give a new worker, and why it cannot load the app. Raises WorkerDied."""
         try:
-            worker = _Worker(*await children.start(child.command))
+            process = await ChildProcess.start(child.command)
         except (OSError, MemoryError) as error:
             raise WorkerDied(f"no worker can be started: {error}") from error
+        self._nursery.start_soon(process.log_output, _log, f"(Worker pid={process.pid}) ")
+        worker = _Worker(process)
         fault: str | None = await worker.ask(self._first)
         return worker, fault
 
@@ -167,4 +168,4 @@ class _ProcessBackend(Backend):
                 await self._all_ended.wait()
         async with trio.open_nursery() as nursery:
             for worker in self._idle:
-                nursery.start_soon(worker.end, GRACE)
+                nursery.start_soon(worker.process.end, GRACE)

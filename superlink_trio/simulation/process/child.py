@@ -8,6 +8,7 @@ takes with it whatever its app has started. Needs no Trio, so that it starts qui
 from __future__ import annotations
 
 import atexit
+import io
 import os
 import queue
 import signal
@@ -58,6 +59,9 @@ def main() -> None:
     """Work until the SuperLink closes the connection."""
     connection = socket.socket(fileno=int(sys.argv.pop()))
     connection.set_inheritable(False)
+    # What an app prints is logged, and that when it does.
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    sys.stdout.reconfigure(line_buffering=True)
     # A copy of the socket in a process that an app has forked would hide the end of this one.
     os.register_at_fork(after_in_child=partial(_let_go, connection))
     # Exit handlers run in the reverse order: after those of the app.

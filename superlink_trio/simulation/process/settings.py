@@ -36,14 +36,7 @@ class ProcessSettings:
         workers, more = _count_workers(config.get("client_resources", {}))
         if faults := [*faults, *more]:
             raise ValueError("; ".join(faults))
-        return cls(
-            workers=workers,
-            worker=WorkerSettings(
-                muted=bool(config.get("mute_logging")),
-                silent=bool(config.get("silent")),
-                tensorflow=bool(config.get("tensorflow")),
-            ),
-        )
+        return cls(workers=workers, worker=WorkerSettings.read(config))
 
 
 def _count_workers(resources: object) -> tuple[int, list[str]]:

@@ -1,6 +1,6 @@
 """`--backend ray`: apps run in Ray actors, on this machine or on a cluster.
 
-    SuperLink                       backend.py: open_ray_backend, process.py: the process below
+    SuperLink                       backend.py: open_ray_backend
     └── the driver's process        driver.py: holds Ray, because Ray may end the process it is in
         └── pool                    pool.py: a Trio task for each worker, which replaces it
             └── Ray's workers       actor.py: runs the app

@@ -45,13 +45,14 @@ class Actor:
 
     def run(self, pickled: bytes, content: Array | None, state: Array | None) -> Reply:
         """Run one job, its large parts beside it."""
-        outcome, new_content, new_state = parcels.run_split(
+        outcome = worker.run(
             self._app,
             pickle.loads(pickled),
             None if content is None else content.data,
             None if state is None else state.data,
         )
-        return pickle.dumps(outcome), as_array(new_content), as_array(new_state)
+        rest, new_content, new_state = parcels.split(outcome)
+        return pickle.dumps(rest), as_array(new_content), as_array(new_state)
 
 
 @overload

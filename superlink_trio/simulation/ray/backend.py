@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import logging
+import os
 import pickle
+import secrets
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,16 +28,20 @@ from superlink_trio.simulation.backend import (
     Outcome,
     WorkerDied,
 )
+from superlink_trio.simulation.beside import beside, told_if_slow
+from superlink_trio.simulation.children import ChildProcess
 from superlink_trio.simulation.folders import private_folder
 from superlink_trio.simulation.parcels import Answer, Parcel, remove
-from superlink_trio.simulation.ray.process import RayProcess, ray_process
 from superlink_trio.simulation.ray.protocol import (
     Cancel,
     Dead,
     Died,
     Done,
     Frames,
+    Message,
+    NotOpened,
     Opening,
+    Ready,
     Run,
 )
 from superlink_trio.simulation.ray.settings import Settings
@@ -46,6 +53,12 @@ _REACHING = 10.0
 # The sockets of Ray lie below its directory, and the path of one may have 107 bytes (unix(7)), or
 # 103 on macOS; Ray's own part of it takes up to 70.
 _LONGEST_PREFIX = 14
+
+# How long Ray may take until it is there. It takes 2 to 3 s; several times that on a busy machine.
+_CONNECTING = 60.0
+
+# How long the driver's session has to end by itself, in seconds.
+_GRACE = 5.0
 
 _FAMILY = "superlink-vce-"
 
@@ -68,15 +81,13 @@ async def open_ray_backend(app: App, config: Mapping[str, object]) -> AsyncItera
     async with (
         open_shares() as shares,
         private_folder(_root(), _FAMILY) as directory,
-        ray_process(settings, directory) as process,
+        _ray_process(settings, directory) as process,
     ):
         app = attrs.evolve(app, directory=app.directory.absolute())
         capacity = await process.open(Opening(app, settings, directory))
-        backend = _RayBackend(capacity, process.frames, shares)
+        backend = _RayBackend(capacity, process, shares)
         async with trio.open_nursery() as nursery:
-            for task in (process.pass_on_lines, process.frames.pump):
-                nursery.start_soon(task)
-            nursery.start_soon(backend.receive, process)
+            nursery.start_soon(backend.receive)
             try:
                 yield backend
             finally:
@@ -84,19 +95,95 @@ async def open_ray_backend(app: App, config: Mapping[str, object]) -> AsyncItera
             nursery.cancel_scope.cancel()
 
 
-@attrs.define(eq=False)
-class _Waiting:
-    answer: outcome.Outcome[Done] | None = None
-    answered: trio.Event = attrs.field(factory=trio.Event)
+@attrs.frozen
+class _RayProcess:
+    """The process that holds Ray."""
+
+    frames: Frames
+    _process: ChildProcess
+
+    async def open(self, opening: Opening) -> int:
+        """Wait until workers have loaded the app, and give their number."""
+        address = opening.settings.address
+        self.frames.send(opening)
+        doing = "Starting Ray" if address is None else f"Joining the Ray cluster at {address}"
+        async with told_if_slow(_log, doing):
+            try:
+                with trio.fail_after(_CONNECTING):
+                    await self._next_step()
+            except trio.TooSlowError:
+                where = "on this machine" if address is None else f"at {address}"
+                raise ConnectionError(
+                    f"Ray {where} did not answer within {_CONNECTING:.0f} s"
+                ) from None
+        async with told_if_slow(_log, f"Loading {opening.app}"):
+            ready = await self._next_step()
+        assert isinstance(ready, Ready)
+        return ready.capacity
+
+    async def _next_step(self) -> Message:
+        """Wait for what the driver has done next. Raises what has kept it from that."""
+        message = await self.receive()
+        match message:
+            case NotOpened(error, reason):
+                raise error(reason)
+            case Dead(reason):
+                raise BackendDied(reason)
+        return message
+
+    async def receive(self) -> Message:
+        """Give the driver's next message: Dead, and why, where there is none any more."""
+        try:
+            return await self.frames.receive()
+        except trio.EndOfChannel:
+            with trio.move_on_after(_GRACE):
+                await self._process.wait()
+        how = self._process.ending or "closed its connection"
+        return Dead("\n".join([f"the process that holds Ray {how}", *self._process.last_lines]))
+
+
+@asynccontextmanager
+async def _ray_process(settings: Settings, directory: Path) -> AsyncIterator[_RayProcess]:
+    """Start the process; its whole session has ended when the block is left. Raises OSError."""
+    process = await ChildProcess.start(_command, _environment(settings, directory))
+    frames = Frames(process.stream)
+    async with beside(partial(process.log_output, _log)):
+        try:
+            async with beside(frames.pump):
+                yield _RayProcess(frames, process)
+        finally:
+            if left := await process.end(_GRACE):
+                _log.warning("Processes of Ray do not end: %s", ", ".join(map(str, left)))
+
+
+def _command(descriptor: int) -> list[str]:
+    return [sys.executable, "-m", "superlink_trio.simulation.ray.driver", str(descriptor)]
+
+
+def _environment(settings: Settings, directory: Path) -> Mapping[str, str]:
+    environment = {**os.environ, "RAY_COLOR_PREFIX": "0", "PYTHONUNBUFFERED": "1"}
+    if settings.address is None:
+        # Ray listens on all interfaces, whatever it is told; this token is what guards it. One of
+        # our own, so that no other Ray of this user opens with it, nor this one with theirs.
+        token = directory / "token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
+        environment.pop("RAY_AUTH_TOKEN", None)
+        environment |= {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+    return environment
 
 
 class _RayBackend(Backend):
-    def __init__(self, capacity: int, frames: Frames, shares: Shares) -> None:
+    def __init__(self, capacity: int, process: _RayProcess, shares: Shares) -> None:
         self._capacity = capacity
-        self._frames = frames
+        self._process = process
         self._shares = shares
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, _Waiting] = {}
+        self._waiting: dict[int, trio.MemorySendChannel[outcome.Outcome[Done]]] = {}
         self._ended: str | None = None
 
     @property
@@ -114,35 +201,29 @@ class _RayBackend(Backend):
         if self._ended is not None:
             raise BackendDied(self._ended)
         number = next(self._numbers)
-        waiting = self._waiting[number] = _Waiting()
-        self._frames.send(
+        self._waiting[number], answer = trio.open_memory_channel[outcome.Outcome[Done]](1)
+        self._process.frames.send(
             Run(number, pickle.dumps(parcel.job), parcel.content, parcel.state, parcel.answers)
         )
         try:
-            await waiting.answered.wait()
+            return (await answer.receive()).unwrap()
         except trio.Cancelled:
-            self._frames.send(Cancel(number))
+            self._process.frames.send(Cancel(number))
             raise
         finally:
-            del self._waiting[number]
-        assert waiting.answer is not None
-        return waiting.answer.unwrap()
+            self._waiting.pop(number, None)
 
-    async def receive(self, process: RayProcess) -> NoReturn:
+    async def receive(self) -> NoReturn:
         """Pass on answers until there are no more. Raises BackendDied."""
-        try:
-            while True:
-                match await self._frames.receive():
-                    case Done(number) as done:
-                        self._answer(number, outcome.Value(done))
-                    case Died(number, reason):
-                        self._answer(number, outcome.Error(WorkerDied(reason)))
-                    case Dead(reason):
-                        break
-        except trio.EndOfChannel:
-            reason = await process.describe_exit()
-        self._end(reason)
-        raise BackendDied(reason)
+        while True:
+            match await self._process.receive():
+                case Done(number) as done:
+                    self._answer(number, outcome.Value(done))
+                case Died(number, reason):
+                    self._answer(number, outcome.Error(WorkerDied(reason)))
+                case Dead(reason):
+                    self._end(reason)
+                    raise BackendDied(reason)
 
     def close(self) -> None:
         """Answer who still waits, and whoever comes."""
@@ -155,19 +236,13 @@ class _RayBackend(Backend):
             self._answer(number, outcome.Error(BackendDied(reason)))
 
     def _answer(self, number: int, answer: outcome.Outcome[Done]) -> None:
-        waiting = self._waiting.get(number)
-        if waiting is None:
+        waiting = self._waiting.pop(number, None)
+        if waiting is not None:
+            waiting.send_nowait(answer)
+        elif isinstance(answer, outcome.Value):
             # The job was cancelled when it had been answered already.
-            _discard(answer)
-        elif waiting.answer is None:
-            waiting.answer = answer
-            waiting.answered.set()
-
-
-def _discard(answer: outcome.Outcome[Done]) -> None:
-    if isinstance(answer, outcome.Value):
-        for part in (answer.value.content, answer.value.state):
-            remove(part)
+            remove(answer.value.content)
+            remove(answer.value.state)
 
 
 def _root() -> Path:

@@ -48,6 +48,7 @@ class Settings:
         if faults:
             raise ValueError("; ".join(faults))
         given = _ray(config)
+        tensorflow = config.get("tensorflow") or _object(config, "actor").get("tensorflow")
         return cls(
             resources={
                 _RAY_NAMES.get(name, name): amount
@@ -56,13 +57,7 @@ class Settings:
             },
             address=_address(given),
             init={name: value for name, value in given.items() if name != "address"},
-            worker=WorkerSettings(
-                muted=bool(config.get("mute_logging")),
-                silent=bool(config.get("silent")),
-                tensorflow=bool(
-                    config.get("tensorflow") or _object(config, "actor").get("tensorflow")
-                ),
-            ),
+            worker=WorkerSettings.read({**config, "tensorflow": tensorflow}),
         )
 
 

@@ -10,7 +10,7 @@ import trio
 from simulations import TWO_WORKERS, apps, job
 
 from superlink_trio.clientapp import Array, RecordSet, encode
-from superlink_trio.simulation.process import open_process_backend
+from superlink_trio.simulation.process.backend import open_process_backend
 
 
 def _peak() -> int:
