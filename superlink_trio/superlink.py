@@ -15,8 +15,10 @@ gRPC server can outlive it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 import trio
@@ -47,6 +49,9 @@ if TYPE_CHECKING:
     from superlink_trio.simulation.progress import Display
 
 Observer = Callable[[Event], None]
+Sockets: TypeAlias = Mapping[str, Sequence[socket.socket]]
+
+_NO_SOCKETS: Sockets = MappingProxyType({})
 
 _log = logging.getLogger(__name__)
 
@@ -136,6 +141,7 @@ async def run_superlink(
     *,
     control: Control | None = None,
     observer: Observer | None = None,
+    sockets: Sockets = _NO_SOCKETS,
     display: Display | None = None,
     task_status: trio.TaskStatus[SuperLink] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -144,13 +150,14 @@ async def run_superlink(
     `task_status.started` gets a `SuperLink` when both listen; cancelling the scope around this
     call is the same graceful stop as its `stop()`. `control` stops it as well, before there is a
     `SuperLink` too. `observer` is called with every event of the supervision tree. `display` shows
-    how a simulation gets on; by default the log does. No signal is touched.
+    how a simulation gets on; by default the log does. `sockets` listen already at the address that
+    an option says, by its name: "rest_fleet_api_address" or "admin_address". No signal is touched.
 
     Raises ConfigErrors with every fault of the config before anything is started, and an
     ExceptionGroup of everything that failed for good; an address that cannot be listened on
     is an OSError in it.
     """
-    await _run(Apis.BOTH, config, control, observer, task_status, display)
+    await _run(Apis.BOTH, config, control, observer, sockets, task_status, display)
 
 
 async def run_driver_api(
@@ -158,10 +165,11 @@ async def run_driver_api(
     *,
     control: Control | None = None,
     observer: Observer | None = None,
+    sockets: Sockets = _NO_SOCKETS,
     task_status: trio.TaskStatus[SuperLink] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the Driver API alone, over a database it shares; otherwise like `run_superlink`."""
-    await _run(Apis.DRIVER, config, control, observer, task_status)
+    await _run(Apis.DRIVER, config, control, observer, sockets, task_status)
 
 
 async def run_fleet_api(
@@ -169,11 +177,12 @@ async def run_fleet_api(
     *,
     control: Control | None = None,
     observer: Observer | None = None,
+    sockets: Sockets = _NO_SOCKETS,
     display: Display | None = None,
     task_status: trio.TaskStatus[SuperLink] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the Fleet API alone, over a database it shares; otherwise like `run_superlink`."""
-    await _run(Apis.FLEET, config, control, observer, task_status, display)
+    await _run(Apis.FLEET, config, control, observer, sockets, task_status, display)
 
 
 async def _run(
@@ -181,6 +190,7 @@ async def _run(
     config: SuperLinkConfig,
     control: Control | None,
     observer: Observer | None,
+    sockets: Sockets,
     task_status: trio.TaskStatus[SuperLink],
     display: Display | None = None,
 ) -> None:
@@ -201,7 +211,8 @@ async def _run(
 
         certificates = None if credentials is None else credentials.grpc
         grpc = GrpcService(config=config, loop=loop, certificates=certificates)
-        leaves = _Leaves(apis, config, credentials, _state(config), grpc, link, history, display)
+        state = _state(config)
+        leaves = _Leaves(apis, config, credentials, state, grpc, link, history, sockets, display)
         try:
             await supervise(
                 _tree(leaves),
@@ -275,6 +286,7 @@ class _Leaves:
     grpc: GrpcService
     link: SuperLink
     history: History
+    sockets: Sockets
     display: Display | None
 
     def certificates(self) -> Iterator[Child]:
@@ -298,7 +310,11 @@ class _Leaves:
 
     def _admin(self) -> Service:
         overview = Overview(history=self.history, addresses=self.link.addresses)
-        return AdminService(config=self.config, overview=overview)
+        return AdminService(
+            config=self.config,
+            overview=overview,
+            sockets=self.sockets.get("admin_address", ()),
+        )
 
     @property
     def _drivers_share(self) -> float:
@@ -328,6 +344,7 @@ class _Leaves:
             address=lambda: self.link.fleet_address or place.address,
             share=1 - self._drivers_share if self._drivers_share < 1 else 1.0,
             observers=_OBSERVERS,
+            sockets=self.sockets.get("rest_fleet_api_address", ()),
         )
 
     def _simulation(self) -> Service:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import attrs
 
 from superlink_trio import __version__
+from superlink_trio.cli import systemd
 from superlink_trio.cli.running import USAGE, Runner, run
 from superlink_trio.config import (
     OPTIONS,
@@ -46,7 +47,7 @@ class Program:
     name: str
     apis: Apis
     about: str
-    runner: Callable[[Display | None], Runner]
+    runner: Callable[[Display | None, systemd.Sockets], Runner]
     """Imports what runs it; the display is for a simulation."""
 
     def has(self, option: Option) -> bool:
@@ -54,22 +55,22 @@ class Program:
         return bool(option.apis & self.apis)
 
 
-def _superlink(display: Display | None) -> Runner:
+def _superlink(display: Display | None, sockets: systemd.Sockets) -> Runner:
     from superlink_trio.superlink import run_superlink
 
-    return partial(run_superlink, display=display)
+    return partial(run_superlink, display=display, sockets=sockets)
 
 
-def _driver_api(_: Display | None) -> Runner:
+def _driver_api(_: Display | None, sockets: systemd.Sockets) -> Runner:
     from superlink_trio.superlink import run_driver_api
 
-    return run_driver_api
+    return partial(run_driver_api, sockets=sockets)
 
 
-def _fleet_api(display: Display | None) -> Runner:
+def _fleet_api(display: Display | None, sockets: systemd.Sockets) -> Runner:
     from superlink_trio.superlink import run_fleet_api
 
-    return partial(run_fleet_api, display=display)
+    return partial(run_fleet_api, display=display, sockets=sockets)
 
 
 SUPERLINK = Program(
@@ -122,7 +123,10 @@ def fleet_api() -> int:
 
 
 def _main(program: Program, argv: Sequence[str]) -> int:
+    manager = systemd.Manager.of(os.environ)
+    inherited = systemd.take_sockets(os.environ)
     settings = read(program, argv)
+    sockets = systemd.adopt(settings, inherited, program.apis)
     config = build(settings, program.apis)
     if settings.faults:
         for fault in settings.faults:
@@ -139,7 +143,7 @@ def _main(program: Program, argv: Sequence[str]) -> int:
     for warning in settings.warnings:
         _log.warning(warning)
     display = None if terminal is None else _display(terminal)
-    return run(partial(program.runner, display), config)
+    return run(partial(program.runner, display, sockets), config, manager=manager)
 
 
 def _terminal(settings: Settings, config: SuperLinkConfig) -> Terminal | None:

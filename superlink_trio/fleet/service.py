@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ class FleetService:
     share: float
     """Of the files that the process may open, what is for this API's connections."""
     observers: Sequence[CallObserver]
+    sockets: Sequence[socket.socket] = ()
+    """What listens at the address of REST already, if anything does."""
 
     async def __call__(
         self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]
@@ -101,6 +104,7 @@ class FleetService:
         await serve_http(
             fleet_site(self._observed_api(readmit=self.config.readmit), options, stopping),
             address,
+            sockets=self.sockets,
             tls=None if certificates is None else certificates.context,
             options=options,
             stopping=stopping,
