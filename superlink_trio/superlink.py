@@ -25,6 +25,7 @@ import trio
 
 from superlink_trio.admin import AdminService, History, Overview
 from superlink_trio.config import Address, Apis, SuperLinkConfig
+from superlink_trio.config.changes import Current
 from superlink_trio.driver import DriverService
 from superlink_trio.fleet import FleetService
 from superlink_trio.logs.events import EventLog
@@ -74,12 +75,25 @@ _DRIVERS_SHARE = 1 / 8
 class SuperLink:
     """A running SuperLink: where it listens, how it is doing, and how to stop it."""
 
-    def __init__(self, control: Control, credentials: Credentials | None) -> None:
+    def __init__(
+        self,
+        control: Control,
+        current: Current,
+        credentials: Credentials | None,
+        state: State,
+    ) -> None:
         self._control = control
+        self._current = current
         self._credentials = credentials
+        self._state = state
         self._ended = trio.Event()
         self._states: dict[str, EventKind] = {}
         self._addresses: dict[str, Address] = {}
+
+    @property
+    def config(self) -> SuperLinkConfig:
+        """The config in force."""
+        return self._current()
 
     @property
     def driver_address(self) -> Address | None:
@@ -119,12 +133,23 @@ class SuperLink:
         """Stop now: in the same order, but without any grace."""
         self._control.cancel()
 
-    async def reload(self) -> None:
+    async def reload(self, config: SuperLinkConfig | None = None) -> None:
         """Read certificates and the list of nodes' keys again, without dropping connections.
 
         What is not sound is not used: the log says why, and things stay as they were. The calls
         of a node whose key is listed no more end at once.
+
+        Of `config` those options count from now on whose `Option.reloads` says that they can; what
+        has begun goes on as it was. The log says which have changed, and which need a restart.
+        Raises ConfigErrors if it cannot run; nothing is changed then.
         """
+        if config is not None:
+            before = self.config.max_stored_size
+            self._current.take(config)
+            size = self._state.limits.stored_size
+            if config.max_stored_size != before:
+                size = _stored_size(config)
+            self._state.limits = _limits(config, size)
         if self._credentials is None:
             _log.info("There are no keys or certificates to read again")
         else:
@@ -199,7 +224,9 @@ async def _run(
         _log.info(notice)
     credentials = await _credentials(config, apis)
     async with shielded_stop(control) as control, open_loop() as loop:
-        link = SuperLink(control, credentials)
+        state = open_state(config.database, limits=_limits(config, _stored_size(config)))
+        current = Current(config, apis)
+        link = SuperLink(control, current, credentials, state)
         log_event, history = EventLog(_GROUPS), History()
 
         def observe(event: Event) -> None:
@@ -210,9 +237,8 @@ async def _run(
                 observer(event)
 
         certificates = None if credentials is None else credentials.grpc
-        grpc = GrpcService(config=config, loop=loop, certificates=certificates)
-        state = _state(config)
-        leaves = _Leaves(apis, config, credentials, state, grpc, link, history, sockets, display)
+        grpc = GrpcService(current=current, loop=loop, certificates=certificates)
+        leaves = _Leaves(apis, current, credentials, state, grpc, link, history, sockets, display)
         try:
             await supervise(
                 _tree(leaves),
@@ -233,22 +259,24 @@ async def _credentials(config: SuperLinkConfig, apis: Apis) -> Credentials | Non
     return await trio.to_thread.run_sync(load, config, apis)
 
 
-def _state(config: SuperLinkConfig) -> State:
-    stored_size = config.max_stored_size
-    if stored_size is None:
-        room = usual_room(config.database)
-        stored_size = room.size
-        _log.info(
-            "Payloads and tasks may take %.1f GiB, %s (--max-stored-size)",
-            *(stored_size / 2**30, room.of),
-            extra={"max_stored_size": stored_size},
-        )
-    limits = StateLimits(
+def _limits(config: SuperLinkConfig, stored_size: int) -> StateLimits:
+    return StateLimits(
         stored_size=stored_size,
         nodes=config.max_nodes,
         tasks_per_node=config.max_tasks_per_node,
     )
-    return open_state(config.database, limits=limits)
+
+
+def _stored_size(config: SuperLinkConfig) -> int:
+    if config.max_stored_size is not None:
+        return config.max_stored_size
+    room = usual_room(config.database)
+    _log.info(
+        "Payloads and tasks may take %.1f GiB, %s (--max-stored-size)",
+        *(room.size / 2**30, room.of),
+        extra={"max_stored_size": room.size},
+    )
+    return room.size
 
 
 @attrs.frozen
@@ -280,7 +308,7 @@ class _Leaves:
     """The leaves of the tree."""
 
     served: Apis
-    config: SuperLinkConfig
+    current: Current
     credentials: Credentials | None
     state: State
     grpc: GrpcService
@@ -288,6 +316,10 @@ class _Leaves:
     history: History
     sockets: Sockets
     display: Display | None
+
+    @property
+    def config(self) -> SuperLinkConfig:
+        return self.current()
 
     def certificates(self) -> Iterator[Child]:
         if self.credentials is not None:
@@ -323,7 +355,7 @@ class _Leaves:
 
     def _driver(self) -> Service:
         return DriverService(
-            config=self.config,
+            current=self.current,
             state=self.state,
             grpc=self.grpc,
             # After a failure the port is the one that clients know by now, even if any would have
@@ -337,7 +369,7 @@ class _Leaves:
         place = self.config.fleet_place
         assert place is not None, "a simulation has no Fleet API"
         return FleetService(
-            config=self.config,
+            current=self.current,
             state=self.state,
             credentials=self.credentials,
             grpc=self.grpc,

@@ -20,6 +20,7 @@ import attrs
 
 from superlink_trio import __version__
 from superlink_trio.cli import systemd
+from superlink_trio.cli.reloading import Reloading
 from superlink_trio.cli.running import USAGE, Runner, run
 from superlink_trio.config import (
     OPTIONS,
@@ -125,9 +126,13 @@ def fleet_api() -> int:
 def _main(program: Program, argv: Sequence[str]) -> int:
     manager = systemd.Manager.of(os.environ)
     inherited = systemd.take_sockets(os.environ)
-    settings = read(program, argv)
-    sockets = systemd.adopt(settings, inherited, program.apis)
-    config = build(settings, program.apis)
+
+    def reread() -> tuple[Settings, SuperLinkConfig, systemd.Sockets]:
+        settings = read(program, argv)
+        sockets = systemd.adopt(settings, inherited, program.apis)
+        return settings, build(settings, program.apis), sockets
+
+    settings, config, sockets = reread()
     if settings.faults:
         for fault in settings.faults:
             sys.stderr.write(f"{program.name}: error: {fault}\n")
@@ -143,7 +148,9 @@ def _main(program: Program, argv: Sequence[str]) -> int:
     for warning in settings.warnings:
         _log.warning(warning)
     display = None if terminal is None else _display(terminal)
-    return run(partial(program.runner, display, sockets), config, manager=manager)
+    reloading = Reloading.of(lambda: reread()[:2], settings)
+    runner = partial(program.runner, display, sockets)
+    return run(runner, config, reload=reloading, manager=manager)
 
 
 def _terminal(settings: Settings, config: SuperLinkConfig) -> Terminal | None:

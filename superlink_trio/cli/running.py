@@ -43,8 +43,11 @@ class Link(Protocol):
     def fleet_address(self) -> Address | None:
         """Where the Fleet API listens, if it runs here and has a port."""
 
-    async def reload(self) -> None:
-        """Read keys and certificates again; the log says with what result."""
+    async def reload(self, config: SuperLinkConfig | None = None) -> None:
+        """Read keys and certificates again, and let what can change of `config` count.
+
+        The log says with what result.
+        """
 
 
 class Runner(Protocol):
@@ -240,7 +243,7 @@ class _Steering:
                 _log.warning("%s: stopping at once", name)
                 self.control.cancel()
             case _Wish.RELOAD:
-                _log.info("%s: reading keys and certificates again", name)
+                _log.info("%s: reading options, keys and certificates again", name)
                 if self.link is None:
                     # Whatever the start has read of them may be old by now.
                     self._reload_once_ready = True

@@ -113,7 +113,13 @@ def files(*metavar: str) -> Kind:
     def right(value: object) -> bool:
         return isinstance(value, tuple) and len(value) == count and not any(map(_check_path, value))
 
-    return Kind(metavar=metavar, read=read, read_native=read, check=checking(right, wrong))
+    return Kind(
+        metavar=metavar,
+        read=read,
+        read_native=read,
+        check=checking(right, wrong),
+        to_text=lambda paths: " ".join(map(str, paths)),
+    )
 
 
 def to_address(value: Address | str | None) -> Address | None:

@@ -58,6 +58,8 @@ class Option:
     help: str
     negatable: bool = attrs.field(default=False, kw_only=True)
     """Whether `--no-some-name` exists."""
+    reloads: bool = attrs.field(default=False, kw_only=True)
+    """Whether SIGHUP lets another value count; of others it takes a restart."""
     default: str = attrs.field(default="", kw_only=True)
     """What it is when nobody gives it, as on the command line; empty for nothing."""
 
@@ -84,14 +86,16 @@ def option(
     help: str,
     *,
     negatable: bool = False,
+    reloads: bool = False,
     shown_default: str = "",
 ) -> dict[str, Option]:
     """Make the metadata that make an attrs field an option.
 
-    `shown_default` is for a default that says little by itself, such as None.
+    `reloads`: whether it can change while it is used. `shown_default` is for a default that says
+    little by itself, such as None.
     """
-    given = Option("", section, apis, kind, help, negatable=negatable, default=shown_default)
-    return {"option": given}
+    given = Option("", section, apis, kind, help, negatable=negatable, reloads=reloads)
+    return {"option": attrs.evolve(given, default=shown_default)}
 
 
 def options_of(config: type[attrs.AttrsInstance]) -> Iterator[Option]:

@@ -33,6 +33,7 @@ PROGRAM = (
     Option(
         *("log_level", Section.GENERAL, Apis.BOTH, choice("debug", "info", "warning", "error")),
         "the least that is worth a log line",
+        reloads=True,
         default="info",
     ),
     Option(

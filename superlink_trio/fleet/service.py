@@ -27,7 +27,8 @@ _ADAPTER_REFUSED = "GrpcAdapter is not served here, where nodes have to authenti
 class FleetService:
     """Serves nodes. Each life of the service makes its APIs anew."""
 
-    config: SuperLinkConfig
+    current: Callable[[], SuperLinkConfig]
+    """The config in force: what may change is asked for whenever it is needed."""
     state: State
     credentials: Credentials | None
     grpc: GrpcService
@@ -58,13 +59,18 @@ class FleetService:
                 )
 
     @property
+    def config(self) -> SuperLinkConfig:
+        """The config in force at this moment."""
+        return self.current()
+
+    @property
     def _over_http(self) -> bool:
         return self.config.fleet_api_type == "rest"
 
     def _api(self, *, readmit: bool) -> Api:
         return fleet_api(
             self.state,
-            hold=self.config.hold,
+            hold=lambda: self.current().hold,
             readmit=readmit,
             message_limit=self.config.max_message_size,
             refusals_are_final=self._over_http,
@@ -102,7 +108,12 @@ class FleetService:
         certificates = None if self.credentials is None else self.credentials.rest
         options = HttpOptions.of(self.config, max_connections=connections)
         await serve_http(
-            fleet_site(self._observed_api(readmit=self.config.readmit), options, stopping),
+            fleet_site(
+                self._observed_api(readmit=self.config.readmit),
+                options,
+                stopping,
+                max_calls=lambda: self.current().max_calls,
+            ),
             address,
             sockets=self.sockets,
             tls=None if certificates is None else certificates.context,
