@@ -6,6 +6,7 @@ limits, superlink   the config: each field is an option, declared once
 checks, errors      what is wrong about values together, and how that is raised
 aliases, settings   values as people give them, and what stands for others
 reading             command line, environment and file → config
+changes             what differs between two configs, and what of it can count at once
 """
 
 from superlink_trio.config.address import Address
