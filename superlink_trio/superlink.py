@@ -19,14 +19,17 @@ gRPC server can outlive it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 import trio
 
 from superlink_trio.admin import AdminService, History, Overview
 from superlink_trio.config import Address, Apis, SuperLinkConfig
+from superlink_trio.config.changes import Current
 from superlink_trio.driver import DriverService
 from superlink_trio.fleet import FleetService
 from superlink_trio.logs.events import EventLog
@@ -52,6 +55,9 @@ if TYPE_CHECKING:
     from superlink_trio.simulation.progress import Display
 
 Observer = Callable[[Event], None]
+Sockets: TypeAlias = Mapping[str, Sequence[socket.socket]]
+
+_NO_SOCKETS: Sockets = MappingProxyType({})
 
 _log = logging.getLogger(__name__)
 
@@ -75,12 +81,25 @@ _DRIVERS_SHARE = 1 / 8
 class SuperLink:
     """A running SuperLink: where it listens, how it is doing, and how to stop it."""
 
-    def __init__(self, control: Control, credentials: Credentials | None) -> None:
+    def __init__(
+        self,
+        control: Control,
+        current: Current,
+        credentials: Credentials | None,
+        state: State,
+    ) -> None:
         self._control = control
+        self._current = current
         self._credentials = credentials
+        self._state = state
         self._ended = trio.Event()
         self._states: dict[str, EventKind] = {}
         self._addresses: dict[str, Address] = {}
+
+    @property
+    def config(self) -> SuperLinkConfig:
+        """The config in force."""
+        return self._current()
 
     @property
     def driver_address(self) -> Address | None:
@@ -125,12 +144,23 @@ class SuperLink:
         """Stop now: in the same order, but without any grace."""
         self._control.cancel()
 
-    async def reload(self) -> None:
+    async def reload(self, config: SuperLinkConfig | None = None) -> None:
         """Read certificates and the list of nodes' keys again, without dropping connections.
 
         What is not sound is not used: the log says why, and things stay as they were. The calls
         of a node whose key is listed no more end at once.
+
+        Of `config` those options count from now on whose `Option.reloads` says that they can; what
+        has begun goes on as it was. The log says which have changed, and which need a restart.
+        Raises ConfigErrors if it cannot run; nothing is changed then.
         """
+        if config is not None:
+            before = self.config.max_stored_size
+            self._current.take(config)
+            size = self._state.limits.stored_size
+            if config.max_stored_size != before:
+                size = _stored_size(config)
+            self._state.limits = _limits(config, size)
         if self._credentials is None:
             _log.info("There are no keys or certificates to read again")
         else:
@@ -147,6 +177,7 @@ async def run_superlink(
     *,
     control: Control | None = None,
     observer: Observer | None = None,
+    sockets: Sockets = _NO_SOCKETS,
     display: Display | None = None,
     task_status: trio.TaskStatus[SuperLink] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -155,13 +186,14 @@ async def run_superlink(
     `task_status.started` gets a `SuperLink` when both listen; cancelling the scope around this
     call is the same graceful stop as its `stop()`. `control` stops it as well, before there is a
     `SuperLink` too. `observer` is called with every event of the supervision tree. `display` shows
-    how a simulation gets on; by default the log does. No signal is touched.
+    how a simulation gets on; by default the log does. `sockets` listen already at the address that
+    an option says, by its name: "rest_fleet_api_address" or "admin_address". No signal is touched.
 
     Raises ConfigErrors with every fault of the config before anything is started, and an
     ExceptionGroup of everything that failed for good; an address that cannot be listened on
     is an OSError in it.
     """
-    await _run(Apis.BOTH, config, control, observer, task_status, display)
+    await _run(Apis.BOTH, config, control, observer, sockets, task_status, display)
 
 
 async def run_driver_api(
@@ -169,10 +201,11 @@ async def run_driver_api(
     *,
     control: Control | None = None,
     observer: Observer | None = None,
+    sockets: Sockets = _NO_SOCKETS,
     task_status: trio.TaskStatus[SuperLink] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the Driver API alone, over a database it shares; otherwise like `run_superlink`."""
-    await _run(Apis.DRIVER, config, control, observer, task_status)
+    await _run(Apis.DRIVER, config, control, observer, sockets, task_status)
 
 
 async def run_fleet_api(
@@ -180,11 +213,12 @@ async def run_fleet_api(
     *,
     control: Control | None = None,
     observer: Observer | None = None,
+    sockets: Sockets = _NO_SOCKETS,
     display: Display | None = None,
     task_status: trio.TaskStatus[SuperLink] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the Fleet API alone, over a database it shares; otherwise like `run_superlink`."""
-    await _run(Apis.FLEET, config, control, observer, task_status, display)
+    await _run(Apis.FLEET, config, control, observer, sockets, task_status, display)
 
 
 async def _run(
@@ -192,6 +226,7 @@ async def _run(
     config: SuperLinkConfig,
     control: Control | None,
     observer: Observer | None,
+    sockets: Sockets,
     task_status: trio.TaskStatus[SuperLink],
     display: Display | None = None,
 ) -> None:
@@ -200,7 +235,9 @@ async def _run(
         _log.info(notice)
     credentials = await _credentials(config, apis)
     async with shielded_stop(control) as control, open_loop() as loop:
-        link = SuperLink(control, credentials)
+        state = open_state(config.database, limits=_limits(config, _stored_size(config)))
+        current = Current(config, apis)
+        link = SuperLink(control, current, credentials, state)
         log_event, history = EventLog(_GROUPS), History()
 
         def observe(event: Event) -> None:
@@ -211,12 +248,13 @@ async def _run(
                 observer(event)
 
         certificates = None if credentials is None else credentials.grpc
-        grpc = GrpcService(config=config, loop=loop, certificates=certificates)
-        state = _state(config)
+        grpc = GrpcService(current=current, loop=loop, certificates=certificates)
         messages = None
         if config.port is not None and apis is Apis.BOTH:
             messages = MemoryMessages(limits=state.limits)
-        leaves = _Leaves(apis, config, credentials, state, grpc, link, history, display, messages)
+        leaves = _Leaves(
+            *(apis, current, credentials, state, grpc, link, history, sockets, display, messages)
+        )
         try:
             await supervise(
                 _tree(leaves),
@@ -237,22 +275,24 @@ async def _credentials(config: SuperLinkConfig, apis: Apis) -> Credentials | Non
     return await trio.to_thread.run_sync(load, config, apis)
 
 
-def _state(config: SuperLinkConfig) -> State:
-    stored_size = config.max_stored_size
-    if stored_size is None:
-        room = usual_room(config.database)
-        stored_size = room.size
-        _log.info(
-            "Payloads and tasks may take %.1f GiB, %s (--max-stored-size)",
-            *(stored_size / 2**30, room.of),
-            extra={"max_stored_size": stored_size},
-        )
-    limits = StateLimits(
+def _limits(config: SuperLinkConfig, stored_size: int) -> StateLimits:
+    return StateLimits(
         stored_size=stored_size,
         nodes=config.max_nodes,
         tasks_per_node=config.max_tasks_per_node,
     )
-    return open_state(config.database, limits=limits)
+
+
+def _stored_size(config: SuperLinkConfig) -> int:
+    if config.max_stored_size is not None:
+        return config.max_stored_size
+    room = usual_room(config.database)
+    _log.info(
+        "Payloads and tasks may take %.1f GiB, %s (--max-stored-size)",
+        *(room.size / 2**30, room.of),
+        extra={"max_stored_size": room.size},
+    )
+    return room.size
 
 
 @attrs.frozen
@@ -285,15 +325,20 @@ class _Leaves:
     """The leaves of the tree."""
 
     served: Apis
-    config: SuperLinkConfig
+    current: Current
     credentials: Credentials | None
     state: State
     grpc: GrpcService
     link: SuperLink
     history: History
+    sockets: Sockets
     display: Display | None
 
     messages: MemoryMessages | None
+
+    @property
+    def config(self) -> SuperLinkConfig:
+        return self.current()
 
     def messages_store(self) -> Iterator[Child]:
         if self.messages is not None:
@@ -321,14 +366,18 @@ class _Leaves:
 
     def _admin(self) -> Service:
         overview = Overview(history=self.history, addresses=self.link.addresses)
-        return AdminService(config=self.config, overview=overview)
+        return AdminService(
+            config=self.config,
+            overview=overview,
+            sockets=self.sockets.get("admin_address", ()),
+        )
 
     def _flower(self, messages: MessageState) -> Group:
         # What a SuperLink of older releases need not have.
         from superlink_trio.control.service import flower_group
 
         return flower_group(
-            config=self.config,
+            current=self.current,
             state=messages,
             credentials=self.credentials,
             bound=lambda: self.link.addresses().get(_HTTP),
@@ -342,7 +391,7 @@ class _Leaves:
 
     def _driver(self) -> Service:
         return DriverService(
-            config=self.config,
+            current=self.current,
             state=self.state,
             grpc=self.grpc,
             # After a failure the port is the one that clients know by now, even if any would have
@@ -356,7 +405,7 @@ class _Leaves:
         place = self.config.fleet_place
         assert place is not None, "a simulation has no Fleet API"
         return FleetService(
-            config=self.config,
+            current=self.current,
             state=self.state,
             credentials=self.credentials,
             grpc=self.grpc,
@@ -364,6 +413,7 @@ class _Leaves:
             share=1 - self._drivers_share if self._drivers_share < 1 else 1.0,
             observers=_OBSERVERS,
             messages=self.messages,
+            sockets=self.sockets.get("rest_fleet_api_address", ()),
         )
 
     def _simulation(self) -> Service:

@@ -24,12 +24,12 @@ def closed(tmp_path: Path) -> SqliteState:
 
 @pytest.fixture
 def driver(closed: SqliteState) -> Api:
-    return driver_api(closed, hold=0, message_limit=LIMIT, progress=Progress())
+    return driver_api(closed, hold=lambda: 0, message_limit=LIMIT, progress=Progress())
 
 
 @pytest.fixture
 def fleet(closed: SqliteState) -> Api:
-    return fleet_api(closed, hold=0, readmit=True, message_limit=LIMIT)
+    return fleet_api(closed, hold=lambda: 0, readmit=True, message_limit=LIMIT)
 
 
 async def refusal_of_leased(api: Api, name: str, request: bytes) -> Refused:

@@ -85,8 +85,8 @@ class _Link:
 
     def __init__(self) -> None:
         state = MemoryState(clock=lambda: NOW)
-        fleet = fleet_api(state, hold=0, readmit=True, message_limit=LIMIT)
-        driver = driver_api(state, hold=0, message_limit=LIMIT, progress=Progress())
+        fleet = fleet_api(state, hold=lambda: 0, readmit=True, message_limit=LIMIT)
+        driver = driver_api(state, hold=lambda: 0, message_limit=LIMIT, progress=Progress())
         self._apis: Mapping[str, Api] = {
             "Driver": driver,
             "Fleet": fleet,

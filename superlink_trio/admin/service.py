@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Sequence
+
 import attrs
 import trio
 
@@ -22,6 +25,8 @@ class AdminService:
 
     config: SuperLinkConfig
     overview: Overview
+    sockets: Sequence[socket.socket] = ()
+    """What listens at the address already, if anything does."""
 
     async def __call__(
         self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]
@@ -39,6 +44,7 @@ class AdminService:
             await serve_http(
                 admin_site(self.overview, stopping),
                 address,
+                sockets=self.sockets,
                 options=options,
                 stopping=stopping,
                 task_status=task_status,

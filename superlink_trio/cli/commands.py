@@ -14,6 +14,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from superlink_trio.cli import systemd
 from superlink_trio.cli.arguments import PRINT_CONFIG, read
 from superlink_trio.cli.programs import (
     COMMANDS,
@@ -71,8 +72,15 @@ def fleet_api() -> int:
 
 
 def _serve(program: Program, argv: Sequence[str]) -> int:
-    settings = read(program, argv)
-    config = build(settings, program.apis)
+    manager = systemd.Manager.of(os.environ)
+    inherited = systemd.take_sockets(os.environ)
+
+    def reread() -> tuple[Settings, SuperLinkConfig, systemd.Sockets]:
+        settings = read(program, argv)
+        sockets = systemd.adopt(settings, inherited, program.apis)
+        return settings, build(settings, program.apis), sockets
+
+    settings, config, sockets = reread()
     if PRINT_CONFIG in argv:
         from superlink_trio.cli.effective import effective
 
@@ -83,6 +91,7 @@ def _serve(program: Program, argv: Sequence[str]) -> int:
     if PRINT_CONFIG in argv:
         return OK
 
+    from superlink_trio.cli.reloading import Reloading
     from superlink_trio.logs import rendering
 
     terminal = _terminal(settings, config)
@@ -92,7 +101,9 @@ def _serve(program: Program, argv: Sequence[str]) -> int:
     for warning in settings.warnings:
         _log.warning(warning)
     display = None if terminal is None else _display(terminal)
-    return run(partial(program.runner, display), config)
+    reloading = Reloading.of(lambda: reread()[:2], settings)
+    runner = partial(program.runner, display, sockets)
+    return run(runner, config, reload=reloading, manager=manager)
 
 
 def _check(argv: Sequence[str]) -> int:

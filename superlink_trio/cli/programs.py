@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from superlink_trio.cli.running import Runner
+from superlink_trio.cli.systemd import Sockets
 from superlink_trio.config import Apis, Option
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Program:
     name: str
     apis: Apis
     about: str
-    runner: Callable[[Display | None], Runner]
+    runner: Callable[[Display | None, Sockets], Runner]
     """Imports what runs it; the display is for a simulation."""
     serves: bool = True
     """Whether it is run at all, not only its configuration tried."""
@@ -43,22 +44,22 @@ class Program:
         return bool(option.apis & self.apis)
 
 
-def _superlink(display: Display | None) -> Runner:
+def _superlink(display: Display | None, sockets: Sockets) -> Runner:
     from superlink_trio.superlink import run_superlink
 
-    return partial(run_superlink, display=display)
+    return partial(run_superlink, display=display, sockets=sockets)
 
 
-def _driver_api(_: Display | None) -> Runner:
+def _driver_api(_: Display | None, sockets: Sockets) -> Runner:
     from superlink_trio.superlink import run_driver_api
 
-    return run_driver_api
+    return partial(run_driver_api, sockets=sockets)
 
 
-def _fleet_api(display: Display | None) -> Runner:
+def _fleet_api(display: Display | None, sockets: Sockets) -> Runner:
     from superlink_trio.superlink import run_fleet_api
 
-    return partial(run_fleet_api, display=display)
+    return partial(run_fleet_api, display=display, sockets=sockets)
 
 
 SUPERLINK = Program(

@@ -11,10 +11,11 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from superlink_trio.cli.systemd import Manager
 from superlink_trio.config import CannotStart, ConfigError, SuperLinkConfig
 from superlink_trio.config.address import Address
 from superlink_trio.logs.wording import described, leaves
@@ -42,8 +43,11 @@ class Link(Protocol):
     def fleet_address(self) -> Address | None:
         """Where the Fleet API listens, if it runs here and has a port."""
 
-    async def reload(self) -> None:
-        """Read keys and certificates again; the log says with what result."""
+    async def reload(self, config: SuperLinkConfig | None = None) -> None:
+        """Read keys and certificates again, and let what can change of `config` count.
+
+        The log says with what result.
+        """
 
 
 class Runner(Protocol):
@@ -55,20 +59,34 @@ class Runner(Protocol):
         """Run until `control` stops it, whether it is ready by then or not."""
 
 
-def run(runner: Callable[[], Runner], config: SuperLinkConfig) -> int:
+Reload: TypeAlias = Callable[[Link], Awaitable[None]]
+"""Lets a running SuperLink take what has changed."""
+
+
+async def _keys_and_certificates(link: Link) -> None:
+    await link.reload()
+
+
+def run(
+    runner: Callable[[], Runner],
+    config: SuperLinkConfig,
+    *,
+    reload: Reload = _keys_and_certificates,
+    manager: Manager | None = None,
+) -> int:
     """Run until a signal ends it, and answer the exit status.
 
     The first SIGINT or SIGTERM stops gracefully, the second at once; SIGHUP is for reloading.
     Every error is in the log. The process is expected to end with that status, and keeps minding
     signals until it has.
 
-    `runner` imports and answers what to run.
+    `runner` imports and answers what to run. `manager` hears how it gets on.
     """
     signals = _Signals()
     signals.mind()
     import trio
 
-    signals.status = trio.run(_run, runner, config, signals)
+    signals.status = trio.run(_run, runner, config, signals, reload, manager or Manager())
     return signals.exit_status()
 
 
@@ -130,7 +148,13 @@ class _Signals:
         os._exit(self.exit_status())
 
 
-async def _run(runner: Callable[[], Runner], config: SuperLinkConfig, signals: _Signals) -> int:
+async def _run(
+    runner: Callable[[], Runner],
+    config: SuperLinkConfig,
+    signals: _Signals,
+    reload: Reload,
+    manager: Manager,
+) -> int:
     import trio
 
     from superlink_trio.supervision import Control
@@ -138,11 +162,12 @@ async def _run(runner: Callable[[], Runner], config: SuperLinkConfig, signals: _
     status = OK
     with trio.open_signal_receiver(*_SIGNALS) as received:
         async with trio.open_nursery() as nursery:
-            steering = _Steering(nursery, signals, Control())
+            steering = _Steering(nursery, signals, Control(), reload, manager)
             for number in signals.unheeded:
                 steering.heed(number)
             signals.unheeded.clear()
             nursery.start_soon(_heed_all, received, steering)
+            nursery.start_soon(manager.feed)
             await trio.lowlevel.checkpoint()
             try:
                 # If there was a signal already, nothing is even imported.
@@ -150,6 +175,7 @@ async def _run(runner: Callable[[], Runner], config: SuperLinkConfig, signals: _
                     await runner()(config, control=steering.control, task_status=steering)
             except Exception as error:
                 status = _report(error, steering.link)
+                manager.status(f"failed: {'; '.join(map(described, leaves(error)))}")
             nursery.cancel_scope.cancel()
     return status
 
@@ -162,9 +188,22 @@ async def _heed_all(received: AsyncIterator[int], steering: _Steering) -> None:
 class _Steering:
     """Asks the SuperLink for what the signals mean, whether it is ready yet or not."""
 
-    def __init__(self, nursery: trio.Nursery, signals: _Signals, control: Control) -> None:
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        signals: _Signals,
+        control: Control,
+        reload: Reload,
+        manager: Manager,
+    ) -> None:
+        import trio
+
         self.control = control
         self.link: Link | None = None
+        self._reload = reload
+        self._reloading = trio.Lock()
+        self._manager = manager
+        self._ready = ""
         self._nursery = nursery
         self._signals = signals
         self._reload_once_ready = False
@@ -180,16 +219,17 @@ class _Steering:
             for api, address in (("Driver API", driver), ("Fleet API", fleet))
             if address is not None
         ]
+        self._ready = f"ready: {', '.join(ports) or 'no port is open'}"
         _log.info(
-            "ready: %s",
-            ", ".join(ports) or "no port is open",
+            self._ready,
             extra={
                 "driver_address": None if driver is None else str(driver),
                 "fleet_address": None if fleet is None else str(fleet),
             },
         )
+        self._say_ready()
         if self._reload_once_ready:
-            self._nursery.start_soon(value.reload)
+            self._nursery.start_soon(self._reload_all, value)
 
     def heed(self, number: int) -> None:
         """Act on a signal."""
@@ -197,19 +237,30 @@ class _Steering:
         match self._signals.meaning(number):
             case _Wish.STOP:
                 _log.info("%s: stopping; a second signal stops at once", name)
+                self._manager.stopping()
                 self.control.stop()
             case _Wish.HURRY:
                 _log.warning("%s: stopping at once", name)
                 self.control.cancel()
             case _Wish.RELOAD:
-                _log.info("%s: reading keys and certificates again", name)
+                _log.info("%s: reading options, keys and certificates again", name)
                 if self.link is None:
                     # Whatever the start has read of them may be old by now.
                     self._reload_once_ready = True
                 else:
-                    self._nursery.start_soon(self.link.reload)
+                    self._nursery.start_soon(self._reload_all, self.link)
             case _Wish.NOTHING:
                 _log.info("%s: nothing is read again, it is stopping", name)
+
+    async def _reload_all(self, link: Link) -> None:
+        async with self._reloading:
+            self._manager.reloading()
+            await self._reload(link)
+            self._say_ready()
+
+    def _say_ready(self) -> None:
+        if not self.control.stopping.is_set():
+            self._manager.ready(self._ready)
 
 
 def _report(error: Exception, link: Link | None) -> int:

@@ -6,6 +6,7 @@ limits, superlink  the config: each field is an option, declared once
 checks             what can be wrong with it
 reading            command line, environment and file → what was given
 building           every option there is; what was given → config
+changes            what differs between two configs, and what of it can count at once
 """
 
 from superlink_trio.config.address import Address

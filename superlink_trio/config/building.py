@@ -29,6 +29,7 @@ PROGRAM = (
         "log_level",
         kind=choice("debug", "info", "warning", "error"),
         help="the least that is worth a log line",
+        reloads=True,
         default="info",
     ),
     _general(

@@ -111,7 +111,12 @@ def files(*metavar: str) -> Kind:
             return tuple(map(_read_path, value))
         raise ValueError(f"{value!r} must be {len(metavar)} paths: {', '.join(metavar)}")
 
-    return Kind(metavar=metavar, path="file", read=read)
+    return Kind(
+        metavar=metavar,
+        path="file",
+        read=read,
+        to_text=lambda paths: " ".join(map(str, paths)),
+    )
 
 
 def to_address(value: Address | str | None) -> Address | None:

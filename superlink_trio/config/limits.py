@@ -61,6 +61,7 @@ class Limits:
         metadata=_limit(
             within(COUNT, 1, 2**30, "number of calls"),
             "calls under way on one API; held ones are answered to make room",
+            reloads=True,
         ),
     )
     """Held ones included; see `CallLimit`."""

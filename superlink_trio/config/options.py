@@ -57,6 +57,8 @@ class Option:
     """The programs that run any of these APIs have it."""
     kind: Kind
     help: str
+    reloads: bool = attrs.field(default=False, kw_only=True)
+    """Whether SIGHUP lets another value count; of others it takes a restart."""
     default: str = attrs.field(default="", kw_only=True)
     """What it is when nobody gives it, as on the command line; empty for nothing."""
     common: bool = attrs.field(default=False, kw_only=True)
@@ -91,15 +93,17 @@ def option(
     kind: Kind,
     help: str,
     *,
+    reloads: bool = False,
     shown_default: str = "",
     common: bool = False,
 ) -> dict[str, Option]:
     """Make the metadata that make an attrs field an option.
 
-    `shown_default` is for a default that says little by itself, such as None.
+    `reloads`: whether it can change while it is used. `shown_default` is for a default that says
+    little by itself, such as None.
     """
     given = Option("", section, apis, kind, help, default=shown_default, common=common)
-    return {"option": given}
+    return {"option": attrs.evolve(given, reloads=reloads)}
 
 
 def options_of(config: type[attrs.AttrsInstance]) -> Iterator[Option]:

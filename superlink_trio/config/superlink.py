@@ -129,6 +129,7 @@ class SuperLinkConfig(Limits):
             kinds.SECONDS,
             "how long a driver's pull waits for all its results, while one follows the other; "
             "0 answers at once",
+            reloads=True,
         ),
     )
 
@@ -155,7 +156,9 @@ class SuperLinkConfig(Limits):
         default=20.0,
         converter=kinds.to_seconds,
         metadata=_fleet(
-            kinds.SECONDS, "how long a node's pull waits for a task; 0 answers at once"
+            kinds.SECONDS,
+            "how long a node's pull waits for a task; 0 answers at once",
+            reloads=True,
         ),
     )
     readmit: bool = field(
@@ -227,6 +230,7 @@ class SuperLinkConfig(Limits):
             Apis.FLEET,
             kinds.within(kinds.COUNT, 1, kinds.MOST, "number of nodes"),
             "registered nodes; those offline give way",
+            reloads=True,
         ),
     )
     max_tasks_per_node: int = field(
@@ -235,6 +239,7 @@ class SuperLinkConfig(Limits):
             Apis.DRIVER,
             kinds.COUNT,
             "tasks of one node without an answer; anonymous nodes count as one",
+            reloads=True,
         ),
     )
     max_stored_size: int | None = field(
@@ -243,6 +248,7 @@ class SuperLinkConfig(Limits):
             Apis.BOTH,
             kinds.SIZE,
             "payloads and tasks that are kept; answers may fill all of it, tasks half",
+            reloads=True,
             shown_default="half of the memory, or of the disk",
         ),
     )

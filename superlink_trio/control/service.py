@@ -40,13 +40,14 @@ _DRAIN = 0.2
 
 def flower_group(
     *,
-    config: SuperLinkConfig,
+    current: Callable[[], SuperLinkConfig],
     state: MessageState,
     credentials: Credentials | None,
     bound: Callable[[], Address | None],
     observers: Sequence[CallObserver],
 ) -> Group:
     """Describe the part of the tree; `bound` says where its HTTP port listens, once it does."""
+    config = current()
     place = config.flower_place
     assert place is not None, "who names no port has no such part"
 
@@ -55,7 +56,7 @@ def flower_group(
         return bound() or place.address
 
     http = FlowerService(
-        config=config, state=state, credentials=credentials, address=address, observers=observers
+        current=current, state=state, credentials=credentials, address=address, observers=observers
     )
     apps = Launcher(
         state=state,
@@ -85,7 +86,7 @@ def _certificate(config: SuperLinkConfig) -> Path | None:
 class FlowerService:
     """Serves nodes, runs and operators. Each life of the service makes its APIs anew."""
 
-    config: SuperLinkConfig
+    current: Callable[[], SuperLinkConfig]
     state: MessageState
     credentials: Credentials | None
     address: Callable[[], Address]
@@ -96,14 +97,14 @@ class FlowerService:
         self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]
     ) -> None:
         """Serve until `stopping`; `task_status` gets the address that was bound."""
-        config = self.config
+        config = self.current()
         apis = {
             "fleet": messages_api(
                 self.state,
                 readmit=config.readmit,
                 self_registration=not config.enable_supernode_auth,
             ),
-            "runtime": runtime_api(self.state, hold=config.driver_hold),
+            "runtime": runtime_api(self.state, hold=lambda: self.current().driver_hold),
             "control": for_this_machine_only(control_api(self.state, check_key)),
         }
         options = HttpOptions.of(config, max_connections=fitting(config.max_connections))
@@ -111,6 +112,7 @@ class FlowerService:
             {name: observed(api, self.observers) for name, api in apis.items()},
             options,
             not_offered=_NOT_OFFERED,
+            max_calls=lambda: self.current().max_calls,
         )
         certificates = None if self.credentials is None else self.credentials.rest
         with needed_by("the APIs of Flower 1.35 and later"):

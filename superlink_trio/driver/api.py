@@ -10,7 +10,7 @@ import hashlib
 import logging
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
@@ -56,12 +56,14 @@ _MOST_LINES = 100
 _LONGEST_ID = 200
 
 
-def driver_api(state: State, *, hold: float, message_limit: int, progress: Progress) -> Api:
+def driver_api(
+    state: State, *, hold: Callable[[], float], message_limit: int, progress: Progress
+) -> Api:
     """Make the Driver API over a state.
 
-    `hold`: seconds for which PullTaskRes waits until every answer is there, or, from the first one
-    on, until none follows for a moment. `message_limit`: the transport's limit of one message in
-    bytes; answers are given in portions below it. `progress` is told what moves.
+    `hold` gives the seconds for which PullTaskRes waits until every answer is there, or, from the
+    first one on, until none follows for a moment. `message_limit`: the transport's limit of one
+    message in bytes; answers are given in portions below it. `progress` is told what moves.
     """
     holds = Holds()
     driver = _Driver(
@@ -85,7 +87,7 @@ def driver_api(state: State, *, hold: float, message_limit: int, progress: Progr
 @attrs.frozen(kw_only=True)
 class _Driver:
     state: State
-    hold: float
+    hold: Callable[[], float]
     message_limit: int
     holds: Holds
     progress: Progress
@@ -170,7 +172,7 @@ class _Driver:
     async def pull_task_res(self, raw: bytes, _: Caller) -> AsyncIterator[bytes]:
         request = parse(pb.PullTaskResRequest, raw)
         task_ids = _task_ids(request.task_ids)
-        with self.holds.open(self.hold) as scope:
+        with self.holds.open(self.hold()) as scope:
             # A quarter of the limit is worth an answer; what comes after it can be underway
             # while the driver unpacks.
             enough = self.message_limit // 4

@@ -20,7 +20,8 @@ from superlink_trio.transport.listening import fitting, needed_by
 class DriverService:
     """Serves drivers over gRPC. Each life of the service makes its API anew."""
 
-    config: SuperLinkConfig
+    current: Callable[[], SuperLinkConfig]
+    """The config in force: what may change is asked for whenever it is needed."""
     state: State
     grpc: GrpcService
     address: Callable[[], Address]
@@ -33,11 +34,12 @@ class DriverService:
         self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]
     ) -> None:
         """Serve until `stopping`; `task_status` gets the address that was bound."""
+        config = self.current()
         progress = Progress()
         api = driver_api(
             self.state,
-            hold=self.config.driver_hold,
-            message_limit=self.config.max_message_size,
+            hold=lambda: self.current().driver_hold,
+            message_limit=config.max_message_size,
             progress=progress,
         )
         async with trio.open_nursery() as nursery:
@@ -46,8 +48,8 @@ class DriverService:
                 await self.grpc.serve(
                     [observed(api, self.observers)],
                     self.address(),
-                    connections=fitting(self.config.max_connections, self.share),
-                    clients_need_certificates=self.config.driver_client_ca is not None,
+                    connections=fitting(config.max_connections, self.share),
+                    clients_need_certificates=config.driver_client_ca is not None,
                     stopping=stopping,
                     task_status=task_status,
                 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import attrs
@@ -58,20 +58,20 @@ _NOT_TAKEN = "None"
 def fleet_api(
     state: State,
     *,
-    hold: float,
+    hold: Callable[[], float],
     readmit: bool,
     message_limit: int,
     refusals_are_final: bool = False,
 ) -> Api:
     """Make the Fleet API over a state.
 
-    `hold`: seconds for which PullTaskIns waits for a task. `readmit`: whether a node that is not
-    known is registered by its first heartbeat. `message_limit`: the transport's limit of one
+    `hold` gives the seconds for which PullTaskIns waits for a task. `readmit`: whether a node that
+    is not known is registered by its first heartbeat. `message_limit`: the transport's limit of one
     message in bytes. `refusals_are_final`: whether the transport's clients give an answer up that
     is refused; their drivers are told then.
     """
     holds = Holds()
-    presence = Presence(hold, most=state.limits.nodes)
+    presence = Presence(hold, most=lambda: state.limits.nodes)
     fleet = _Fleet(
         state=state,
         readmit=readmit,
@@ -164,7 +164,7 @@ class _Fleet:
     async def _greet(self, node_id: int, caller: Caller) -> float:
         """Take a pull for a heartbeat; say for how many seconds it may be held."""
         if node_id == ANONYMOUS:
-            return self.presence.hold
+            return self.presence.hold()
         admission = await self.state.heartbeat(node_id, readmit=self.readmit)
         self._tell_of_readmission(admission, node_id, caller)
         if admission is Admission.UNKNOWN:

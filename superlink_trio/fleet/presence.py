@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 
 import attrs
 import trio
@@ -37,10 +38,13 @@ class _Node:
 
 
 class Presence:
-    """The nodes that called this API, `most` of them at most: those heard of last."""
+    """The nodes that called this API, those heard of last."""
 
-    def __init__(self, hold: float, most: int) -> None:
-        """`hold`: seconds for which a pull is held where nothing speaks against it."""
+    def __init__(self, hold: Callable[[], float], most: Callable[[], int]) -> None:
+        """`hold` gives the seconds for which a pull is held where nothing speaks against it.
+
+        `most` gives how many nodes are remembered. Both may change.
+        """
         self.hold = hold
         self._most = most
         self._nodes: OrderedDict[int, _Node] = OrderedDict()
@@ -58,9 +62,9 @@ class Presence:
         """Note that a node asks for a task; say for how many seconds it may be held."""
         node = self._renew(node_id)
         if has_key:
-            hold = min(self.hold, AFTER_WORK) if node.worked else 0.0
+            hold = min(self.hold(), AFTER_WORK) if node.worked else 0.0
         else:
-            hold = self.hold if node.answered else 0.0
+            hold = self.hold() if node.answered else 0.0
         node.answered = node.worked = False
         return hold
 
@@ -107,7 +111,7 @@ class Presence:
         now = trio.current_time()
         node = self._nodes.get(node_id)
         if node is None:
-            if len(self._nodes) >= self._most:
+            while self._nodes and len(self._nodes) >= self._most():
                 self._nodes.popitem(last=False)
             node = self._nodes[node_id] = _Node(now)
         node.last_heartbeat = now

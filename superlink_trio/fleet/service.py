@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,8 @@ _ADAPTER_REFUSED = "GrpcAdapter is not served here, where nodes have to authenti
 class FleetService:
     """Serves nodes. Each life of the service makes its APIs anew."""
 
-    config: SuperLinkConfig
+    current: Callable[[], SuperLinkConfig]
+    """The config in force: what may change is asked for whenever it is needed."""
     state: State
     credentials: Credentials | None
     grpc: GrpcService
@@ -38,6 +40,8 @@ class FleetService:
     observers: Sequence[CallObserver]
     messages: MessageState | None = None
     """Nodes of Flower 1.23 to 1.39, which come over gRPC; None: they are not served."""
+    sockets: Sequence[socket.socket] = ()
+    """What listens at the address of REST already, if anything does."""
 
     async def __call__(
         self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]
@@ -58,13 +62,18 @@ class FleetService:
                 )
 
     @property
+    def config(self) -> SuperLinkConfig:
+        """The config in force at this moment."""
+        return self.current()
+
+    @property
     def _over_http(self) -> bool:
         return self.config.fleet_api_type == "rest"
 
     def _api(self, *, readmit: bool) -> Api:
         return fleet_api(
             self.state,
-            hold=self.config.hold,
+            hold=lambda: self.current().hold,
             readmit=readmit,
             message_limit=self.config.max_message_size,
             refusals_are_final=self._over_http,
@@ -116,8 +125,9 @@ class FleetService:
         options = HttpOptions.of(self.config, max_connections=connections)
         api = observed(self._api(readmit=self.config.readmit), self.observers)
         await serve_http(
-            fleet_site(api, options, stopping),
+            fleet_site(api, options, stopping, max_calls=lambda: self.current().max_calls),
             address,
+            sockets=self.sockets,
             tls=None if certificates is None else certificates.context,
             options=options,
             stopping=stopping,

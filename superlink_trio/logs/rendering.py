@@ -64,6 +64,11 @@ def configure(
     handler.setFormatter(_as_json() if format == "json" else _as_text(_coloured(handler.stream)))
     handler.addFilter(_Sparing("grpc"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Let what is less than `level` of this package out of the log, for the whole process."""
     logging.getLogger("superlink_trio").setLevel(level.upper())
 
 

@@ -23,7 +23,10 @@ class CallLimit:
     without a pause. What a GrpcAdapter's call is cannot be told before it is read: it may be one.
     """
 
-    def __init__(self, limit: int, holds: Iterable[Holds], *, patience: float) -> None:
+    def __init__(
+        self, limit: Callable[[], int], holds: Iterable[Holds], *, patience: float
+    ) -> None:
+        """`limit` is asked for at each call: it may change."""
         self._limit = limit
         self._holds = tuple(holds)
         self._patience = patience
@@ -33,7 +36,7 @@ class CallLimit:
 
     def begin(self, call: str) -> None:
         """Count a call, by its name, until `end`. Raises Refused."""
-        if self.under_way >= self._limit and not self._has_room_for(call):
+        if self.under_way >= self._limit() and not self._has_room_for(call):
             raise self.refusal()
         self.under_way += 1
 
@@ -53,12 +56,12 @@ class CallLimit:
         """Give the refusal of a call that has no place, or not any more."""
         return Refused(
             Status.RESOURCE_EXHAUSTED,
-            f"{self._limit} calls are under way, all that --max-calls allows: try again later.",
+            f"{self._limit()} calls are under way, all that --max-calls allows: try again later.",
         )
 
     def _has_room_for(self, call: str) -> bool:
         # Whose place is taken needs a moment to end.
-        if self.under_way >= 2 * self._limit:
+        if self.under_way >= 2 * self._limit():
             return False
         return (
             call == "Ping"

@@ -35,11 +35,11 @@ _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 Request = TypeVar("Request", bound=Message)
 
 
-def runtime_api(state: MessageState, *, hold: float) -> Api:
+def runtime_api(state: MessageState, *, hold: Callable[[], float]) -> Api:
     """Make the Runtime API over a state.
 
-    `hold`: seconds for which PullMessages waits until every reply is there, or, from the first one
-    on, until none follows for a moment.
+    `hold` gives the seconds for which PullMessages waits until every reply is there, or, from the
+    first one on, until none follows for a moment.
     """
     holds = Holds()
     runtime = _Runtime(state=state, hold=hold, holds=holds)
@@ -69,7 +69,7 @@ def runtime_api(state: MessageState, *, hold: float) -> Api:
 @attrs.frozen(kw_only=True)
 class _Runtime:
     state: MessageState
-    hold: float
+    hold: Callable[[], float]
     holds: Holds
 
     def of_run(
@@ -150,7 +150,7 @@ class _Runtime:
     async def pull_messages(self, raw: bytes, caller: Caller) -> AsyncIterator[bytes]:
         run = await self._run_of(caller)
         message_ids = list(dict.fromkeys(parse(pb.PullAppMessagesRequest, raw).message_ids))
-        with self.holds.open(self.hold) as scope:
+        with self.holds.open(self.hold()) as scope:
             patience = Patience(scope, len(message_ids))
             await self.state.await_replies(run.run_id, message_ids, patience.note)
         replies = await self.state.take_replies(run.run_id, message_ids)

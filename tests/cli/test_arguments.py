@@ -466,7 +466,9 @@ def test_an_option_is_declared_once_and_found_everywhere(
     told = capsys.readouterr().out
     assert "naps that a node may take [default: 7; SUPERLINK_MAX_NAPS]" in told
     written = PAGE["rewritten"](DOCUMENT.read_text(), extended).splitlines()
-    assert "| `--max-naps N` | `SUPERLINK_MAX_NAPS` | `7` | naps that a node may take |" in written
+    assert (
+        "| `--max-naps N` | `SUPERLINK_MAX_NAPS` | `7` | naps that a node may take |  |" in written
+    )
     assert [line for line in written if "MAX_NAPS" not in line] == (
         DOCUMENT.read_text().splitlines()
     )

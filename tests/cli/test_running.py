@@ -45,7 +45,7 @@ def load():
         driver_address = Address("127.0.0.1", 1)
         fleet_address = None
 
-        async def reload(self):
+        async def reload(self, config=None):
             say("reloading")
 
     async def serve(control):

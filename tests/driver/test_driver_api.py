@@ -36,7 +36,7 @@ async def progress() -> Progress:
 
 @pytest.fixture
 def api(state: MemoryState, progress: Progress) -> Api:
-    return driver_api(state, hold=5.0, message_limit=LIMIT, progress=progress)
+    return driver_api(state, hold=lambda: 5.0, message_limit=LIMIT, progress=progress)
 
 
 async def push(api: Api, *items: pb.TaskIns) -> list[str]:
@@ -248,7 +248,7 @@ async def test_nothing_is_held_once_the_api_stops(api: Api, state: MemoryState) 
 
 
 async def test_without_a_hold_a_pull_never_waits(state: MemoryState, mock_clock: MockClock) -> None:
-    api = driver_api(state, hold=0.0, message_limit=LIMIT, progress=Progress())
+    api = driver_api(state, hold=lambda: 0.0, message_limit=LIMIT, progress=Progress())
     run_id, node_id = await create_run(api), await state.create_node(30.0)
     task = task_ins(run_id, node_id)
     await state.store_task_ins([task])

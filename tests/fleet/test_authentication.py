@@ -131,7 +131,7 @@ def open_gate(*nodes: Node, readmit: bool = True, hold: float = 20.0) -> Gate:
     start = trio.current_time()
     state = MemoryState(clock=lambda: EPOCH + trio.current_time() - start)
     keys = NodeKeys(SERVER, listing(*nodes), source=Path("keys.csv"))
-    fleet = fleet_api(state, hold=hold, readmit=False, message_limit=LIMIT)
+    fleet = fleet_api(state, hold=lambda: hold, readmit=False, message_limit=LIMIT)
     return Gate(authenticated(fleet, state, keys, readmit=readmit), state, keys)
 
 

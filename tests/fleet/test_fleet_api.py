@@ -28,7 +28,7 @@ async def state() -> MemoryState:
 
 @pytest.fixture
 def api(state: MemoryState) -> Api:
-    return fleet_api(state, hold=20.0, readmit=True, message_limit=LIMIT)
+    return fleet_api(state, hold=lambda: 20.0, readmit=True, message_limit=LIMIT)
 
 
 async def create_node(api: Api, ping_interval: float = 30.0) -> int:
@@ -117,7 +117,7 @@ async def test_a_pull_readmits_too(api: Api, state: MemoryState, autojump_clock:
 
 
 async def test_readmission_can_be_turned_off(state: MemoryState, mock_clock: MockClock) -> None:
-    api = fleet_api(state, hold=20.0, readmit=False, message_limit=LIMIT)
+    api = fleet_api(state, hold=lambda: 20.0, readmit=False, message_limit=LIMIT)
     assert await ping(api, pb_node(-5)) is False
     assert await pull(api, pb_node(-5)) == []
 
@@ -177,7 +177,7 @@ async def test_a_pull_is_held_until_a_task_arrives(
 async def test_a_held_pull_keeps_its_node_online(
     state: MemoryState, autojump_clock: MockClock
 ) -> None:
-    api = fleet_api(state, hold=100.0, readmit=True, message_limit=LIMIT)
+    api = fleet_api(state, hold=lambda: 100.0, readmit=True, message_limit=LIMIT)
     node_id = await create_node(api)
     run_id = await state.create_run(Run())
     before = trio.current_time()
@@ -563,7 +563,9 @@ async def test_a_node_too_many_is_refused_with_what_to_do(
 async def test_an_answer_that_finds_no_room_is_refused_and_a_driver_told_if_it_never_comes_again(
     state: MemoryState, final: bool
 ) -> None:
-    api = fleet_api(state, hold=0, readmit=True, message_limit=LIMIT, refusals_are_final=final)
+    api = fleet_api(
+        state, hold=lambda: 0, readmit=True, message_limit=LIMIT, refusals_are_final=final
+    )
     node_id = await create_node(api)
     task = await store(state, node_id)
     [pulled] = await pull(api, pb_node(node_id))

@@ -45,7 +45,7 @@ async def start(nursery: trio.Nursery, held: Held, *numbers: int) -> None:
 async def test_the_call_that_was_held_for_longest_makes_room(nursery: trio.Nursery) -> None:
     held = Held()
     await start(nursery, held, 1, 2, 3)
-    limit = CallLimit(3, [Holds(), held.holds], patience=20)
+    limit = CallLimit(lambda: 3, [Holds(), held.holds], patience=20)
     for _ in range(3):
         limit.begin("PullTaskIns")
     assert held.gone == []
@@ -59,7 +59,7 @@ async def test_the_call_that_was_held_for_longest_makes_room(nursery: trio.Nurse
 async def test_a_call_too_many_is_refused_where_none_is_held(nursery: trio.Nursery) -> None:
     held = Held()
     await start(nursery, held, 1)
-    limit = CallLimit(2, [held.holds], patience=20)
+    limit = CallLimit(lambda: 2, [held.holds], patience=20)
     for _ in range(3):
         limit.begin("PushTaskRes")
     with pytest.raises(Refused, match="2 calls are under way, all that --max-calls") as caught:
@@ -76,7 +76,7 @@ async def test_a_request_that_takes_too_long_makes_room_before_a_held_call(
 ) -> None:
     held, ended = Held(), list[str]()
     await start(nursery, held, 1)
-    limit = CallLimit(3, [held.holds], patience=20)
+    limit = CallLimit(lambda: 3, [held.holds], patience=20)
     arrivals = {name: partial(ended.append, name) for name in ("first", "second", "third")}
     for arrival in arrivals.values():
         limit.begin("PushTaskRes")
@@ -102,7 +102,7 @@ async def test_a_request_that_takes_too_long_makes_room_before_a_held_call(
 async def test_pings_are_refused_last_and_let_no_held_call_go(nursery: trio.Nursery) -> None:
     held = Held()
     await start(nursery, held, 1)
-    limit = CallLimit(2, [held.holds], patience=20)
+    limit = CallLimit(lambda: 2, [held.holds], patience=20)
     for call in ("PushTaskRes", "PushTaskRes", "Ping", "Ping"):
         limit.begin(call)
     with pytest.raises(Refused):
@@ -114,7 +114,7 @@ async def test_pings_are_refused_last_and_let_no_held_call_go(nursery: trio.Nurs
 async def test_what_may_be_a_ping_is_refused_last_too(nursery: trio.Nursery) -> None:
     held = Held()
     await start(nursery, held, 1)
-    limit = CallLimit(2, [held.holds], patience=20)
+    limit = CallLimit(lambda: 2, [held.holds], patience=20)
     for _ in range(3):
         limit.begin("SendReceive")
     await wait_all_tasks_blocked()

@@ -61,7 +61,7 @@ async def app(state: MemoryMessages) -> App:
     await state.create_run(new)
     claim = await state.claim_run()
     assert claim is not None
-    return App(runtime_api(state, hold=HOLD), claim.run, claim.token)
+    return App(runtime_api(state, hold=lambda: HOLD), claim.run, claim.token)
 
 
 async def a_node(state: MemoryMessages) -> int:

@@ -158,7 +158,7 @@ class Nodes:
         if node is None:
             return False
         self._deleted[node_id] = self._now()
-        if len(self._deleted) > limits.nodes:
+        while len(self._deleted) > limits.nodes:
             del self._deleted[next(iter(self._deleted))]
         self._by_key.pop(node.public_key, None)
         return True

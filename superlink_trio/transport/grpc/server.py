@@ -95,6 +95,7 @@ async def serve_grpc(
     *,
     loop: TrioEventLoop,
     options: GrpcOptions,
+    max_calls: Callable[[], int] | None = None,
     credentials: MakeCredentials | None = None,
     stopping: trio.Event,
     task_status: trio.TaskStatus[Address],
@@ -107,8 +108,9 @@ async def serve_grpc(
     this function is cancelled instead, calls are cancelled at once, and what they held goes back
     before it raises.
 
-    `loop` comes from `open_loop` and has to stay open until this has returned. `credentials` turn
-    TLS on; they are made anew for each port. `task_status` gets the address with the port that was
+    `loop` comes from `open_loop` and has to stay open until this has returned. `max_calls` gives
+    the limit of that name where it may change, in the place of the option. `credentials` turn TLS
+    on; they are made anew for each port. `task_status` gets the address with the port that was
     really bound.
 
     Raises ValueError for a malformed address, AddressError if it cannot be listened on. A
@@ -122,7 +124,8 @@ async def serve_grpc(
         bound = Address(address.host, port)
         async with trio.open_nursery() as calls:
             holds = [api.holds for api in apis]
-            limit = CallLimit(options.max_calls, holds, patience=options.request_timeout)
+            most = max_calls or (lambda: options.max_calls)
+            limit = CallLimit(most, holds, patience=options.request_timeout)
             handlers = [generic_handler(api, calls, limit, loop) for api in apis]
             async with trio.open_nursery() as servers:
                 breakdowns = _Breakdowns()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class GrpcService:
     """What all gRPC servers of a SuperLink share."""
 
-    config: SuperLinkConfig
+    current: Callable[[], SuperLinkConfig]
+    """The config in force: what may change is asked for whenever it is needed."""
     loop: TrioEventLoop
     certificates: Certificates | None
     """None: plain gRPC."""
@@ -48,7 +49,8 @@ class GrpcService:
             address,
             loop=self.loop,
             credentials=credentials,
-            options=GrpcOptions.of(self.config, max_connections=connections),
+            options=GrpcOptions.of(self.current(), max_connections=connections),
+            max_calls=lambda: self.current().max_calls,
             stopping=stopping,
             task_status=task_status,
         )

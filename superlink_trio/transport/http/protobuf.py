@@ -54,14 +54,20 @@ _NOT_OFFERED = 1
 _Handler: TypeAlias = Callable[[bytes, Caller, Send], Awaitable[None]]
 
 
-def protobuf_site(apis: Mapping[str, Api], options: HttpOptions, *, not_offered: str = "") -> Site:
+def protobuf_site(
+    apis: Mapping[str, Api],
+    options: HttpOptions,
+    *,
+    not_offered: str = "",
+    max_calls: Callable[[], int] | None = None,
+) -> Site:
     """Make what serves APIs by the names in their paths.
 
-    `not_offered`: what is answered to calls that no API has.
+    `not_offered`: what is answered to calls that no API has. `max_calls` gives the limit of that
+    name where it may change, in the place of the option.
     """
-    limit = CallLimit(
-        options.max_calls, [api.holds for api in apis.values()], patience=options.request_timeout
-    )
+    most = max_calls or (lambda: options.max_calls)
+    limit = CallLimit(most, [api.holds for api in apis.values()], patience=options.request_timeout)
     handlers = {
         f"/v1/{name}/{_kebab(method)}": handler
         for name, api in apis.items()

@@ -60,10 +60,20 @@ _SMALL = 4096
 _DELETE_NODE = b"\x0a"
 
 
-def fleet_site(api: Api, options: HttpOptions, stopping: trio.Event) -> Site:
-    """Make what serves the Fleet API; `stopping` says that its server is."""
+def fleet_site(
+    api: Api,
+    options: HttpOptions,
+    stopping: trio.Event,
+    *,
+    max_calls: Callable[[], int] | None = None,
+) -> Site:
+    """Make what serves the Fleet API; `stopping` says that its server is.
+
+    `max_calls` gives the limit of that name where it may change, in the place of the option.
+    """
     answers = Budget(options.max_answers)
-    limit = CallLimit(options.max_calls, [api.holds], patience=options.request_timeout)
+    most = max_calls or (lambda: options.max_calls)
+    limit = CallLimit(most, [api.holds], patience=options.request_timeout)
     ways = {name: _unary(handler, answers) for name, handler in api.unary.items()}
     ways |= {name: _leased(leased, answers, stopping) for name, leased in api.leased.items()}
     ways["Ping"] = _ping(api.unary["Ping"])

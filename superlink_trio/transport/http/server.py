@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import trio
@@ -33,6 +34,7 @@ async def serve_http(
     site: Site,
     address: Address,
     *,
+    sockets: Sequence[socket.socket] = (),
     tls: Callable[[], ssl.SSLContext] | None = None,
     options: HttpOptions,
     stopping: trio.Event,
@@ -47,13 +49,15 @@ async def serve_http(
     goes back before it raises.
 
     `tls` gives the context for each new connection, so that another one can take its place; None
-    serves plain HTTP. `task_status` gets the address with the port that was really bound.
+    serves plain HTTP. `sockets` listen already: if there are any, they are served, and `address` is
+    not bound. They stay open, so that whoever connects later waits for who serves them next.
+    `task_status` gets the address with the port that was really bound.
 
     Raises ValueError for a malformed address, AddressError if it cannot be listened on. A
     KeyboardInterrupt, SystemExit or other BaseException out of a handler is raised from here, in
     a group.
     """
-    listeners = await _listen(address)
+    listeners = _listeners(sockets) if sockets else await _listen(address)
     service = Service(site.app, options, Calls(), Budget(options.room), Watch(), stopping)
     server = _Server(service, tls)
     async with trio.open_nursery() as watching, trio.open_nursery() as connections:
@@ -74,6 +78,11 @@ async def serve_http(
         finally:
             server.abort()
             watching.cancel_scope.cancel()
+
+
+def _listeners(sockets: Sequence[socket.socket]) -> list[trio.SocketListener]:
+    # Copies: a server that is started again needs them once more.
+    return [trio.SocketListener(trio.socket.from_stdlib_socket(each.dup())) for each in sockets]
 
 
 async def _listen(address: Address) -> list[trio.SocketListener]:

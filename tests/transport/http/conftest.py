@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import attrs
@@ -78,6 +79,7 @@ def serving() -> Serving:
         unary: Mapping[str, Unary] | None = None,
         pull: Leased = _pull,
         address: Address = Address("127.0.0.1", 0),  # noqa: B008 (frozen)
+        sockets: Sequence[socket.socket] = (),
         tls: Callable[[], ssl.SSLContext] | None = None,
         options: HttpOptions = HttpOptions(grace=5),  # noqa: B008 (frozen)
     ) -> AsyncIterator[Server]:
@@ -96,6 +98,7 @@ def serving() -> Serving:
                     await serve_http(
                         fleet_site(api, options, stopping),
                         address,
+                        sockets=sockets,
                         tls=tls,
                         options=options,
                         stopping=stopping,

@@ -49,6 +49,22 @@ async def test_port_0_is_reported_as_the_port_that_was_bound(serving: Any, host:
         assert (await server.post("ping")).status == 200
 
 
+async def test_sockets_that_listen_already_are_served_by_one_server_after_the_other(
+    serving: Any,
+) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as two,
+    ):
+        bound = Address("127.0.0.1", one.getsockname()[1])
+        for _ in range(2):
+            async with serving(sockets=[one, two]) as server:
+                assert server.address == bound
+                assert (await server.post("ping")).status == 200
+                server.address = Address("127.0.0.1", two.getsockname()[1])
+                assert (await server.post("ping")).status == 200
+
+
 @pytest.mark.parametrize("taken", ["127.0.0.1", "0.0.0.0"])
 @pytest.mark.parametrize("wanted", ["127.0.0.1", "0.0.0.0", "localhost"])
 async def test_an_address_that_is_taken_is_named(taken: str, wanted: str) -> None:
