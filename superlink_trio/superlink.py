@@ -15,18 +15,18 @@ gRPC server can outlive it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
-from superlink_trio.admin import AdminService, History, Overview
+from superlink_trio.admin import AdminService, CallTally, History, Overview
 from superlink_trio.config import Address, Apis, SuperLinkConfig
 from superlink_trio.driver import DriverService
 from superlink_trio.fleet import FleetService
 from superlink_trio.logs.events import EventLog
-from superlink_trio.rpc import CallLog
+from superlink_trio.rpc import CallLog, CallObserver
 from superlink_trio.state import State, StateLimits, open_state, usual_room
 from superlink_trio.supervision import (
     Child,
@@ -58,8 +58,6 @@ _STATE_GRACE = 0.25
 
 # What a server needs beyond the grace of its calls: to cancel what is left and see it end.
 _DRAIN = 0.2
-
-_OBSERVERS = (CallLog(),)
 
 # The Driver API's share of the files that the process may open, where nodes connect to it too.
 # Drivers are few.
@@ -276,6 +274,7 @@ class _Leaves:
     link: SuperLink
     history: History
     display: Display | None
+    calls: CallTally = attrs.field(factory=CallTally)
 
     def certificates(self) -> Iterator[Child]:
         if self.credentials is not None:
@@ -298,7 +297,14 @@ class _Leaves:
 
     def _admin(self) -> Service:
         overview = Overview(history=self.history, addresses=self.link.addresses)
-        return AdminService(config=self.config, overview=overview)
+        return AdminService(
+            config=self.config, overview=overview, calls=self.calls, state=self.state
+        )
+
+    @property
+    def _observers(self) -> Sequence[CallObserver]:
+        log = CallLog()
+        return (log,) if self.config.admin_address is None else (log, self.calls)
 
     @property
     def _drivers_share(self) -> float:
@@ -314,7 +320,7 @@ class _Leaves:
             # done.
             address=lambda: self.link.driver_address or self.config.driver_place.address,
             share=self._drivers_share,
-            observers=_OBSERVERS,
+            observers=self._observers,
         )
 
     def _fleet(self) -> Service:
@@ -327,7 +333,7 @@ class _Leaves:
             grpc=self.grpc,
             address=lambda: self.link.fleet_address or place.address,
             share=1 - self._drivers_share if self._drivers_share < 1 else 1.0,
-            observers=_OBSERVERS,
+            observers=self._observers,
         )
 
     def _simulation(self) -> Service:

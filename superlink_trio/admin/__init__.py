@@ -2,6 +2,8 @@
 
 history    what has happened to the parts of the tree
 overview   how everything is doing at this moment, as one JSON document
+tally      plain counters that calls bump on their way
+metrics    what Prometheus is told of them, and of what is stored
 site       the HTTP paths
 service    the leaf of the tree
 """
@@ -9,5 +11,6 @@ service    the leaf of the tree
 from superlink_trio.admin.history import History
 from superlink_trio.admin.overview import Overview
 from superlink_trio.admin.service import AdminService
+from superlink_trio.admin.tally import CallTally
 
-__all__ = ["AdminService", "History", "Overview"]
+__all__ = ["AdminService", "CallTally", "History", "Overview"]

@@ -54,6 +54,7 @@ class CallLimit:
         return Refused(
             Status.RESOURCE_EXHAUSTED,
             f"{self._limit} calls are under way, all that --max-calls allows: try again later.",
+            reason="max_calls",
         )
 
     def _has_room_for(self, call: str) -> bool:

@@ -41,6 +41,8 @@ class Upkeep:
         self._now = clock
         self._most_nodes = most_nodes
         self._collected = trio.Event()
+        self.sweeps = 0
+        """How many have ended."""
 
     def start(self, nursery: trio.Nursery) -> None:
         """Begin everything in a nursery; it goes on until cancelled."""
@@ -84,6 +86,7 @@ class Upkeep:
         while True:
             with suppress(StateUnavailable):
                 await self._sweep_all(self._now(), self._most_nodes())
+                self.sweeps += 1
             await trio.sleep(_SWEEP_EVERY)
 
     async def _sweep_all(self, now: float, most_nodes: int) -> None:

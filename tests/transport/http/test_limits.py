@@ -241,6 +241,7 @@ async def test_a_call_too_many_is_refused_at_once_and_a_ping_last(
         refused = await server.post("pull-task-ins")
         assert (refused.status, "retry-after" in refused.headers) == (503, True)
         assert "2 calls are under way" in refused.problem["detail"]
+        assert server.turned_away == ["PullTaskIns: max_calls"]
         with pytest.raises(EOFError):
             await server.post("push-task-res")  # which makes Flower's clients try again
         assert (await server.post("ping")).status == 200
