@@ -13,6 +13,7 @@ from starlette.routing import Route, Router
 
 from superlink_trio.admin.metrics import Metrics
 from superlink_trio.admin.overview import Overview
+from superlink_trio.supervision import task_tree
 from superlink_trio.transport.http import Site
 
 _Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
@@ -25,6 +26,7 @@ def admin_site(overview: Overview, metrics: Metrics, stopping: trio.Event) -> Si
         "/readyz": _readiness(overview),
         "/status": _status(overview),
         "/metrics": _metrics(metrics),
+        "/tasks": _tasks,
     }
     routes = [Route(path, handler, methods=["GET"]) for path, handler in paths.items()]
     return Site(app=Router(routes, redirect_slashes=False), release=stopping.set)
@@ -32,6 +34,10 @@ def admin_site(overview: Overview, metrics: Metrics, stopping: trio.Event) -> Si
 
 async def _live(_: Request) -> Response:
     return PlainTextResponse("ok\n")
+
+
+async def _tasks(_: Request) -> Response:
+    return PlainTextResponse(task_tree())
 
 
 def _readiness(overview: Overview) -> _Handler:
