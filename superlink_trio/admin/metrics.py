@@ -37,7 +37,8 @@ from superlink_trio.supervision import EventKind
 _FRESH = 1.0
 
 # Seconds after which a store that does not answer counts as one that cannot. Prometheus waits for
-# ten by default, and the other figures are wanted most just then.
+# ten by default, and the other figures are wanted most just then. A thread that the disk keeps
+# cannot be left behind: such a scrape ends with its client.
 _PATIENCE = 3.0
 
 _CALL = ("service", "method")
