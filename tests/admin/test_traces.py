@@ -171,7 +171,8 @@ async def test_a_flush_has_what_is_left_of_the_grace(
         stopping.set()
         await provider.asked.wait()
         mock_clock.jump(2.5)
-    provider.release.set()
+        await trio.testing.wait_all_tasks_blocked()
+        provider.release.set()
     assert caplog.messages == ["The last spans could not be handed over in 2.0 s"]
 
 
