@@ -3,6 +3,7 @@
     superlink                rest for one: each stands on what was started before it
     ├── state                opens first, closes last
     ├── messages             if Flower 1.23 and later is served: its nodes, runs and messages
+    ├── traces               where OpenTelemetry's variables ask for them
     ├── certificates         with TLS: says in time when one expires
     └── apis                 one for one: each restarts alone
         ├── admin            if there is an address for it: health, metrics, a page
@@ -27,13 +28,12 @@ from typing import TYPE_CHECKING, TypeAlias
 import attrs
 import trio
 
-from superlink_trio.admin import AdminService, History, Overview
+from superlink_trio.admin import AdminService, Overview, Watching, traces
 from superlink_trio.config import Address, Apis, SuperLinkConfig
 from superlink_trio.config.changes import Current
 from superlink_trio.driver import DriverService
 from superlink_trio.fleet import FleetService
 from superlink_trio.logs.events import EventLog
-from superlink_trio.rpc import CallLog
 from superlink_trio.state import State, StateLimits, open_state, usual_room
 from superlink_trio.state.messages import MemoryMessages, MessageState
 from superlink_trio.supervision import (
@@ -70,8 +70,6 @@ _STATE_GRACE = 0.25
 
 # What a server needs beyond the grace of its calls: to cancel what is left and see it end.
 _DRAIN = 0.2
-
-_OBSERVERS = (CallLog(),)
 
 # The Driver API's share of the files that the process may open, where nodes connect to it too.
 # Drivers are few.
@@ -238,22 +236,25 @@ async def _run(
         state = open_state(config.database, limits=_limits(config, _stored_size(config)))
         current = Current(config, apis)
         link = SuperLink(control, current, credentials, state)
-        log_event, history = EventLog(_GROUPS), History()
+        watching = await _watching(config, apis, control)
+        log_event = EventLog(_GROUPS)
 
         def observe(event: Event) -> None:
             link._observe(event)
             log_event(event)
-            history.note(event)
+            watching.note(event)
             if observer is not None:
                 observer(event)
 
         certificates = None if credentials is None else credentials.grpc
-        grpc = GrpcService(current=current, loop=loop, certificates=certificates)
+        grpc = GrpcService(
+            current=current, loop=loop, certificates=certificates, health=watching.health
+        )
         messages = None
         if config.port is not None and apis is Apis.BOTH:
             messages = MemoryMessages(limits=state.limits)
         leaves = _Leaves(
-            *(apis, current, credentials, state, grpc, link, history, sockets, display, messages)
+            *(apis, current, credentials, state, grpc, link, watching, sockets, display, messages)
         )
         try:
             await supervise(
@@ -264,6 +265,16 @@ async def _run(
             )
         finally:
             link._ended.set()
+
+
+async def _watching(config: SuperLinkConfig, apis: Apis, control: Control) -> Watching:
+    services = {"flwr.proto.Driver": _DRIVER} if Apis.DRIVER in apis else {}
+    if Apis.FLEET in apis and config.fleet_api_type.startswith("grpc"):
+        services |= dict.fromkeys(("flwr.proto.Fleet", "flwr.proto.GrpcAdapter"), _FLEET)
+    spans = None
+    if traces.wanted():
+        spans = await trio.to_thread.run_sync(traces.configured, control, config.grace)
+    return Watching(services=services, counts=config.admin_address is not None, traces=spans)
 
 
 async def _credentials(config: SuperLinkConfig, apis: Apis) -> Credentials | None:
@@ -313,6 +324,7 @@ def _tree(leaves: _Leaves) -> Group:
         children=[
             # What is in memory is gone when its store fails: starting it again would hide that.
             Child(name="state", serve=leaves.state.serve, grace=_STATE_GRACE),
+            *leaves.traces(),
             *leaves.messages_store(),
             *leaves.certificates(),
             Group(name="apis", strategy=Strategy.ONE_FOR_ONE, children=list(leaves.apis())),
@@ -330,7 +342,7 @@ class _Leaves:
     state: State
     grpc: GrpcService
     link: SuperLink
-    history: History
+    watching: Watching
     sockets: Sockets
     display: Display | None
 
@@ -343,6 +355,10 @@ class _Leaves:
     def messages_store(self) -> Iterator[Child]:
         if self.messages is not None:
             yield Child(name="messages", serve=self.messages.serve, grace=_STATE_GRACE)
+
+    def traces(self) -> Iterator[Child]:
+        if (traces := self.watching.traces) is not None:
+            yield Child(name="traces", serve=traces.serve, grace=self.config.grace)
 
     def certificates(self) -> Iterator[Child]:
         if self.credentials is not None:
@@ -365,10 +381,12 @@ class _Leaves:
             yield self._flower(self.messages)
 
     def _admin(self) -> Service:
-        overview = Overview(history=self.history, addresses=self.link.addresses)
+        overview = Overview(history=self.watching.history, addresses=self.link.addresses)
         return AdminService(
             config=self.config,
             overview=overview,
+            calls=self.watching.calls,
+            state=self.state,
             sockets=self.sockets.get("admin_address", ()),
         )
 
@@ -381,7 +399,7 @@ class _Leaves:
             state=messages,
             credentials=self.credentials,
             bound=lambda: self.link.addresses().get(_HTTP),
-            observers=_OBSERVERS,
+            observers=self.watching.observers("http", lambda: self.link.flower_address),
         )
 
     @property
@@ -398,12 +416,13 @@ class _Leaves:
             # done.
             address=lambda: self.link.driver_address or self.config.driver_place.address,
             share=self._drivers_share,
-            observers=_OBSERVERS,
+            observers=self.watching.observers("grpc", lambda: self.link.driver_address),
         )
 
     def _fleet(self) -> Service:
         place = self.config.fleet_place
         assert place is not None, "a simulation has no Fleet API"
+        carrier = "rest" if self.config.fleet_api_type == "rest" else "grpc"
         return FleetService(
             current=self.current,
             state=self.state,
@@ -411,7 +430,7 @@ class _Leaves:
             grpc=self.grpc,
             address=lambda: self.link.fleet_address or place.address,
             share=1 - self._drivers_share if self._drivers_share < 1 else 1.0,
-            observers=_OBSERVERS,
+            observers=self.watching.observers(carrier, lambda: self.link.fleet_address),
             messages=self.messages,
             sockets=self.sockets.get("rest_fleet_api_address", ()),
         )

@@ -2,6 +2,10 @@
 
 history    what has happened to the parts of the tree
 overview   how everything is doing at this moment, as one JSON document
+tally      plain counters that calls bump on their way
+metrics    what Prometheus is told of them, and of what is stored
+traces     calls as spans of OpenTelemetry, with or without an admin address
+watching   all of these that see events and calls
 site       the HTTP paths
 service    the leaf of the tree
 """
@@ -9,5 +13,7 @@ service    the leaf of the tree
 from superlink_trio.admin.history import History
 from superlink_trio.admin.overview import Overview
 from superlink_trio.admin.service import AdminService
+from superlink_trio.admin.tally import CallTally
+from superlink_trio.admin.watching import Watching
 
-__all__ = ["AdminService", "History", "Overview"]
+__all__ = ["AdminService", "CallTally", "History", "Overview", "Watching"]

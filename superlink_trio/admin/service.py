@@ -9,7 +9,9 @@ import attrs
 import trio
 
 from superlink_trio.admin.overview import Overview
+from superlink_trio.admin.tally import LAG_BOUNDS, CallTally, Durations, measure_lag
 from superlink_trio.config import Address, SuperLinkConfig
+from superlink_trio.state import State
 from superlink_trio.transport.listening import needed_by
 
 # Operators, probes and scrapers are few; each browser keeps a handful of connections.
@@ -25,6 +27,9 @@ class AdminService:
 
     config: SuperLinkConfig
     overview: Overview
+    calls: CallTally
+    state: State
+    lag: Durations = attrs.field(factory=lambda: Durations(LAG_BOUNDS))
     sockets: Sequence[socket.socket] = ()
     """What listens at the address already, if anything does."""
 
@@ -32,6 +37,8 @@ class AdminService:
         self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]
     ) -> None:
         """Serve until `stopping`; `task_status` gets the address that was bound."""
+        # What is heavy to import is for those who ask for it.
+        from superlink_trio.admin.metrics import Metrics, Sources
         from superlink_trio.admin.site import admin_site
         from superlink_trio.transport.http import HttpOptions, serve_http
 
@@ -40,12 +47,18 @@ class AdminService:
         options = HttpOptions.of(
             self.config, max_connections=_MOST_CONNECTIONS, max_message_size=_LARGEST_REQUEST
         )
-        with needed_by("the admin surface"):
-            await serve_http(
-                admin_site(self.overview, stopping),
-                address,
-                sockets=self.sockets,
-                options=options,
-                stopping=stopping,
-                task_status=task_status,
-            )
+        metrics = Metrics(
+            Sources(history=self.overview.history, calls=self.calls, lag=self.lag, state=self.state)
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(measure_lag, self.lag.note)
+            with needed_by("the admin surface"):
+                await serve_http(
+                    admin_site(self.overview, metrics, stopping),
+                    address,
+                    sockets=self.sockets,
+                    options=options,
+                    stopping=stopping,
+                    task_status=task_status,
+                )
+            nursery.cancel_scope.cancel()

@@ -112,4 +112,4 @@ class NodeKeys:
             *(caller.connection, fingerprint or "unknown", reason, call),
             extra={"fingerprint": fingerprint, "call": call, "refused": self.refused},
         )
-        raise Refused(Status.UNAUTHENTICATED, "Access denied") from None
+        raise Refused(Status.UNAUTHENTICATED, "Access denied", reason="authentication") from None

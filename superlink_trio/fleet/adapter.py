@@ -35,6 +35,7 @@ def adapter_api(fleet: Api) -> Api:
         unary={},
         leased={"SendReceive": send_receive},
         holds=fleet.holds,
+        turned_away=fleet.turned_away,
     )
 
 

@@ -108,7 +108,7 @@ class FleetService:
         api = self._with_messages(authenticated(api, self.state, keys, readmit=readmit))
         return [
             observed(api, self.observers),
-            refusing_adapter_api(_ADAPTER_REFUSED),
+            observed(refusing_adapter_api(_ADAPTER_REFUSED), self.observers),
         ]
 
     async def _serve_http(

@@ -47,13 +47,16 @@ class Refused(Exception):
     """An answer other than OK. Its message is written for the caller and reaches it as it is.
 
     `code` is Flower's own number for what is wrong, where its programs look at that; else 0.
+    `reason` is for whoever counts refusals: the limit that was reached, by its option's name, or
+    one word. By default it is the status.
     """
 
-    def __init__(self, status: Status, message: str, code: int = 0) -> None:
+    def __init__(self, status: Status, message: str, code: int = 0, *, reason: str = "") -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.code = code
+        self.reason = reason or status.name.lower()
 
 
 @attrs.frozen
@@ -81,7 +84,7 @@ class Caller:
 
 
 class ClientGone(Exception):
-    """The client of a streaming call has gone, or has said that it sends no more."""
+    """The client of a call has gone; of a streaming one: or has said that it sends no more."""
 
 
 class Duplex(Protocol):
@@ -106,6 +109,10 @@ Leased: TypeAlias = Callable[[bytes, Caller], AbstractAsyncContextManager[bytes]
 Streaming: TypeAlias = Callable[[Duplex, Caller], Awaitable[None]]
 
 
+def _tell_nobody(_method: str, _caller: Caller, _refusal: Refused) -> None:
+    pass
+
+
 @attrs.frozen(kw_only=True)
 class Api:
     """One API as the transports see it."""
@@ -121,3 +128,5 @@ class Api:
     drain: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
     """The transport that is asked to stop waits for this, once it has released the holds, before
     it refuses calls: clients that stop as well say goodbye meanwhile. Bounded by the API."""
+    turned_away: Callable[[str, Caller, Refused], None] = _tell_nobody
+    """Told by the transport of a call, by its method, that it refuses before a handler sees it."""

@@ -1,6 +1,7 @@
 """Calls as whoever watches them sees them: what was called, by whom, for how long, with what end.
 
-`observed` goes around an API as a whole, so that refusals of every kind are seen too.
+`observed` goes around an API as a whole, so that refusals of every kind are seen too, those of the
+transport included.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import Token
 from types import TracebackType
@@ -18,7 +19,17 @@ import attrs
 import trio
 
 from superlink_trio.logs import context
-from superlink_trio.rpc.interface import Api, Caller, Duplex, Leased, Refused, Streaming, Unary
+from superlink_trio.rpc.holds import Holds
+from superlink_trio.rpc.interface import (
+    Api,
+    Caller,
+    ClientGone,
+    Duplex,
+    Leased,
+    Refused,
+    Streaming,
+    Unary,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -38,11 +49,15 @@ class Call:
     method: str
     caller: Caller
     received: int
+    holds: Holds
+    """Where calls of its API are held."""
     began: float = attrs.field(factory=trio.current_time)
     ended: float = 0.0
     sent: int = 0
     outcome: str = OK
     """A `Status` by its name; CANCELLED where the client went away, or the server stopped."""
+    reason: str = ""
+    """Why it was refused, if it was: `Refused.reason`."""
     about: context.Fields = attrs.field(factory=dict)
     """`call_id`, and what handlers `note`: `run_id`, `node_id`, `task_id` and the like."""
 
@@ -93,16 +108,17 @@ def observed(api: Api, observers: Sequence[CallObserver]) -> Api:
     """Let observers see every call of an API."""
     return attrs.evolve(
         api,
+        turned_away=_turned_away(api, observers),
         unary={
-            name: _unary(handler, _Watch(api.service, name, observers))
+            name: _unary(handler, _Watch(api, name, observers))
             for name, handler in api.unary.items()
         },
         leased={
-            name: _leased(handler, _Watch(api.service, name, observers))
+            name: _leased(handler, _Watch(api, name, observers))
             for name, handler in api.leased.items()
         },
         streaming={
-            name: _streaming(handler, _Watch(api.service, name, observers))
+            name: _streaming(handler, _Watch(api, name, observers))
             for name, handler in api.streaming.items()
         },
     )
@@ -112,12 +128,12 @@ def observed(api: Api, observers: Sequence[CallObserver]) -> Api:
 class _Watch:
     """What all calls of one method share."""
 
-    service: str
+    api: Api
     method: str
     observers: Sequence[CallObserver]
 
     def begin(self, caller: Caller, received: int) -> tuple[Call, Token[context.Fields]]:
-        call = Call(self.service, self.method, caller, received)
+        call = Call(self.api.service, self.method, caller, received, self.api.holds)
         call.about["call_id"] = f"{_PROCESS}-{next(_numbers)}"
         token = context.enter(call.about)
         for observer in self.observers:
@@ -130,6 +146,8 @@ class _Watch:
         call.ended = trio.current_time()
         if raised is not None:
             call.outcome = _outcome(raised)
+            if isinstance(raised, Refused):
+                call.reason = raised.reason
         try:
             for observer in self.observers:
                 observer.over(call)
@@ -140,7 +158,18 @@ class _Watch:
 def _outcome(raised: BaseException) -> str:
     if isinstance(raised, Refused):
         return raised.status.name
-    return FAILED if isinstance(raised, Exception) else CANCELLED
+    gone = isinstance(raised, ClientGone) or not isinstance(raised, Exception)
+    return CANCELLED if gone else FAILED
+
+
+def _turned_away(
+    api: Api, observers: Sequence[CallObserver]
+) -> Callable[[str, Caller, Refused], None]:
+    def note(method: str, caller: Caller, refusal: Refused) -> None:
+        watch = _Watch(api, method, observers)
+        watch.end(*watch.begin(caller, 0), refusal)
+
+    return note
 
 
 def _unary(handler: Unary, watch: _Watch) -> Unary:

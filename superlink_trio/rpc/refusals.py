@@ -81,6 +81,14 @@ _IN_WORDS: Mapping[Limit, str] = {
     ),
 }
 
+# By the option that raises it.
+_REASONS: Mapping[Limit, str] = {
+    Limit.NODES: "max_nodes",
+    Limit.TASKS_PER_NODE: "max_tasks_per_node",
+    Limit.ASKED_SIZE: "max_stored_size",
+    Limit.STORED_SIZE: "max_stored_size",
+}
+
 
 def limit_in_words(error: LimitReached) -> str:
     """Say what is full, at which value, and what to do, for the caller and for the operator."""
@@ -100,10 +108,12 @@ class _Refusals:
         if isinstance(error, Wrong):
             return Refused(Status.INVALID_ARGUMENT, str(error))
         if isinstance(error, StateUnavailable):
-            return Refused(Status.UNAVAILABLE, "The server's database is not available.")
+            return Refused(
+                Status.UNAVAILABLE, "The server's database is not available.", reason="database"
+            )
         words = limit_in_words(error)
         self.throttle.log(logging.WARNING, None, "Refused: %s", words)
-        return Refused(Status.RESOURCE_EXHAUSTED, f"{words}.")
+        return Refused(Status.RESOURCE_EXHAUSTED, f"{words}.", reason=_REASONS[error.limit])
 
 
 def _refusing_unary(call: Unary, refusals: _Refusals) -> Unary:

@@ -20,7 +20,7 @@ import attrs
 import trio
 
 from superlink_trio.config import Address
-from superlink_trio.processes.sessions import kill_session
+from superlink_trio.processes.ending import end_session
 from superlink_trio.state.messages import Claim, MessageState
 from superlink_trio.wire.messages import Outcome, RunRecord
 
@@ -30,6 +30,9 @@ PROGRAM = "flwr-serverapp"
 
 # Lines of what a process prints that are told when it fails. What its app logs comes another way.
 _LAST_LINES = 20
+
+# How long a session may take to be gone after SIGKILL, in seconds.
+_KILLED = 1.0
 
 # Seconds that a process has to end by itself once its run is over: it says its last words then.
 _FAREWELL = 2.0
@@ -122,8 +125,10 @@ class Launcher:
                 nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(kill_session, process.pid)
-                await process.wait()
+                if left := await end_session(process.pid, _KILLED):
+                    _log.error("Processes of run %d do not end: %s", claim.run.run_id, left)
+                with trio.move_on_after(_KILLED):
+                    await process.wait()
         printed = "".join(f"\n{line}" for line in lines)
         return f"its process ended with status {process.returncode}{printed}"
 

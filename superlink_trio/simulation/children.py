@@ -19,7 +19,7 @@ from contextlib import suppress
 import attrs
 import trio
 
-from superlink_trio.processes.sessions import kill_session, members
+from superlink_trio.processes.ending import end_session
 
 # How long a process has to end its session itself even if there is no time left, in seconds: it
 # waits for its children, for which nobody else does where there is no init.
@@ -141,14 +141,11 @@ class ChildProcess:
         return left
 
     async def _kill(self) -> list[int]:
+        left = await end_session(self.pid, _KILLED)
         with trio.move_on_after(_KILLED):
-            kill_session(self.pid)
             await self.wait()
-            while members(self.pid):
-                await trio.sleep(0.01)
-                kill_session(self.pid)
         with trio.move_on_after(_LAST_WORDS):
             await self._silent.wait()
         assert self._process.stdout is not None
         await self._process.stdout.aclose()
-        return members(self.pid)
+        return left

@@ -13,6 +13,7 @@ from superlink_trio.state.interface import (
     NotTaken,
     State,
     StateUnavailable,
+    Work,
 )
 from superlink_trio.state.limits import NO_LIMITS, Limit, LimitReached, StateLimits
 from superlink_trio.state.memory import MemoryState
@@ -34,6 +35,7 @@ __all__ = [
     "StateLimits",
     "StateUnavailable",
     "TaskState",
+    "Work",
     "open_state",
     "usual_room",
 ]

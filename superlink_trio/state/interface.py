@@ -34,6 +34,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TypeAlias
 
+import attrs
 import trio
 
 from superlink_trio.state.arrivals import Arrivals
@@ -102,12 +103,27 @@ class Admission(enum.Enum):
     """Asked about a key's node: the node is another key's, or the key's node is another."""
 
 
+@attrs.frozen
+class Work:
+    """What a store over a database has done since it was made, counted."""
+
+    commits: int
+    steps: int
+    """What these commits held."""
+    sweeps: int
+
+
 class State(ABC):
     """Nodes, runs and tasks of one SuperLink."""
 
     def __init__(self, *, clock: Clock = time.time, limits: StateLimits = NO_LIMITS) -> None:
         self.now = clock
         self.limits = limits
+
+    @property
+    def work(self) -> Work | None:
+        """What its database has had to do; None for a store that has none."""
+        return None
 
     @abstractmethod
     async def serve(

@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-import http.client
 import json
+import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 import trio
+from operators import get, watched_config
 
-from superlink_trio import SuperLink, SuperLinkConfig, run_superlink
-
-
-async def get(link: SuperLink, path: str) -> tuple[int, str]:
-    address = link.admin_address
-    assert address is not None
-
-    def ask() -> tuple[int, str]:
-        connection = http.client.HTTPConnection(address.host, address.port, timeout=20)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read().decode()
-        finally:
-            connection.close()
-
-    return await trio.to_thread.run_sync(ask)
+from superlink_trio import SuperLink, run_superlink
 
 
 @pytest.fixture
 async def link(nursery: trio.Nursery) -> SuperLink:
-    config = SuperLinkConfig(
-        driver_api_address="127.0.0.1:0",
-        grpc_rere_fleet_api_address="127.0.0.1:0",
-        admin_address="127.0.0.1:0",
-    )
-    link: SuperLink = await nursery.start(run_superlink, config)
+    link: SuperLink = await nursery.start(run_superlink, watched_config())
     return link
 
 
@@ -65,10 +47,20 @@ async def test_nothing_else_is_there(link: SuperLink) -> None:
 
 
 async def test_nothing_is_served_unasked(nursery: trio.Nursery) -> None:
-    config = SuperLinkConfig(
-        driver_api_address="127.0.0.1:0", grpc_rere_fleet_api_address="127.0.0.1:0"
-    )
-    link: SuperLink = await nursery.start(run_superlink, config)
+    link: SuperLink = await nursery.start(run_superlink, watched_config(admin_address=None))
     assert link.admin_address is None
     assert "superlink/apis/admin" not in link.status()
+    await link.stop()
+
+
+def test_what_only_operators_need_is_not_imported_for_others() -> None:
+    script = "import sys, superlink_trio.superlink; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not {"opentelemetry", "prometheus_client", "starlette"} & set(ran.stdout.split())
+
+
+async def test_its_tasks_are_shown_where_they_wait(link: SuperLink) -> None:
+    status, text = await get(link, "/tasks")
+    assert status == 200
+    assert re.search(r"── superlink/apis/fleet: .*serve_grpc:\d+ ", text)
     await link.stop()

@@ -17,12 +17,14 @@ from superlink_trio.rpc import (
     Call,
     Caller,
     CallLog,
+    ClientGone,
     Duplex,
     Holds,
     Refused,
     Status,
     observed,
 )
+from superlink_trio.transport import http
 
 CALLER = Caller("127.0.0.1:4711")
 
@@ -102,6 +104,26 @@ async def test_a_call_without_an_answer(method: str, error: type[Exception], out
     with pytest.raises(error):
         await api(seen).unary[method](b"", CALLER)
     assert [call.outcome for call in seen.ended] == [outcome]
+
+
+async def test_a_refusal_has_its_reason() -> None:
+    seen, full = Seen(), Refused(Status.RESOURCE_EXHAUSTED, "full", reason="max_nodes")
+    with pytest.raises(Refused):
+        await api(seen).unary["Refuse"](b"", CALLER)
+    api(seen).turned_away("Ping", CALLER, full)
+    found = [(call.method, call.outcome, call.reason) for call in seen.ended]
+    refused_by_handler = ("Refuse", "NOT_FOUND", "not_found")
+    assert found == [refused_by_handler, ("Ping", "RESOURCE_EXHAUSTED", "max_nodes")]
+    assert len(seen.begun_calls) == 2
+
+
+@pytest.mark.parametrize("gone", [ClientGone, http.ClientGone])
+async def test_an_answer_that_nobody_took_was_not_a_fault(gone: type[Exception]) -> None:
+    seen = Seen()
+    with pytest.raises(gone):
+        async with api(seen).leased["Pull"](b"", CALLER):
+            raise gone
+    assert [call.outcome for call in seen.ended] == ["CANCELLED"]
 
 
 async def test_a_call_whose_client_went_away(autojump_clock: MockClock) -> None:

@@ -37,6 +37,7 @@ from superlink_trio.state.interface import (
     Clock,
     State,
     StateUnavailable,
+    Work,
     acknowledging,
 )
 from superlink_trio.state.limits import StateLimits
@@ -71,6 +72,11 @@ class DurableState(State):
     def steps(self) -> int:
         """How many steps they held."""
         return self._writer.steps
+
+    @property
+    def work(self) -> Work:
+        """See `State`."""
+        return Work(self._writer.commits, self._writer.steps, self._upkeep.sweeps)
 
     @property
     def busy(self) -> bool:

@@ -82,6 +82,8 @@ class Upkeep:
         self._heartbeats = heartbeats
         self._now = clock
         self._collected = trio.Event()
+        self.sweeps = 0
+        """How many have ended."""
 
     def start(self, nursery: trio.Nursery) -> None:
         """Begin everything in a nursery; it goes on until cancelled."""
@@ -126,6 +128,7 @@ class Upkeep:
             with suppress(StateUnavailable):
                 await self._repeat(lambda tx: tx.sweep())
                 await self._repeat(lambda tx: tx.give_back_space())
+                self.sweeps += 1
             await trio.sleep(_SWEEP_EVERY)
 
     async def _repeat(self, portion: Step[bool]) -> None:

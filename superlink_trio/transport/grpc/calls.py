@@ -49,6 +49,7 @@ _MAX_DETAILS = 2000
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 _Coroutine: TypeAlias = Callable[[bytes, _Context], Awaitable[bytes | None]]
+_Refuse: TypeAlias = Callable[[_Context, Refused], bytes]
 _StreamCoroutine: TypeAlias = Callable[[object, _Context], Awaitable[bytes | None]]
 
 
@@ -66,23 +67,38 @@ def generic_handler(
     """
     methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
     for name, unary in api.unary.items():
-        read = _reading(limit, _unary(f"{api.service}/{name}", unary, calls, loop))
-        methods[name] = grpc.stream_unary_rpc_method_handler(_limited(limit, name, read))
+        refuse = _refusing(api, name)
+        read = _reading(limit, refuse, _unary(f"{api.service}/{name}", unary, calls, loop))
+        methods[name] = grpc.stream_unary_rpc_method_handler(_limited(limit, name, refuse, read))
     for name, leased in api.leased.items():
-        read = _reading(limit, _leased(f"{api.service}/{name}", leased, calls, loop))
-        methods[name] = grpc.stream_stream_rpc_method_handler(_limited(limit, name, read))
+        refuse = _refusing(api, name)
+        read = _reading(limit, refuse, _leased(f"{api.service}/{name}", leased, calls, loop))
+        methods[name] = grpc.stream_stream_rpc_method_handler(_limited(limit, name, refuse, read))
     for name, streaming in api.streaming.items():
+        refuse = _refusing(api, name)
         talk = _streaming(f"{api.service}/{name}", streaming, calls, loop)
-        methods[name] = grpc.stream_stream_rpc_method_handler(_limited(limit, name, talk))
+        methods[name] = grpc.stream_stream_rpc_method_handler(_limited(limit, name, refuse, talk))
     return grpc.method_handlers_generic_handler(api.service, methods)
 
 
-def _limited(limit: CallLimit, name: str, call: _StreamCoroutine) -> _StreamCoroutine:
+def _refusing(api: Api, name: str) -> _Refuse:
+    """Give what refuses a call that no handler has seen."""
+
+    def refuse(context: _Context, refusal: Refused) -> bytes:
+        api.turned_away(name, _caller(context), refusal)
+        return _refuse(context, refusal)
+
+    return refuse
+
+
+def _limited(
+    limit: CallLimit, name: str, refuse: _Refuse, call: _StreamCoroutine
+) -> _StreamCoroutine:
     async def serve(requests: object, context: _Context) -> bytes | None:
         try:
             limit.begin(name)
         except Refused as refusal:
-            return _refuse(context, refusal)
+            return refuse(context, refusal)
         try:
             return await call(requests, context)
         finally:
@@ -91,11 +107,11 @@ def _limited(limit: CallLimit, name: str, call: _StreamCoroutine) -> _StreamCoro
     return serve
 
 
-def _reading(limit: CallLimit, call: _Coroutine) -> _StreamCoroutine:
+def _reading(limit: CallLimit, refuse: _Refuse, call: _Coroutine) -> _StreamCoroutine:
     async def serve(_: object, context: _Context) -> bytes | None:
         request = await _receive(context, limit)
         if isinstance(request, Refused):
-            return _refuse(context, request)
+            return refuse(context, request)
         return await call(request, context)
 
     return serve

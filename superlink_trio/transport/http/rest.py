@@ -80,7 +80,7 @@ def fleet_site(
     ways["CreateNode"] = _create_or_delete(ways["CreateNode"], ways["DeleteNode"])
     routes = [
         # A class instance: Starlette takes a function for a handler of Request objects.
-        Route(path, _Endpoint(name, ways[name], options, limit))
+        Route(path, _Endpoint(name, ways[name], api.turned_away, options, limit))
         for path, name in _PATHS.items()
     ]
     return Site(
@@ -141,11 +141,14 @@ def _create_or_delete(create: _Way, delete: _Way) -> _Way:
 
 
 async def _send_counted(send: Send, body: bytes, answers: Budget) -> None:
-    """Send an answer that has a share of the room for them. Raises Full."""
+    """Send an answer that has a share of the room for them. Raises _NoRoom."""
     if len(body) <= _SMALL:
         await _send_ok(send, body)
         return
-    answers.take(len(body))
+    try:
+        answers.take(len(body))
+    except Full:
+        raise _NoRoom from None
     try:
         await _send_ok(send, body)
     finally:
@@ -158,12 +161,24 @@ async def _send_ok(send: Send, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+class _NoRoom(Refused):
+    """There is no room for an answer now."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            Status.RESOURCE_EXHAUSTED,
+            "Too many large messages are on their way.",
+            reason="max_answers",
+        )
+
+
 @attrs.frozen
 class _Endpoint:
     """One path: from a request to its answer."""
 
     name: str
     way: _Way
+    turned_away: Callable[[str, Caller, Refused], None]
     options: HttpOptions
     limit: CallLimit
 
@@ -173,8 +188,8 @@ class _Endpoint:
         except ClientGone:
             # What the call held went back on the way here.
             _log.debug("%s: the client went away", self.name)
-        except Full:
-            await self._put_off("Too many large messages are on their way.", send)
+        except _NoRoom as refusal:
+            await self._put_off(refusal.message, send)
         except Problem as problem:
             await _send_problem(problem, send)
         except Refused as refusal:
@@ -200,14 +215,16 @@ class _Endpoint:
         request = (await receive())["body"]
         # Counted from here on: what is still arriving has limits of its own, and must not keep
         # out what is here.
+        host, port = scope["client"]
+        caller = Caller(str(Address(host, port)), headers)
         try:
             self.limit.begin(self.name)
         except Refused as refusal:
+            self.turned_away(self.name, caller, refusal)
             await self._put_off(refusal.message, send)
             return
-        host, port = scope["client"]
         try:
-            await self.way(request, Caller(str(Address(host, port)), headers), send)
+            await self.way(request, caller, send)
         finally:
             self.limit.end()
 

@@ -8,8 +8,10 @@ import attrs
 import trio
 from starlette.types import ASGIApp
 
+from superlink_trio import rpc
 
-class ClientGone(OSError):
+
+class ClientGone(rpc.ClientGone, OSError):
     """The client did not get its answer, and will not."""
 
 

@@ -18,7 +18,7 @@ import pytest
 import trio
 
 from superlink_trio.config.address import Address
-from superlink_trio.rpc import Api, Holds, Leased, Streaming, Unary
+from superlink_trio.rpc import Api, Caller, Holds, Leased, Refused, Streaming, Unary
 from superlink_trio.transport.grpc.credentials import MakeCredentials
 from superlink_trio.transport.grpc.loop import TrioEventLoop, open_loop
 from superlink_trio.transport.grpc.server import GrpcOptions, serve_grpc
@@ -36,6 +36,7 @@ class Server:
     stopping: trio.Event
     ended: trio.Event
     scope: trio.CancelScope
+    turned_away: list[str]
 
     async def call(
         self, method: str, request: bytes = b"", *, metadata: Any = None, timeout: float = 10
@@ -100,12 +101,18 @@ def serving() -> Serving:
                 yield server
             return
         holds = Holds()
+        refused: list[str] = []
+
+        def turned_away(method: str, caller: Caller, refusal: Refused) -> None:
+            refused.append(f"{method}: {refusal.reason}")
+
         api = Api(
             service="test.Service",
             unary=unary or {},
             leased=leased or {},
             streaming=streaming or {},
             holds=holds,
+            turned_away=turned_away,
         )
         stopping, ended, scope = trio.Event(), trio.Event(), trio.CancelScope()
 
@@ -128,7 +135,7 @@ def serving() -> Serving:
             bound = await nursery.start(serve)
             with trio.fail_after(60):
                 try:
-                    yield Server(loop, bound, holds, stopping, ended, scope)
+                    yield Server(loop, bound, holds, stopping, ended, scope, refused)
                 finally:
                     stopping.set()
                     with trio.CancelScope(shield=True, deadline=trio.current_time() + 15):

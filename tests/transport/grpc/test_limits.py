@@ -106,6 +106,7 @@ async def test_a_call_too_many_is_refused_at_once_and_a_ping_last(serving: Any) 
             code, details = await server.status("Slow")
             assert code is EXHAUSTED
             assert "3 calls are under way" in details
+            assert server.turned_away == ["Slow: max_calls"]
             assert await server.call("Ping", b"x") == b"x"
             assert slow.begun == 3
             nursery.cancel_scope.cancel()
@@ -132,6 +133,7 @@ async def test_conversations_count_as_calls(serving: Any) -> None:
         await until(lambda: entered == 2)
         calls.append(await server.loop.run_aio_coroutine(open_call(server)))
         assert await server.loop.run_aio_coroutine(calls[-1].code()) is EXHAUSTED
+        assert server.turned_away == ["Talk: max_calls"]
         assert (await server.status("Echo"))[0] is EXHAUSTED
         left.set()
         for call in calls[:2]:
@@ -166,6 +168,7 @@ async def test_requests_that_do_not_come_make_room_for_others(serving: Any) -> N
     async with serving(unary={"Echo": echo}, options=options) as server:
         async with halting(server, 5) as stream:
             await becomes(server, EXHAUSTED)
+            newcomers = len(server.turned_away)
             await becomes(server, grpc.StatusCode.OK)
             for _ in range(4):
                 assert await server.call("Echo", b"x") == b"x"
@@ -173,6 +176,7 @@ async def test_requests_that_do_not_come_make_room_for_others(serving: Any) -> N
             with trio.fail_after(5):
                 while b"all that --max-calls allows" not in told:
                     told += await stream.receive_some()
+            assert len(server.turned_away) > newcomers, "who gave way was refused as well"
         await becomes(server, grpc.StatusCode.OK)
 
 
@@ -186,6 +190,7 @@ async def test_a_call_that_ends_without_a_request_is_refused(serving: Any) -> No
         with pytest.raises(grpc.aio.AioRpcError, match="ended without a request") as caught:
             await server.loop.run_aio_coroutine(call(server))
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert server.turned_away == ["Echo: invalid_argument"]
 
 
 async def test_a_message_too_large_is_refused(serving: Any) -> None:

@@ -13,7 +13,7 @@ from transport.http.clients import FLEET, Answer, Http1, connect
 from trio.testing import MockClock
 
 from superlink_trio.config.address import Address
-from superlink_trio.rpc import Api, Caller, Holds, Leased, Unary
+from superlink_trio.rpc import Api, Caller, Holds, Leased, Refused, Unary
 from superlink_trio.transport.http import HttpOptions, fleet_site, serve_http
 
 UNARY = ("CreateNode", "DeleteNode", "Ping", "PushTaskRes", "GetRun", "GetFab")
@@ -29,6 +29,7 @@ class Server:
     ended: trio.Event
     scope: trio.CancelScope
     clients: AsyncExitStack
+    turned_away: list[str]
 
     async def connect(self) -> trio.SocketStream:
         return await self.clients.enter_async_context(await connect(self.address))
@@ -84,11 +85,17 @@ def serving() -> Serving:
         options: HttpOptions = HttpOptions(grace=5),  # noqa: B008 (frozen)
     ) -> AsyncIterator[Server]:
         holds = Holds()
+        refused: list[str] = []
+
+        def turned_away(method: str, caller: Caller, refusal: Refused) -> None:
+            refused.append(f"{method}: {refusal.reason}")
+
         api = Api(
             service="test.Fleet",
             unary={**{name: named(name) for name in UNARY}, **(unary or {})},
             leased={"PullTaskIns": pull},
             holds=holds,
+            turned_away=turned_away,
         )
         stopping, ended, scope = trio.Event(), trio.Event(), trio.CancelScope()
 
@@ -111,7 +118,7 @@ def serving() -> Serving:
             bound = await nursery.start(serve)
             with trio.fail_after(5000):
                 try:
-                    yield Server(bound, holds, stopping, ended, scope, clients)
+                    yield Server(bound, holds, stopping, ended, scope, clients, refused)
                 finally:
                     stopping.set()
                     with trio.CancelScope(shield=True, deadline=trio.current_time() + 60):

@@ -189,8 +189,19 @@ async def test_a_connection_too_many_is_closed(
 async def test_a_pull_for_which_there_is_no_room_is_put_back(
     serving: Any, clock: MockClock, large_lease: Any
 ) -> None:
+    reasons: list[str] = []
+
+    @asynccontextmanager
+    async def pull(request: bytes, caller: Caller) -> AsyncIterator[bytes]:
+        try:
+            async with large_lease.pull(request, caller) as answer:
+                yield answer
+        except Refused as refusal:
+            reasons.append(refusal.reason)
+            raise
+
     async with (
-        serving(pull=large_lease.pull, options=HttpOptions(max_answers=100_000_000)) as server,
+        serving(pull=pull, options=HttpOptions(max_answers=100_000_000)) as server,
         await connect(server.address) as stalled,
     ):
         await stalled.send_all(head("POST", FLEET + "pull-task-ins"))
@@ -198,6 +209,7 @@ async def test_a_pull_for_which_there_is_no_room_is_put_back(
         answer = await server.post("pull-task-ins")
         assert (answer.status, answer.headers["retry-after"]) == (503, "3")
         assert large_lease.outcome == "put back"
+        assert reasons == ["max_answers"]
         assert (await server.post("ping")).status == 200
 
 
@@ -241,6 +253,7 @@ async def test_a_call_too_many_is_refused_at_once_and_a_ping_last(
         refused = await server.post("pull-task-ins")
         assert (refused.status, "retry-after" in refused.headers) == (503, True)
         assert "2 calls are under way" in refused.problem["detail"]
+        assert server.turned_away == ["PullTaskIns: max_calls"]
         with pytest.raises(EOFError):
             await server.post("push-task-res")  # which makes Flower's clients try again
         assert (await server.post("ping")).status == 200
