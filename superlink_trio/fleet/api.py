@@ -202,10 +202,14 @@ class _Fleet:
         return response.SerializeToString()
 
     async def _store(self, draft: Draft, caller: Caller) -> str:
+        message = draft.message
+        note(node_id=message.task.producer.node_id)
+        note(run_id=message.run_id, round=message.group_id)
+        for task_id in message.task.ancestry[:1]:
+            note(task_id=task_id)
         found = faults(draft)
         if not found:
             task = accept(draft, pushed_at=self.state.now())
-            note(node_id=task.producer, run_id=task.run_id, task_id=task.ancestry[0])
             if task.size <= self.message_limit:
                 return await self._store_valid(task, caller)
             found = ["the answer is too large to be handed to a driver in one message"]

@@ -26,7 +26,7 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from superlink_trio.config.address import Address
-from superlink_trio.rpc import Api, Caller, CallLimit, Leased, Refused, Status, Unary
+from superlink_trio.rpc import Api, Caller, CallLimit, Leased, Refused, Status, Unary, fault
 from superlink_trio.transport.http.budget import Budget, Full
 from superlink_trio.transport.http.options import HttpOptions
 from superlink_trio.transport.http.problems import Problem, too_large
@@ -174,13 +174,7 @@ class _Endpoint:
                 await _send_problem(Problem.of(refusal), send)
         except Exception:
             _log.exception("%s failed", self.name)
-            await _send_problem(
-                Problem(
-                    HTTPStatus.INTERNAL_SERVER_ERROR,
-                    "The server failed to answer; its log says why.",
-                ),
-                send,
-            )
+            await _send_problem(Problem.of(fault()), send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         _check_method(scope["method"])
