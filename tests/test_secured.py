@@ -347,10 +347,11 @@ def test_the_program_lists_the_faults_of_all_files(files: Files) -> None:
         command(files), stderr=subprocess.PIPE, text=True, timeout=60, env=environment()
     )
     assert done.returncode == 2
-    told = [json.loads(line)["event"] for line in done.stderr.splitlines()]
+    *told, last = [json.loads(line)["event"] for line in done.stderr.splitlines()]
     for path in (*files.authority.files, *files.keys):
         assert sum(f"{path}: " in text for text in told) == 1
     assert len(told) == 6
+    assert last.startswith("stopped, ")
 
 
 @pytest.fixture

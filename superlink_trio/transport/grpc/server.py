@@ -119,7 +119,7 @@ async def serve_grpc(
     outer_loop = trio_asyncio.current_loop.set(loop)
     try:
         server, port = await _listen(addresses, options, credentials, loop)
-        bound = Address(address.host, port)
+        bound = Address(address.host, port, bound=[Address(each.host, port) for each in addresses])
         async with trio.open_nursery() as calls:
             holds = [api.holds for api in apis]
             limit = CallLimit(options.max_calls, holds, patience=options.request_timeout)

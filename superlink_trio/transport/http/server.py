@@ -6,7 +6,7 @@ import errno
 import logging
 import ssl
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import trio
@@ -62,8 +62,7 @@ async def serve_http(
             async with trio.open_nursery() as accepting:
                 accept = partial(trio.serve_listeners, handler_nursery=connections)
                 accepting.start_soon(accept, server.serve, listeners)
-                port = listeners[0].socket.getsockname()[1]
-                task_status.started(Address(address.host, port))
+                task_status.started(_bound(address, listeners))
                 await stopping.wait()
                 site.release()
                 # Flower's nodes open a connection for each call, so those still have their say.
@@ -95,6 +94,12 @@ async def _listen(address: Address) -> list[trio.SocketListener]:
     if absent is not None and not listeners:
         raise AddressError.because(address, absent) from absent
     return listeners
+
+
+def _bound(address: Address, listeners: Sequence[trio.SocketListener]) -> Address:
+    names = [listener.socket.getsockname() for listener in listeners]
+    bound = [Address(host, port) for host, port, *_ in names]
+    return Address(address.host, bound[0].port, bound=bound)
 
 
 class _Server:
