@@ -327,6 +327,7 @@ class _Leaves:
             # After a failure the port is the one that clients know by now, even if any would have
             # done.
             address=lambda: self.link.driver_address or self.config.driver_place.address,
+            fleet_address=lambda: self.link.fleet_address,
             share=self._drivers_share,
             observers=_OBSERVERS,
         )
@@ -341,6 +342,7 @@ class _Leaves:
             credentials=self.credentials,
             grpc=self.grpc,
             address=lambda: self.link.fleet_address or place.address,
+            driver_address=lambda: self.link.driver_address,
             share=1 - self._drivers_share if self._drivers_share < 1 else 1.0,
             observers=_OBSERVERS,
         )

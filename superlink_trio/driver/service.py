@@ -26,6 +26,8 @@ class DriverService:
     grpc: GrpcService
     address: Callable[[], Address]
     """Where to listen, asked for at each start."""
+    fleet_address: Callable[[], Address | None]
+    """Where nodes that have come here by mistake should go, if that is in this process."""
     share: float
     """Of the files that the process may open, what is for this API's connections."""
     observers: Sequence[CallObserver]
@@ -48,7 +50,15 @@ class DriverService:
                     self.address(),
                     connections=fitting(self.config.max_connections, self.share),
                     clients_need_certificates=self.config.driver_client_ca is not None,
+                    elsewhere=self._elsewhere,
                     stopping=stopping,
                     task_status=task_status,
                 )
             nursery.cancel_scope.cancel()
+
+    def _elsewhere(self, service: str) -> str | None:
+        if service not in ("flwr.proto.Fleet", "flwr.proto.GrpcAdapter"):
+            return None
+        address = self.fleet_address()
+        where = "" if address is None else f", which is on {address}"
+        return f"drivers connect here. Nodes connect to the Fleet API{where}"

@@ -34,6 +34,8 @@ class FleetService:
     grpc: GrpcService
     address: Callable[[], Address]
     """Where to listen, asked for at each start."""
+    driver_address: Callable[[], Address | None]
+    """Where drivers that have come here by mistake should go, if that is in this process."""
     share: float
     """Of the files that the process may open, what is for this API's connections."""
     observers: Sequence[CallObserver]
@@ -54,10 +56,18 @@ class FleetService:
                         self._grpc_apis(),
                         address,
                         connections=connections,
+                        elsewhere=self._elsewhere,
                         stopping=stopping,
                         task_status=task_status,
                     )
             nursery.cancel_scope.cancel()
+
+    def _elsewhere(self, service: str) -> str | None:
+        if service != "flwr.proto.Driver":
+            return None
+        address = self.driver_address()
+        where = "" if address is None else f", which is on {address}"
+        return f"nodes connect here. Drivers connect to the Driver API{where}"
 
     @property
     def _over_http(self) -> bool:

@@ -21,6 +21,7 @@ from superlink_trio.transport.grpc.calls import generic_handler
 from superlink_trio.transport.grpc.credentials import MakeCredentials
 from superlink_trio.transport.grpc.listen import bind, resolve
 from superlink_trio.transport.grpc.loop import TrioEventLoop
+from superlink_trio.transport.grpc.strangers import Elsewhere, Strangers
 from superlink_trio.transport.listening import AddressError, fitting
 
 _log = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ async def serve_grpc(
     loop: TrioEventLoop,
     options: GrpcOptions,
     credentials: MakeCredentials | None = None,
+    elsewhere: Elsewhere = lambda _: None,
     stopping: trio.Event,
     task_status: trio.TaskStatus[Address],
 ) -> None:
@@ -108,7 +110,8 @@ async def serve_grpc(
     before it raises.
 
     `loop` comes from `open_loop` and has to stay open until this has returned. `credentials` turn
-    TLS on; they are made anew for each port. `task_status` gets the address with the port that was
+    TLS on; they are made anew for each port. `elsewhere` is asked where a service is that is called
+    here by mistake. `task_status` gets the address with the port that was
     really bound.
 
     Raises ValueError for a malformed address, AddressError if it cannot be listened on. A
@@ -124,6 +127,7 @@ async def serve_grpc(
             holds = [api.holds for api in apis]
             limit = CallLimit(options.max_calls, holds, patience=options.request_timeout)
             handlers = [generic_handler(api, calls, limit, loop) for api in apis]
+            handlers.append(Strangers(apis, elsewhere))
             async with trio.open_nursery() as servers:
                 breakdowns = _Breakdowns()
                 while True:

@@ -17,6 +17,7 @@ from superlink_trio.transport.http.calls import Calls
 from superlink_trio.transport.http.connection import Connection, Service
 from superlink_trio.transport.http.options import HttpOptions
 from superlink_trio.transport.http.site import Site
+from superlink_trio.transport.http.strangers import Strangers
 from superlink_trio.transport.http.watch import Watch
 from superlink_trio.transport.listening import AddressError, fitting, look_up
 
@@ -54,7 +55,9 @@ async def serve_http(
     a group.
     """
     listeners = await _listen(address)
-    service = Service(site.app, options, Calls(), Budget(options.room), Watch(), stopping)
+    service = Service(
+        site.app, options, Calls(), Budget(options.room), Watch(), stopping, Strangers()
+    )
     server = _Server(service, tls)
     async with trio.open_nursery() as watching, trio.open_nursery() as connections:
         try:
@@ -128,7 +131,7 @@ class _Server:
             transport.socket.close()
             return
         context = None if self._tls is None else _prepared(self._tls())
-        connection = Connection(transport, self._service, context)
+        connection = Connection(transport, self._service, context, host)
         self._connections.add(connection)
         self._service.watch.watched.add(connection)
         self._per_host[host] += 1
