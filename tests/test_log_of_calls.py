@@ -80,6 +80,8 @@ async def test_every_line_says_which_call_it_belongs_to(
 
     numbers = Counter(line["call_id"] for line in lines if "call_id" in line)
     assert len(numbers) == len(methods)
+    others = [line for line in lines if line["level"] == "debug" and line not in calls]
+    assert all("transition" in line for line in others), "one line a call, and those of the parts"
     for words, known in (
         ("joined from", {"node_id"}),
         ("created", {"run_id"}),

@@ -99,7 +99,7 @@ class FleetService:
         api = self._api(readmit=False)
         return [
             observed(authenticated(api, self.state, keys, readmit=readmit), self.observers),
-            refusing_adapter_api(_ADAPTER_REFUSED),
+            observed(refusing_adapter_api(_ADAPTER_REFUSED), self.observers),
         ]
 
     async def _serve_http(

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TypeAlias
@@ -161,8 +162,7 @@ class _Endpoint:
         try:
             await self._serve(scope, receive, send)
         except ClientGone:
-            # What the call held went back on the way here.
-            _log.debug("%s: the client went away", self.name)
+            pass  # what the call held went back on the way here
         except Full:
             await self._put_off("Too many large messages are on their way.", send)
         except Problem as problem:
@@ -187,6 +187,7 @@ class _Endpoint:
         try:
             self.limit.begin(self.name)
         except Refused as refusal:
+            _log.debug("%s: put off: %s", self.name, refusal.message)
             await self._put_off(refusal.message, send)
             return
         host, port = scope["client"]
@@ -199,8 +200,6 @@ class _Endpoint:
         """Do what makes a client call again later."""
         if self.name in _MADE_AGAIN:
             await _send_problem(Problem(HTTPStatus.SERVICE_UNAVAILABLE, reason), send)
-        else:
-            _log.debug("%s: not answered: %s", self.name, reason)
 
 
 def _headers(scope: Scope) -> dict[str, str]:
@@ -240,11 +239,9 @@ def _check_length(headers: Mapping[str, str], limit: int) -> None:
 
 async def _send_problem(problem: Problem, send: Send) -> None:
     start = {"type": "http.response.start", "status": problem.status, "headers": problem.headers}
-    try:
+    with suppress(ClientGone):
         await send(start)
         await send({"type": "http.response.body", "body": problem.body})
-    except ClientGone:
-        _log.debug("the client went away before it was told: %s", problem.detail)
 
 
 async def _no_such_call(scope: Scope, receive: Receive, send: Send) -> None:
