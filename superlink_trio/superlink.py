@@ -31,8 +31,8 @@ import trio
 from superlink_trio.admin import AdminService, Overview, Watching, traces
 from superlink_trio.config import Address, Apis, SuperLinkConfig
 from superlink_trio.config.changes import Current
-from superlink_trio.driver import DriverService
-from superlink_trio.fleet import FleetService
+from superlink_trio.driver import DriverService, Rounds
+from superlink_trio.fleet import FleetService, Presence
 from superlink_trio.logs.events import EventLog
 from superlink_trio.state import State, StateLimits, open_state, usual_room
 from superlink_trio.state.messages import MemoryMessages, MessageState
@@ -254,7 +254,18 @@ async def _run(
         if config.port is not None and apis is Apis.BOTH:
             messages = MemoryMessages(limits=state.limits)
         leaves = _Leaves(
-            *(apis, current, credentials, state, grpc, link, watching, sockets, display, messages)
+            served=apis,
+            current=current,
+            credentials=credentials,
+            state=state,
+            grpc=grpc,
+            link=link,
+            watching=watching,
+            presence=Presence(lambda: current().hold, most=lambda: state.limits.nodes),
+            rounds=Rounds(),
+            sockets=sockets,
+            display=display,
+            messages=messages,
         )
         try:
             await supervise(
@@ -332,7 +343,7 @@ def _tree(leaves: _Leaves) -> Group:
     )
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class _Leaves:
     """The leaves of the tree."""
 
@@ -343,6 +354,8 @@ class _Leaves:
     grpc: GrpcService
     link: SuperLink
     watching: Watching
+    presence: Presence
+    rounds: Rounds
     sockets: Sockets
     display: Display | None
 
@@ -411,10 +424,12 @@ class _Leaves:
         return DriverService(
             current=self.current,
             state=self.state,
+            rounds=self.rounds,
             grpc=self.grpc,
             # After a failure the port is the one that clients know by now, even if any would have
             # done.
             address=lambda: self.link.driver_address or self.config.driver_place.address,
+            fleet_address=lambda: self.link.fleet_address,
             share=self._drivers_share,
             observers=self.watching.observers("grpc", lambda: self.link.driver_address),
         )
@@ -426,9 +441,11 @@ class _Leaves:
         return FleetService(
             current=self.current,
             state=self.state,
+            presence=self.presence,
             credentials=self.credentials,
             grpc=self.grpc,
             address=lambda: self.link.fleet_address or place.address,
+            driver_address=lambda: self.link.driver_address,
             share=1 - self._drivers_share if self._drivers_share < 1 else 1.0,
             observers=self.watching.observers(carrier, lambda: self.link.fleet_address),
             messages=self.messages,

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import json
+import logging
 import os
 import signal
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from exclusive import Turns
 from hypothesis import HealthCheck, settings
+
+from superlink_trio.logs.rendering import JsonLines
 
 _TURNS = pytest.StashKey[Turns]()
 
@@ -59,3 +64,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 def _is_alone(item: pytest.Item) -> bool:
     return item.get_closest_marker("alone") is not None
+
+
+@pytest.fixture
+def json_log(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """Log everything as the JSON format has it; give the lines so far."""
+    usual = caplog.handler.formatter
+    caplog.set_level(logging.DEBUG, "superlink_trio")
+    caplog.handler.setFormatter(JsonLines())
+    yield lambda: [json.loads(line) for line in caplog.text.splitlines()]
+    caplog.handler.setFormatter(usual)

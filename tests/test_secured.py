@@ -187,6 +187,29 @@ async def test_a_listed_node_gets_in_and_a_stranger_does_not(
     await link.stop()
 
 
+async def test_the_lines_of_an_authenticated_call_name_it(
+    files: Files,
+    connect: Connect,
+    nursery: trio.Nursery,
+    json_log: Callable[[], list[dict[str, Any]]],
+) -> None:
+    link = await nursery.start(run_superlink, files.config())
+    node = connect(link.fleet_address)
+    files.admit(node)
+    await link.reload()
+    joined = await node.join()
+    ping = pb.PingRequest(node=pb.Node(node_id=7), ping_interval=30)
+    assert await node.status("Ping", ping) == DENIED
+    await link.stop()
+    lines = json_log()
+    [join] = [line for line in lines if "joined from" in line["event"]]
+    [denied] = [line for line in lines if "node 7 is not the key's" in line["event"]]
+    assert join["node_id"] == str(joined.node_id)
+    assert denied["node_id"] == "7"
+    calls = [line for line in lines if "outcome" in line]
+    assert [line["call_id"] for line in calls] == [join["call_id"], denied["call_id"]]
+
+
 async def test_revoking_ends_a_held_pull_and_leaves_the_others(
     files: Files, connect: Connect, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -324,10 +347,11 @@ def test_the_program_lists_the_faults_of_all_files(files: Files) -> None:
         command(files), stderr=subprocess.PIPE, text=True, timeout=60, env=environment()
     )
     assert done.returncode == 2
-    told = [json.loads(line)["event"] for line in done.stderr.splitlines()]
+    *told, last = [json.loads(line)["event"] for line in done.stderr.splitlines()]
     for path in (*files.authority.files, *files.keys):
         assert sum(f"{path}: " in text for text in told) == 1
     assert len(told) == 6
+    assert last.startswith("stopped, ")
 
 
 @pytest.fixture

@@ -11,13 +11,14 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from superlink_trio.cli.ready import Listening, ready_fields, ready_line
 from superlink_trio.cli.systemd import Manager
 from superlink_trio.config import CannotStart, ConfigError, SuperLinkConfig
-from superlink_trio.config.address import Address
 from superlink_trio.logs.wording import described, leaves
 
 if TYPE_CHECKING:
@@ -32,16 +33,8 @@ OK, FAILED, USAGE = 0, 1, 2
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
-class Link(Protocol):
+class Link(Listening, Protocol):
     """What a running SuperLink can be asked for."""
-
-    @property
-    def driver_address(self) -> Address | None:
-        """Where the Driver API listens, if it runs here."""
-
-    @property
-    def fleet_address(self) -> Address | None:
-        """Where the Fleet API listens, if it runs here and has a port."""
 
     async def reload(self, config: SuperLinkConfig | None = None) -> None:
         """Read keys and certificates again, and let what can change of `config` count.
@@ -85,10 +78,31 @@ def run(
     """
     signals = _Signals()
     signals.mind()
+    began = time.monotonic()
     import trio
 
-    signals.status = trio.run(_run, runner, config, signals, reload, manager or Manager())
+    try:
+        signals.status = trio.run(_run, runner, config, signals, reload, manager or Manager())
+    finally:
+        _say_stopped(signals, began)
     return signals.exit_status()
+
+
+def _say_stopped(signals: _Signals, began: float) -> None:
+    """Log that nothing runs any more, and how long that took since it was asked for."""
+    now = time.monotonic()
+    took, why = now - began, "after it was started"
+    if signals.asked is not None:
+        took, why = now - signals.asked, "after the first signal"
+    _log.info(
+        "stopped, %.1f s %s",
+        *(took, why),
+        extra={
+            "seconds": round(took, 3),
+            "uptime_seconds": round(now - began, 3),
+            "exit_status": signals.exit_status(),
+        },
+    )
 
 
 class _Wish(enum.Enum):
@@ -113,6 +127,8 @@ class _Signals:
         """What came before there was a Trio run, or after it."""
         self.status: int | None = None
         """What the run came to."""
+        self.asked: float | None = None
+        """When the first signal to stop came, by the monotonic clock."""
         self._stopping = False
         self._forced = 0
 
@@ -131,6 +147,7 @@ class _Signals:
             return _Wish.NOTHING if self._stopping else _Wish.RELOAD
         if not self._stopping:
             self._stopping = True
+            self.asked = time.monotonic()
             return _Wish.STOP
         self._forced = self._forced or 128 + number
         return _Wish.HURRY
@@ -166,7 +183,7 @@ async def _run(
     status = OK
     with trio.open_signal_receiver(*_SIGNALS) as received:
         async with trio.open_nursery() as nursery:
-            steering = _Steering(nursery, signals, Control(), reload, manager)
+            steering = _Steering(config, nursery, signals, Control(), reload, manager)
             for number in signals.unheeded:
                 steering.heed(number)
             signals.unheeded.clear()
@@ -194,6 +211,7 @@ class _Steering:
 
     def __init__(
         self,
+        config: SuperLinkConfig,
         nursery: trio.Nursery,
         signals: _Signals,
         control: Control,
@@ -203,6 +221,7 @@ class _Steering:
         import trio
 
         self.control = control
+        self._config = config
         self.link: Link | None = None
         self._reload = reload
         self._reloading = trio.Lock()
@@ -217,20 +236,8 @@ class _Steering:
         if value is None:
             raise TypeError("the runner has to say what it runs")
         self.link = value
-        driver, fleet = value.driver_address, value.fleet_address
-        ports = [
-            f"{api} on {address}"
-            for api, address in (("Driver API", driver), ("Fleet API", fleet))
-            if address is not None
-        ]
-        self._ready = f"ready: {', '.join(ports) or 'no port is open'}"
-        _log.info(
-            self._ready,
-            extra={
-                "driver_address": None if driver is None else str(driver),
-                "fleet_address": None if fleet is None else str(fleet),
-            },
-        )
+        self._ready = ready_line(self._config, value)
+        _log.info(self._ready, extra=ready_fields(self._config, value))
         self._say_ready()
         if self._reload_once_ready:
             self._nursery.start_soon(self._reload_all, value)

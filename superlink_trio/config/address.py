@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Sequence
 from urllib.parse import unquote
 
 import attrs
@@ -23,6 +24,8 @@ class Address:
 
     host: str
     port: int
+    bound: Sequence[Address] = attrs.field(default=(), eq=False, repr=False, kw_only=True)
+    """Where a server that listens on it really does: numeric addresses. Empty before that."""
 
     @classmethod
     def parse(cls, text: str) -> Address:

@@ -22,6 +22,8 @@ MEMORY = ":flwr-in-memory-state:"
 
 _WILDCARD_HOSTS = {"0.0.0.0", "::"}
 
+_TLS = "--certificates CA_CERT SERVER_CERT PRIVATE_KEY"
+
 
 class CannotStart(Exception):
     """Something that was configured well cannot be had; the message says what and why.
@@ -86,7 +88,7 @@ def faults(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
 
 def warnings(config: SuperLinkConfig, apis: Apis) -> list[str]:
     """List what is not as somebody might think; see `SuperLinkConfig.warnings`."""
-    warnings = []
+    warnings = list(_in_the_clear(config, apis))
     driver = config.driver_place.address
     serves_driver, serves_fleet = Apis.DRIVER in apis, Apis.FLEET in apis
     serves_grpc = serves_driver or config.fleet_api_type in ("grpc-rere", "grpc-adapter")
@@ -119,6 +121,22 @@ def notices(config: SuperLinkConfig, apis: Apis) -> list[str]:
         f"{names[0].upper()}{names[1:]} {verb} this machine only (127.0.0.1 and ::1): to serve "
         f"others, give {places[0].how}"
     ]
+
+
+def _in_the_clear(config: SuperLinkConfig, apis: Apis) -> Iterator[str]:
+    """Warn of what other machines reach without TLS, which only --insecure allows."""
+    encrypted = {"driver_api_address": config.tls}
+    places = [
+        place
+        for place in config.places(apis)
+        if not encrypted.get(place.field, config.fleet_tls) and not place.address.loopback
+    ]
+    if places:
+        names = " and ".join(f"{place.api} on {place.address}" for place in places)
+        yield (
+            f"--insecure: other machines reach {names}, and whoever is on the way can read and "
+            f"change everything: do so in a network that you trust only, or give {_TLS}"
+        )
 
 
 def _certfiles_unused(config: SuperLinkConfig) -> bool:

@@ -367,6 +367,11 @@ class SuperLinkConfig(Limits):
         return self.certificates is not None and not self.insecure
 
     @property
+    def fleet_tls(self) -> bool:
+        """Whether the Fleet API's port speaks TLS."""
+        return self.rest_files is not None if self.fleet_api_type == "rest" else self.tls
+
+    @property
     def rest_files(self) -> tuple[Path, Path] | None:
         """Certificate and key for REST: its own, or else those for gRPC; None for plain HTTP."""
         if self.ssl_certfile and self.ssl_keyfile:

@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError, Message
 
 from superlink_trio.credentials.allow_list import Denied, NodeKeys
 from superlink_trio.credentials.node_keys import NodeKey
+from superlink_trio.logs.context import note
 from superlink_trio.logs.throttle import Throttle
 from superlink_trio.rpc import (
     Api,
@@ -186,6 +187,7 @@ class _Gate:
         if len(set(node_ids)) > 1:
             raise Denied("the call speaks for several nodes")
         node_id = next(iter(node_ids))
+        note(node_id=node_id)
         readmit = self.readmit and rule.readmits
         admission = await self.state.bind_node(node_id, node.pem, readmit=readmit)
         if admission is Admission.READMITTED:

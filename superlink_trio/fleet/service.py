@@ -12,6 +12,7 @@ import trio
 from superlink_trio.config import Address, SuperLinkConfig
 from superlink_trio.fleet.adapter import adapter_api, refusing_adapter_api
 from superlink_trio.fleet.api import fleet_api
+from superlink_trio.fleet.presence import Presence
 from superlink_trio.rpc import Api, CallObserver, observed
 from superlink_trio.state import State
 from superlink_trio.state.messages import MessageState
@@ -31,10 +32,13 @@ class FleetService:
     current: Callable[[], SuperLinkConfig]
     """The config in force: what may change is asked for whenever it is needed."""
     state: State
+    presence: Presence
     credentials: Credentials | None
     grpc: GrpcService
     address: Callable[[], Address]
     """Where to listen, asked for at each start."""
+    driver_address: Callable[[], Address | None]
+    """Where drivers that have come here by mistake should go, if that is in this process."""
     share: float
     """Of the files that the process may open, what is for this API's connections."""
     observers: Sequence[CallObserver]
@@ -49,17 +53,28 @@ class FleetService:
         """Serve until `stopping`; `task_status` gets the address that was bound."""
         address = self.address()
         connections = fitting(self.config.max_connections, self.share)
-        with needed_by("the Fleet API"):
-            if self._over_http:
-                await self._serve_http(address, connections, stopping, task_status)
-            else:
-                await self.grpc.serve(
-                    self._grpc_apis(),
-                    address,
-                    connections=connections,
-                    stopping=stopping,
-                    task_status=task_status,
-                )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.presence.report)
+            with needed_by("the Fleet API"):
+                if self._over_http:
+                    await self._serve_http(address, connections, stopping, task_status)
+                else:
+                    await self.grpc.serve(
+                        self._grpc_apis(),
+                        address,
+                        connections=connections,
+                        elsewhere=self._elsewhere,
+                        stopping=stopping,
+                        task_status=task_status,
+                    )
+            nursery.cancel_scope.cancel()
+
+    def _elsewhere(self, service: str) -> str | None:
+        if service != "flwr.proto.Driver":
+            return None
+        address = self.driver_address()
+        where = "" if address is None else f", which is on {address}"
+        return f"nodes connect here. Drivers connect to the Driver API{where}"
 
     @property
     def config(self) -> SuperLinkConfig:
@@ -76,6 +91,7 @@ class FleetService:
             hold=lambda: self.current().hold,
             readmit=readmit,
             message_limit=self.config.max_message_size,
+            presence=self.presence,
             refusals_are_final=self._over_http,
         )
 

@@ -6,24 +6,19 @@ that it can be read by itself; the same values come as `extra=` fields, for the 
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 import sys
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
-
-import structlog
-from structlog.dev import Column, ConsoleRenderer, plain_traceback
-from structlog.stdlib import ProcessorFormatter
+from typing import Literal, Protocol
 
 from superlink_trio.logs import context
 from superlink_trio.logs.throttle import Throttle, shorten
-
-_Event = MutableMapping[str, Any]
 
 # What every LogRecord has. The rest of its attributes came through `extra=`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -31,6 +26,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _RESET, _DIM = "\x1b[0m", "\x1b[2m"
 _COLOURS = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m"}
 _RED = "\x1b[31m"
+
+_LONGEST_FIELD = 200  # characters of what a call is about
 
 
 class Stream(Protocol):
@@ -61,7 +58,7 @@ def configure(
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     handler: logging.StreamHandler[Stream] = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(_as_json() if format == "json" else _as_text(_coloured(handler.stream)))
+    handler.setFormatter(JsonLines() if format == "json" else TextLines(_coloured(handler.stream)))
     handler.addFilter(_Sparing("grpc"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     set_level(level)
@@ -97,7 +94,7 @@ def shown(stream: Stream | None = None) -> Iterator[None]:
     """
     logger = logging.getLogger("superlink_trio")
     handler: logging.StreamHandler[Stream] = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(_as_text(_coloured(handler.stream)))
+    handler.setFormatter(TextLines(_coloured(handler.stream)))
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(level or logging.INFO)
@@ -112,41 +109,61 @@ def _coloured(stream: Stream) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
-def _as_json() -> ProcessorFormatter:
-    return ProcessorFormatter(
-        processors=[
-            ProcessorFormatter.remove_processors_meta,
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        foreign_pre_chain=[_all_fields],
-    )
+class TextLines(logging.Formatter):
+    """Lines for people."""
+
+    def __init__(self, coloured: bool) -> None:
+        super().__init__()
+        self._coloured = coloured
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record as its line, and its traceback below."""
+        name = _level(record)
+        time, level = _time(record), f"{name:<8}"
+        if self._coloured:
+            time = f"{_DIM}{time}{_RESET}"
+            level = f"{_COLOURS.get(name, _RED)}{level}{_RESET}"
+        # A client's words may be in the message: they must not write log lines or drive the
+        # terminal.
+        first = f"{time} {level} {_harmless(record.getMessage())}"
+        return "\n".join([first, *map(_harmless, _exception(self, record).splitlines())])
 
 
-def _as_text(coloured: bool) -> ProcessorFormatter:
-    def time(key: str, value: object) -> str:
-        return f"{_DIM}{value}{_RESET}" if coloured else str(value)
+class JsonLines(logging.Formatter):
+    """An object a line, for machines."""
 
-    def level(key: str, value: object) -> str:
-        padded = f"{value:<8}"
-        return f"{_COLOURS.get(str(value), _RED)}{padded}{_RESET}" if coloured else padded
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record with its extra fields, and those of the call at hand."""
+        # Names with an underscore in front are for libraries' own use.
+        extra = {
+            name: value
+            for name, value in vars(record).items()
+            if name not in _STANDARD and not name.startswith("_")
+        }
+        call = {name: _bounded(value) for name, value in context.current().items()}
+        # In this order for whoever reads it raw; what is standard is not for others to overwrite.
+        standard = {
+            "timestamp": _time(record),
+            "level": _level(record),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        fields = {name: _readable(name, value) for name, value in (call | extra).items()}
+        entry = {**standard, **fields, **standard}
+        if exception := _exception(self, record):
+            entry["exception"] = exception
+        return json.dumps(entry, default=repr)
 
-    def message(key: str, value: object) -> str:
-        return str(value)
 
-    columns = [
-        Column("timestamp", time),
-        Column("level", level),
-        Column("event", message),
-        Column("", message),
-    ]
-    return ProcessorFormatter(
-        processors=[
-            ProcessorFormatter.remove_processors_meta,
-            ConsoleRenderer(columns=columns, exception_formatter=plain_traceback),
-        ],
-        foreign_pre_chain=[_line],
-    )
+def _exception(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    """Give the traceback of what went wrong, where there is one."""
+    if record.exc_info:
+        return formatter.formatException(record.exc_info)
+    return str(getattr(record, "exception", None) or "")
+
+
+def _level(record: logging.LogRecord) -> str:
+    return record.levelname.lower()
 
 
 def _time(record: logging.LogRecord) -> str:
@@ -154,39 +171,14 @@ def _time(record: logging.LogRecord) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _all_fields(_: object, __: str, event: _Event) -> _Event:
-    record: logging.LogRecord = event["_record"]
-    # Names with an underscore in front are for libraries' own use, structlog's among them.
-    extra = {
-        name: value
-        for name, value in vars(record).items()
-        if name not in _STANDARD and not name.startswith("_")
-    }
-    standard = {
-        "timestamp": _time(record),
-        "level": record.levelname.lower(),
-        "logger": record.name,
-    }
-    # In this order for whoever reads it raw; what is standard is not for `extra` to overwrite.
-    fields = {name: _readable(name, value) for name, value in (context.current() | extra).items()}
-    return {**standard, "event": event["event"], **fields, **standard, **event}
-
-
 def _readable(name: str, value: object) -> object:
     # Ids have 64 bits: whoever reads JSON's numbers as floats, as JavaScript does, rounds them.
     return str(value) if name.endswith("_id") and type(value) is int else value
 
 
-def _line(_: object, __: str, event: _Event) -> _Event:
-    record: logging.LogRecord = event["_record"]
-    event["timestamp"] = _time(record)
-    event["level"] = record.levelname.lower()
-    # A client's words may be in the message: they must not write log lines or drive the terminal.
-    event["event"] = _harmless(event["event"])
-    exception = getattr(record, "exception", None)
-    if exception is not None:
-        event["exception"] = "\n".join(map(_harmless, str(exception).splitlines()))
-    return event
+def _bounded(value: object) -> object:
+    # What a call is about its client may have named.
+    return shorten(value, _LONGEST_FIELD) if isinstance(value, str) else value
 
 
 def _harmless(line: str) -> str:

@@ -12,6 +12,7 @@ from superlink_trio.rpc.interface import (
     Status,
     Streaming,
     Unary,
+    fault,
 )
 from superlink_trio.rpc.limits import CallLimit
 from superlink_trio.rpc.observing import Call, CallLog, CallObserver, observed
@@ -34,6 +35,7 @@ __all__ = [
     "Status",
     "Streaming",
     "Unary",
+    "fault",
     "limit_in_words",
     "malformed",
     "observed",

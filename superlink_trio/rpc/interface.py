@@ -59,6 +59,11 @@ class Refused(Exception):
         self.reason = reason or status.name.lower()
 
 
+def fault() -> Refused:
+    """Give the refusal of a call whose handler failed: what went wrong is for the log alone."""
+    return Refused(Status.INTERNAL, "The server failed to answer; its log says why.")
+
+
 @attrs.frozen
 class Caller:
     """Who is on the other end of a call.

@@ -18,7 +18,7 @@ from typing import Protocol
 import attrs
 import trio
 
-from superlink_trio.logs import context
+from superlink_trio.logs import context, shorten
 from superlink_trio.rpc.holds import Holds
 from superlink_trio.rpc.interface import (
     Api,
@@ -29,6 +29,7 @@ from superlink_trio.rpc.interface import (
     Refused,
     Streaming,
     Unary,
+    fault,
 )
 
 _log = logging.getLogger(__name__)
@@ -88,7 +89,9 @@ class CallLog:
         if not _log.isEnabledFor(logging.DEBUG):
             return
         milliseconds = round(call.seconds * 1000, 1)
-        about = ", ".join(f"{name} {value}" for name, value in call.about.items())
+        about = ", ".join(
+            f"{name} {shorten(str(value), 100)}" for name, value in call.about.items()
+        )
         _log.debug(
             "%s from %s: %s in %s ms, %d bytes in, %d out (%s)",
             *(call.method, call.caller.connection or "a simulated node", call.outcome),
@@ -141,25 +144,31 @@ class _Watch:
         return call, token
 
     def end(
-        self, call: Call, token: Token[context.Fields], raised: BaseException | None = None
+        self, call: Call, token: Token[context.Fields], outcome: str = OK, reason: str = ""
     ) -> None:
-        call.ended = trio.current_time()
-        if raised is not None:
-            call.outcome = _outcome(raised)
-            if isinstance(raised, Refused):
-                call.reason = raised.reason
+        call.ended, call.outcome, call.reason = trio.current_time(), outcome, reason
         try:
             for observer in self.observers:
                 observer.over(call)
         finally:
             context.leave(token)
 
+    def fail(
+        self, call: Call, token: Token[context.Fields], raised: BaseException
+    ) -> BaseException:
+        """End a call that its handler left by an exception; give what its transport has to see.
 
-def _outcome(raised: BaseException) -> str:
-    if isinstance(raised, Refused):
-        return raised.status.name
-    gone = isinstance(raised, ClientGone) or not isinstance(raised, Exception)
-    return CANCELLED if gone else FAILED
+        What nobody expected is logged here, where it is known which call it was.
+        """
+        if isinstance(raised, Refused):
+            self.end(call, token, raised.status.name, raised.reason)
+        elif isinstance(raised, Exception) and not isinstance(raised, ClientGone):
+            _log.error("%s/%s failed", self.api.service, self.method, exc_info=raised)
+            self.end(call, token, FAILED)
+            return fault()
+        else:
+            self.end(call, token, CANCELLED)
+        return raised
 
 
 def _turned_away(
@@ -167,7 +176,7 @@ def _turned_away(
 ) -> Callable[[str, Caller, Refused], None]:
     def note(method: str, caller: Caller, refusal: Refused) -> None:
         watch = _Watch(api, method, observers)
-        watch.end(*watch.begin(caller, 0), refusal)
+        watch.fail(*watch.begin(caller, 0), refusal)
 
     return note
 
@@ -179,7 +188,8 @@ def _unary(handler: Unary, watch: _Watch) -> Unary:
             response = await handler(raw, caller)
             call.sent = len(response)
         except BaseException as error:
-            watch.end(call, token, error)
+            if (seen := watch.fail(call, token, error)) is not error:
+                raise seen from error
             raise
         watch.end(call, token)
         return response
@@ -193,7 +203,8 @@ def _streaming(handler: Streaming, watch: _Watch) -> Streaming:
         try:
             await handler(duplex, caller)
         except BaseException as error:
-            watch.end(call, token, error)
+            if (seen := watch.fail(call, token, error)) is not error:
+                raise seen from error
             raise
         watch.end(call, token)
 
@@ -223,7 +234,8 @@ class _ObservedLease(AbstractAsyncContextManager[bytes]):
         try:
             response = await self.lease.__aenter__()
         except BaseException as error:
-            self.watch.end(call, token, error)
+            if (seen := self.watch.fail(call, token, error)) is not error:
+                raise seen from error
             raise
         call.sent = len(response)
         return response
@@ -237,11 +249,14 @@ class _ObservedLease(AbstractAsyncContextManager[bytes]):
         assert self.lease is not None, "what is left was entered"
         assert self.call is not None
         assert self.token is not None
-        error = raised
         try:
-            return await self.lease.__aexit__(kind, raised, traceback)
-        except BaseException as ending:
-            error = ending
+            suppressed = await self.lease.__aexit__(kind, raised, traceback)
+        except BaseException as error:
+            if error is raised:
+                self.watch.end(self.call, self.token, CANCELLED)
+            elif (seen := self.watch.fail(self.call, self.token, error)) is not error:
+                raise seen from error
             raise
-        finally:
-            self.watch.end(self.call, self.token, error)
+        # What the transport raised says that the answer was not handed over.
+        self.watch.end(self.call, self.token, OK if raised is None else CANCELLED)
+        return suppressed

@@ -251,6 +251,7 @@ def test_what_opentelemetry_does_not_take_is_one_line(start: Start) -> None:
     program = start(OTEL_TRACES_EXPORTER="pigeon")
     _, err = program.communicate(timeout=30)
     assert program.returncode == 1
-    last = json.loads(err.splitlines()[-1])
-    assert "does not take" in last["event"]
-    assert "pigeon" in last["event"]
+    *_, why, stopped = (json.loads(line)["event"] for line in err.splitlines())
+    assert stopped.startswith("stopped")
+    assert "does not take" in why
+    assert "pigeon" in why

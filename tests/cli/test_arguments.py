@@ -253,7 +253,7 @@ def test_an_unknown_variable_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("SUPERLINK_SERVICE_HOST", "10.0.0.1")
     monkeypatch.setenv("SUPERLINK_PORT", "tcp://10.0.0.1:9091")
     monkeypatch.setenv("SUPERLINK_FLEET_PORT_9092_TCP_ADDR", "10.0.0.1")
-    settings = given_words("--insecure")
+    settings = given_words()
     assert settings.faults == []
     assert settings.warnings == ["SUPERLINK_HODL: no such variable; did you mean SUPERLINK_HOLD?"]
 
@@ -324,14 +324,14 @@ def test_one_fleet_api_address_for_whichever_is_chosen() -> None:
 
 
 def test_one_worker_whatever_was_asked_for() -> None:
-    assert given_words("--insecure", "--fleet-api-num-workers", "1").warnings == []
-    settings = given_words("--insecure", "--fleet-api-num-workers", "4")
+    assert given_words("--fleet-api-num-workers", "1").warnings == []
+    settings = given_words("--fleet-api-num-workers", "4")
     assert settings.faults == []
     assert settings.warnings == ["--fleet-api-num-workers: one process serves every call, not 4"]
 
 
 def test_a_storage_directory_is_accepted_and_said_to_be_unused() -> None:
-    settings = given_words("--insecure", "--storage-dir", "fabs")
+    settings = given_words("--storage-dir", "fabs")
     assert settings.faults == []
     assert settings.warnings == ["--storage-dir: not used, fabs are kept in the database"]
 

@@ -96,7 +96,7 @@ def test_the_module_runs_as_a_program() -> None:
     ],
 )
 def test_what_is_slow_to_import_waits(script: str) -> None:
-    slow = {"grpc", "numpy", "structlog", "trio", "trio_asyncio", "google.protobuf", "asyncio"}
+    slow = {"grpc", "numpy", "trio", "trio_asyncio", "google.protobuf", "asyncio"}
     told = python(
         "-c",
         f"import atexit, sys; atexit.register(lambda: print('SLOW', {slow} & set(sys.modules)))\n"

@@ -43,7 +43,7 @@ def load():
 
     class Link:
         driver_address = Address("127.0.0.1", 1)
-        fleet_address = None
+        fleet_address = flower_address = admin_address = None
 
         async def reload(self, config=None):
             say("reloading")
@@ -159,7 +159,9 @@ def test_the_first_signal_stops_gracefully(start: Start, number: signal.Signals)
     program.process.send_signal(number)
     status, said, log = program.end()
     assert (status, said) == (0, ["stopping", "finished", "ended"])
-    assert "ready: Driver API on 127.0.0.1:1\n" in log
+    assert "ready: Driver API on 127.0.0.1:1 without TLS, " in log
+    last = log.splitlines()[-1]
+    assert re.search(r"info     stopped, \d+\.\d s after the first signal$", last)
     assert f"{number.name}: stopping" in log
 
 
@@ -178,7 +180,9 @@ def test_the_second_signal_stops_at_once(
     program.process.send_signal(first)
     program.until("stopping")
     program.process.send_signal(second)
-    assert program.end()[:2] == (status, ["cut short", "ended"])
+    status_then, said, log = program.end()
+    assert (status_then, said) == (status, ["cut short", "ended"])
+    assert log.splitlines()[-1].endswith("s after the first signal")
 
 
 def test_a_signal_before_ready_undoes_the_start(start: Start) -> None:
@@ -286,21 +290,22 @@ def test_a_taken_port_is_one_readable_line(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         status, said, log = start(f"bind={taken.getsockname()[1]}").end()
     assert (status, said) == (1, ["starting", "ended"])
-    [line] = log.splitlines()
+    line, last = log.splitlines()
+    assert re.search(r"stopped, \d+\.\d s after it was started$", last)
     assert re.search(r"error +could not start: .*in use; the Driver API on 127\.0\.0\.1$", line)
 
 
 def test_a_config_refused_later_is_a_usage_error(start: Start) -> None:
     status, _, log = start("bad config").end()
     assert status == 2
-    [line] = log.splitlines()
+    line, _ = log.splitlines()
     assert line.endswith("could not start: hold: is bad")
 
 
 def test_an_app_that_is_not_loaded_is_told_by_its_own_traceback(start: Start) -> None:
     status, _, log = start("bad app").end()
     assert status == 1
-    first, *traceback = log.splitlines()
+    first, *traceback, _ = log.splitlines()
     assert first.endswith("error    could not start: no app")
     assert traceback == ["Traceback", "  a \\x1b[0m line"]
 
@@ -318,6 +323,7 @@ def test_a_failure_while_running_has_its_traceback(start: Start) -> None:
     assert status == 1
     assert "critical a part failed beyond repair" in log
     assert "OSError: [Errno 28] Disk full" in log
+    assert "stopped, " in log.splitlines()[-1]
 
 
 SUPERLINK = ["-m", "superlink_trio", "--insecure"]
@@ -355,11 +361,12 @@ def test_a_command_alone_serves_this_machine_only(start: Start, words: list[str]
     program = start(["-c", ALONE, *words])
     program.until_logged("serve this machine only (127.0.0.1 and ::1): to serve others, give ")
     ready = program.until_logged("ready: ")
-    ports = [int(port) for port in re.findall(r" on localhost:(\d+)", ready)]
+    ports = [int(port) for port in re.findall(r" on localhost:(\d+) \(127\.0\.0\.1:", ready)]
     assert len(ports) == 2
     with_ipv6 = Path("/proc/net/if_inet6").exists()
     loopback = {"0100007F"} | ({"00000000000000000000000001000000"} if with_ipv6 else set())
     for port in ports:
+        assert (f"and [::1]:{port})" in ready) == with_ipv6
         assert listening_on(port) == loopback
     program.process.send_signal(signal.SIGTERM)
     assert program.end()[0] == 0

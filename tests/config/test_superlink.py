@@ -14,6 +14,7 @@ from superlink_trio.config.address import Address
 from superlink_trio.config.options import options_of
 
 FILES = ("ca.pem", "server.pem", "server.key")
+CERTFILES: Any = {"ssl_certfile": "c", "ssl_keyfile": "k"}
 KEYS = ("keys.csv", "server", "server.pub")
 
 anything = (
@@ -224,10 +225,33 @@ def test_insecure_wins_with_a_warning() -> None:
     config = SuperLinkConfig(insecure=True, certificates=FILES)
     assert not config.tls
     assert problems(config) == {}
-    [warning] = config.warnings(Apis.BOTH)
+    [_, warning] = config.warnings(Apis.BOTH)
     assert "--insecure wins" in warning
     rest = SuperLinkConfig(insecure=True, certificates=FILES, fleet_api_type="rest")
-    assert rest.warnings(Apis.FLEET) == [], "no gRPC port is open"
+    assert len(rest.warnings(Apis.FLEET)) == 1, "no gRPC port is open"
+
+
+@pytest.mark.parametrize(
+    ("values", "apis", "reached"),
+    [
+        ({}, Apis.BOTH, "the Driver API on 0.0.0.0:9091 and the Fleet API on 0.0.0.0:9092"),
+        ({}, Apis.FLEET, "the Fleet API on 0.0.0.0:9092"),
+        ({"fleet_api_type": "rest"}, Apis.FLEET, "the Fleet API on 0.0.0.0:9093"),
+        ({"driver_api_address": "[::1]:1"}, Apis.BOTH, "the Fleet API on 0.0.0.0:9092"),
+        ({"driver_api_address": "[::1]:1"}, Apis.DRIVER, None),
+        ({"fleet_api_type": "rest", **CERTFILES}, Apis.FLEET, None),
+        ({"insecure": False}, Apis.BOTH, None),
+    ],
+)
+def test_what_others_reach_without_tls_is_warned_of_once(
+    values: dict[str, Any], apis: Apis, reached: str | None
+) -> None:
+    told = SuperLinkConfig(**{"insecure": True, **values}).warnings(apis)
+    if reached is None:
+        assert told == []
+    else:
+        [warning] = told
+        assert warning.startswith(f"--insecure: other machines reach {reached}, and whoever")
 
 
 @pytest.mark.parametrize(("given", "missing"), [("certfile", "keyfile"), ("keyfile", "certfile")])
@@ -237,10 +261,10 @@ def test_a_certificate_needs_its_key(given: str, missing: str) -> None:
 
 
 def test_rest_files_without_rest_are_a_warning() -> None:
-    config = SuperLinkConfig(insecure=True, ssl_certfile="c", ssl_keyfile="k")
-    [warning] = config.warnings(Apis.BOTH)
+    config = SuperLinkConfig(insecure=True, **CERTFILES)
+    [_, warning] = config.warnings(Apis.BOTH)
     assert "not used" in warning
-    assert config.warnings(Apis.DRIVER) == []
+    assert not any("not used" in told for told in config.warnings(Apis.DRIVER))
 
 
 def test_authentication_needs_tls() -> None:
@@ -285,7 +309,7 @@ def test_a_driver_api_that_is_open_to_all_is_warned_of(
     config = SuperLinkConfig(**values)
     told = [text for text in config.warnings(Apis.BOTH) if "lets in whoever reaches it" in text]
     assert len(told) == warned
-    assert config.warnings(Apis.FLEET) == []
+    assert not any("lets in" in text for text in config.warnings(Apis.FLEET))
 
 
 def test_rest_has_its_own_files_or_those_of_grpc() -> None:

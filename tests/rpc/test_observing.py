@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from superlink_trio.logs.context import note
+from superlink_trio.logs.context import current, note
 from superlink_trio.rpc import (
     Api,
     Call,
@@ -62,6 +62,8 @@ async def _pull(raw: bytes, caller: Caller) -> AsyncIterator[bytes]:
     note(task_id="t")
     if raw == b"refuse":
         raise Refused(Status.RESOURCE_EXHAUSTED, "full")
+    if raw == b"break":
+        raise RuntimeError("broken")
     yield b"task"
     if raw == b"late":
         raise RuntimeError("settled badly")
@@ -95,15 +97,47 @@ async def test_an_answered_call(autojump_clock: MockClock) -> None:
     assert call.about["call_id"]
 
 
-@pytest.mark.parametrize(
-    ("method", "error", "outcome"),
-    [("Refuse", Refused, "NOT_FOUND"), ("Break", RuntimeError, "INTERNAL")],
-)
-async def test_a_call_without_an_answer(method: str, error: type[Exception], outcome: str) -> None:
+@pytest.mark.parametrize(("method", "status"), [("Refuse", "NOT_FOUND"), ("Break", "INTERNAL")])
+async def test_a_call_without_an_answer(method: str, status: str) -> None:
     seen = Seen()
-    with pytest.raises(error):
+    with pytest.raises(Refused) as caught:
         await api(seen).unary[method](b"", CALLER)
-    assert [call.outcome for call in seen.ended] == [outcome]
+    assert caught.value.status.name == status
+    assert [call.outcome for call in seen.ended] == [status]
+
+
+class InCall(logging.Handler):
+    """Remembers what was logged, and what call it was about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[tuple[str, dict[str, object]]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append((record.getMessage(), current()))
+
+
+@pytest.mark.parametrize("lease", [b"break", b"late"])
+async def test_what_failed_is_logged_with_its_call(lease: bytes) -> None:
+    log = InCall()
+    logger = logging.getLogger("superlink_trio.rpc.observing")
+    logger.addHandler(log)
+    with pytest.raises(Refused, match="its log says why"):
+        async with api().leased["Pull"](lease, CALLER):
+            pass
+    logger.removeHandler(log)
+    [(line, about)] = log.lines
+    assert line == "test.Service/Pull failed"
+    assert about["call_id"]
+    assert about["task_id"] == "t"
+
+
+async def test_what_a_transport_raises_says_that_nothing_arrived() -> None:
+    seen = Seen()
+    with pytest.raises(BrokenPipeError):
+        async with api(seen).leased["Pull"](b"", CALLER):
+            raise BrokenPipeError
+    assert [call.outcome for call in seen.ended] == ["CANCELLED"]
 
 
 async def test_a_refusal_has_its_reason() -> None:
@@ -143,12 +177,11 @@ async def test_a_lease_is_over_when_it_is_settled() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "error", "outcome"),
-    [(b"refuse", Refused, "RESOURCE_EXHAUSTED"), (b"late", RuntimeError, "INTERNAL")],
+    ("raw", "outcome"), [(b"refuse", "RESOURCE_EXHAUSTED"), (b"late", "INTERNAL")]
 )
-async def test_a_lease_that_fails(raw: bytes, error: type[Exception], outcome: str) -> None:
+async def test_a_lease_that_fails(raw: bytes, outcome: str) -> None:
     seen = Seen()
-    with pytest.raises(error):
+    with pytest.raises(Refused):
         async with api(seen).leased["Pull"](raw, CALLER):
             pass
     assert [call.outcome for call in seen.ended] == [outcome]

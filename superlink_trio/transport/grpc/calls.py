@@ -33,6 +33,7 @@ from superlink_trio.rpc import (
     Status,
     Streaming,
     Unary,
+    fault,
 )
 from superlink_trio.transport.grpc.loop import TrioEventLoop
 from superlink_trio.wire.bulk import give_back
@@ -333,13 +334,13 @@ def _explain(error: BaseException, name: str) -> tuple[Refused, BaseException | 
     """Turn what ended a handler into its answer, and what has to be raised in the nursery."""
     if isinstance(error, Refused):
         return error, None
-    fault, rest = _split(error)
-    if fault is None and _is_cancellation(rest):
+    failed, rest = _split(error)
+    if failed is None and _is_cancellation(rest):
         return Refused(Status.UNAVAILABLE, "The server is stopping."), rest
     # KeyboardInterrupt and the like are not logged here: whom they are raised to does that.
-    if fault is not None:
-        _log.error("%s failed", name, exc_info=fault)
-    return Refused(Status.INTERNAL, "The server failed to answer; its log says why."), rest
+    if failed is not None:
+        _log.error("%s failed", name, exc_info=failed)
+    return fault(), rest
 
 
 def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:

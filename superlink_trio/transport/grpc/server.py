@@ -21,6 +21,7 @@ from superlink_trio.transport.grpc.calls import generic_handler
 from superlink_trio.transport.grpc.credentials import MakeCredentials
 from superlink_trio.transport.grpc.listen import bind, resolve
 from superlink_trio.transport.grpc.loop import TrioEventLoop
+from superlink_trio.transport.grpc.strangers import Elsewhere, Strangers
 from superlink_trio.transport.listening import AddressError, fitting
 
 _log = logging.getLogger(__name__)
@@ -97,6 +98,7 @@ async def serve_grpc(
     options: GrpcOptions,
     max_calls: Callable[[], int] | None = None,
     credentials: MakeCredentials | None = None,
+    elsewhere: Elsewhere = lambda _: None,
     stopping: trio.Event,
     task_status: trio.TaskStatus[Address],
 ) -> None:
@@ -110,7 +112,8 @@ async def serve_grpc(
 
     `loop` comes from `open_loop` and has to stay open until this has returned. `max_calls` gives
     the limit of that name where it may change, in the place of the option. `credentials` turn TLS
-    on; they are made anew for each port. `task_status` gets the address with the port that was
+    on; they are made anew for each port. `elsewhere` is asked where a service is that is called
+    here by mistake. `task_status` gets the address with the port that was
     really bound.
 
     Raises ValueError for a malformed address, AddressError if it cannot be listened on. A
@@ -121,12 +124,13 @@ async def serve_grpc(
     outer_loop = trio_asyncio.current_loop.set(loop)
     try:
         server, port = await _listen(addresses, options, credentials, loop)
-        bound = Address(address.host, port)
+        bound = Address(address.host, port, bound=[Address(each.host, port) for each in addresses])
         async with trio.open_nursery() as calls:
             holds = [api.holds for api in apis]
             most = max_calls or (lambda: options.max_calls)
             limit = CallLimit(most, holds, patience=options.request_timeout)
             handlers = [generic_handler(api, calls, limit, loop) for api in apis]
+            handlers.append(Strangers(apis, elsewhere))
             async with trio.open_nursery() as servers:
                 breakdowns = _Breakdowns()
                 while True:

@@ -13,6 +13,7 @@ from superlink_trio.rpc import Api, Health
 from superlink_trio.transport.grpc.credentials import server_credentials
 from superlink_trio.transport.grpc.loop import TrioEventLoop
 from superlink_trio.transport.grpc.server import GrpcOptions, serve_grpc
+from superlink_trio.transport.grpc.strangers import Elsewhere
 
 if TYPE_CHECKING:
     from superlink_trio.credentials import Certificates
@@ -36,6 +37,7 @@ class GrpcService:
         *,
         connections: int,
         clients_need_certificates: bool = False,
+        elsewhere: Elsewhere,
         stopping: trio.Event,
         task_status: trio.TaskStatus[Address],
     ) -> None:
@@ -51,6 +53,7 @@ class GrpcService:
             address,
             loop=self.loop,
             credentials=credentials,
+            elsewhere=elsewhere,
             options=GrpcOptions.of(self.current(), max_connections=connections),
             max_calls=lambda: self.current().max_calls,
             stopping=stopping,

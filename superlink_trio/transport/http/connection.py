@@ -14,6 +14,7 @@ import logging
 import math
 import ssl
 from collections.abc import Iterator
+from contextlib import suppress
 
 import attrs
 import trio
@@ -26,6 +27,7 @@ from superlink_trio.transport.http.exchange import Exchange
 from superlink_trio.transport.http.options import HttpOptions
 from superlink_trio.transport.http.protocol import INTERIM, Http11
 from superlink_trio.transport.http.site import ClientGone
+from superlink_trio.transport.http.strangers import Strangers
 from superlink_trio.transport.http.watch import Watch
 
 _log = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ class Service:
     bodies: Budget
     watch: Watch
     stopping: trio.Event
+    strangers: Strangers
     joining: trio.Lock = attrs.field(factory=trio.Lock)
     """Held by who copies a large request."""
 
@@ -62,9 +65,15 @@ class Connection:
     """A connection that was accepted. `run` it once; it is closed when that returns."""
 
     def __init__(
-        self, transport: trio.SocketStream, service: Service, tls: ssl.SSLContext | None
+        self,
+        transport: trio.SocketStream,
+        service: Service,
+        tls: ssl.SSLContext | None,
+        host: str,
     ) -> None:
         self._service = service
+        self._host = host
+        self._silent = True  # nothing was read yet
         self._options = service.options
         self.deadline = math.inf
         """When it is to be aborted, unless something happens before."""
@@ -178,6 +187,7 @@ class Connection:
                 await self._stream.do_handshake()
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 _log.debug("a TLS handshake failed: %s", error.__cause__ or error)
+                self._service.strangers.handshake_failed(self._host, error.__cause__)
                 self.abort()
                 return False
             self._wait(self._options.request_timeout)
@@ -208,12 +218,20 @@ class Connection:
             try:
                 data = await self._stream.receive_some(_LARGE if on_its_way else _SMALL)
                 if not data:
+                    if self._silent and self._agreed_on_nothing:
+                        self._service.strangers.hung_up(self._host)
                     break
+                if self._silent:
+                    self._silent = False
+                    self._service.strangers.began(self._host, data)
                 self._service.bodies.take(len(data), self)
             except Full:
                 self.give_way()
                 break
-            except _GONE:
+            except _GONE as error:
+                if self._silent:
+                    # With TLS 1.3 a client may object once the handshake is over for this side.
+                    self._service.strangers.handshake_failed(self._host, error.__cause__)
                 break
             self._held += len(data)
             if self._newest is None and self._arrival is None:
@@ -225,6 +243,11 @@ class Connection:
         if not self._answering or self._follows:
             # Nobody is there any more to whom an answer would be of use.
             self._tasks.cancel()
+
+    @property
+    def _agreed_on_nothing(self) -> bool:
+        stream = self._stream
+        return isinstance(stream, trio.SSLStream) and stream.selected_alpn_protocol() is None
 
     def _note(self, size: int) -> None:
         """Count bytes of a request that has begun and is not here yet."""
@@ -298,15 +321,16 @@ class Connection:
 
     async def _close(self) -> None:
         if not self._aborted:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + _LINGER):
-                try:
-                    if self._linger:
-                        await self._transport.send_eof()
-                        while await self._transport.receive_some(_SMALL):
-                            pass
-                    await self._stream.aclose()
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    _log.debug("the client closed the connection first")
+            with (
+                trio.CancelScope(shield=True, deadline=trio.current_time() + _LINGER),
+                # The client may close it first.
+                suppress(trio.BrokenResourceError, trio.ClosedResourceError),
+            ):
+                if self._linger:
+                    await self._transport.send_eof()
+                    while await self._transport.receive_some(_SMALL):
+                        pass
+                await self._stream.aclose()
         self.abort()
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TypeAlias
@@ -26,7 +27,7 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from superlink_trio.config.address import Address
-from superlink_trio.rpc import Api, Caller, CallLimit, Leased, Refused, Status, Unary
+from superlink_trio.rpc import Api, Caller, CallLimit, Leased, Refused, Status, Unary, fault
 from superlink_trio.transport.http.budget import Budget, Full
 from superlink_trio.transport.http.options import HttpOptions
 from superlink_trio.transport.http.problems import Problem, too_large
@@ -186,8 +187,7 @@ class _Endpoint:
         try:
             await self._serve(scope, receive, send)
         except ClientGone:
-            # What the call held went back on the way here.
-            _log.debug("%s: the client went away", self.name)
+            pass  # what the call held went back on the way here
         except _NoRoom as refusal:
             await self._put_off(refusal.message, send)
         except Problem as problem:
@@ -199,13 +199,7 @@ class _Endpoint:
                 await _send_problem(Problem.of(refusal), send)
         except Exception:
             _log.exception("%s failed", self.name)
-            await _send_problem(
-                Problem(
-                    HTTPStatus.INTERNAL_SERVER_ERROR,
-                    "The server failed to answer; its log says why.",
-                ),
-                send,
-            )
+            await _send_problem(Problem.of(fault()), send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         _check_method(scope["method"])
@@ -221,6 +215,7 @@ class _Endpoint:
             self.limit.begin(self.name)
         except Refused as refusal:
             self.turned_away(self.name, caller, refusal)
+            _log.debug("%s: put off: %s", self.name, refusal.message)
             await self._put_off(refusal.message, send)
             return
         try:
@@ -232,8 +227,6 @@ class _Endpoint:
         """Do what makes a client call again later."""
         if self.name in _MADE_AGAIN:
             await _send_problem(Problem(HTTPStatus.SERVICE_UNAVAILABLE, reason), send)
-        else:
-            _log.debug("%s: not answered: %s", self.name, reason)
 
 
 def _headers(scope: Scope) -> dict[str, str]:
@@ -273,11 +266,9 @@ def _check_length(headers: Mapping[str, str], limit: int) -> None:
 
 async def _send_problem(problem: Problem, send: Send) -> None:
     start = {"type": "http.response.start", "status": problem.status, "headers": problem.headers}
-    try:
+    with suppress(ClientGone):
         await send(start)
         await send({"type": "http.response.body", "body": problem.body})
-    except ClientGone:
-        _log.debug("the client went away before it was told: %s", problem.detail)
 
 
 async def _no_such_call(scope: Scope, receive: Receive, send: Send) -> None:

@@ -18,6 +18,7 @@ from superlink_trio.transport.http.calls import Calls
 from superlink_trio.transport.http.connection import Connection, Service
 from superlink_trio.transport.http.options import HttpOptions
 from superlink_trio.transport.http.site import Site
+from superlink_trio.transport.http.strangers import Strangers
 from superlink_trio.transport.http.watch import Watch
 from superlink_trio.transport.listening import AddressError, fitting, look_up
 
@@ -58,7 +59,9 @@ async def serve_http(
     a group.
     """
     listeners = _listeners(sockets) if sockets else await _listen(address)
-    service = Service(site.app, options, Calls(), Budget(options.room), Watch(), stopping)
+    service = Service(
+        site.app, options, Calls(), Budget(options.room), Watch(), stopping, Strangers()
+    )
     server = _Server(service, tls)
     async with trio.open_nursery() as watching, trio.open_nursery() as connections:
         try:
@@ -66,8 +69,7 @@ async def serve_http(
             async with trio.open_nursery() as accepting:
                 accept = partial(trio.serve_listeners, handler_nursery=connections)
                 accepting.start_soon(accept, server.serve, listeners)
-                port = listeners[0].socket.getsockname()[1]
-                task_status.started(Address(address.host, port))
+                task_status.started(_bound(address, listeners))
                 await stopping.wait()
                 site.release()
                 # Flower's nodes open a connection for each call, so those still have their say.
@@ -106,6 +108,12 @@ async def _listen(address: Address) -> list[trio.SocketListener]:
     return listeners
 
 
+def _bound(address: Address, listeners: Sequence[trio.SocketListener]) -> Address:
+    names = [listener.socket.getsockname() for listener in listeners]
+    bound = [Address(host, port) for host, port, *_ in names]
+    return Address(address.host, bound[0].port, bound=bound)
+
+
 class _Server:
     """The connections of a server."""
 
@@ -132,7 +140,7 @@ class _Server:
             transport.socket.close()
             return
         context = None if self._tls is None else _prepared(self._tls())
-        connection = Connection(transport, self._service, context)
+        connection = Connection(transport, self._service, context, host)
         self._connections.add(connection)
         self._service.watch.watched.add(connection)
         self._per_host[host] += 1
