@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from superlink_trio.admin import AdminService, CallTally, History, Overview
+from superlink_trio.admin import AdminService, CallTally, Counts, History, Overview, Rates
 from superlink_trio.config import Address, Apis, SuperLinkConfig
 from superlink_trio.driver import DriverService
 from superlink_trio.fleet import FleetService
@@ -275,6 +275,7 @@ class _Leaves:
     history: History
     display: Display | None
     calls: CallTally = attrs.field(factory=CallTally)
+    rates: Rates = attrs.field(factory=Rates)
 
     def certificates(self) -> Iterator[Child]:
         if self.credentials is not None:
@@ -296,7 +297,12 @@ class _Leaves:
             yield _api("fleet", self._simulation(), grace)
 
     def _admin(self) -> Service:
-        overview = Overview(history=self.history, addresses=self.link.addresses)
+        overview = Overview(
+            history=self.history,
+            addresses=self.link.addresses,
+            counts=Counts(self.state),
+            rates=self.rates,
+        )
         return AdminService(
             config=self.config, overview=overview, calls=self.calls, state=self.state
         )
@@ -304,7 +310,9 @@ class _Leaves:
     @property
     def _observers(self) -> Sequence[CallObserver]:
         log = CallLog()
-        return (log,) if self.config.admin_address is None else (log, self.calls)
+        if self.config.admin_address is None:
+            return (log,)
+        return (log, self.calls, self.rates)
 
     @property
     def _drivers_share(self) -> float:

@@ -1,4 +1,7 @@
-"""How everything is doing at this moment, as one JSON document: what every view of it shows."""
+"""How everything is doing at this moment, as one JSON document: what every view of it shows.
+
+Times are Unix seconds, ages seconds, sizes bytes. Ids are text: JavaScript rounds numbers.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,11 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from superlink_trio.admin.counts import Counts
 from superlink_trio.admin.history import History
+from superlink_trio.admin.rates import Rates
 from superlink_trio.config import Address
+from superlink_trio.state import Census
 
 Document: TypeAlias = Mapping[str, Any]
 
@@ -23,32 +29,70 @@ class Overview:
     history: History
     addresses: Callable[[], Mapping[str, Address]]
     """Where each API listens, by its path in the tree."""
+    counts: Counts
+    rates: Rates
 
-    def document(self) -> Document:
-        """Describe this moment. Times are Unix seconds, ids are text: JavaScript rounds numbers."""
+    async def document(self) -> Document:
+        """Describe this moment."""
+        census = await self.counts.census()
+        unreadable = [] if census else ["the state cannot be read"]
+        now = time.time()
         return {
             "version": version("superlink-trio"),
             "pid": os.getpid(),
-            "time": time.time(),
+            "time": now,
             "began": self.history.began,
-            "faults": list(self.history.faults()),
+            "faults": [*self.history.faults(), *unreadable],
             "addresses": {path: str(address) for path, address in self.addresses().items()},
-            "parts": [
-                {
-                    "path": path,
-                    "state": part.state.value,
-                    "since": part.since,
-                    "restarts": part.restarts,
-                }
-                for path, part in self.history.parts.items()
-            ],
-            "events": [
-                {
-                    "time": happening.time,
-                    "path": happening.path,
-                    "kind": happening.kind.value,
-                    "words": happening.words,
-                }
-                for happening in self.history.latest
-            ],
+            "parts": _parts(self.history),
+            "nodes": _nodes(census),
+            "runs": [],
+            "tasks": _tasks(census, now),
+            "calls": self.rates.view(),
+            "events": _events(self.history),
         }
+
+
+def _parts(history: History) -> list[Document]:
+    return [
+        {"path": path, "state": part.state.value, "since": part.since, "restarts": part.restarts}
+        for path, part in history.parts.items()
+    ]
+
+
+def _events(history: History) -> list[Document]:
+    return [
+        {
+            "time": happening.time,
+            "path": happening.path,
+            "kind": happening.kind.value,
+            "words": happening.words,
+        }
+        for happening in history.latest
+    ]
+
+
+def _nodes(census: Census | None) -> Document:
+    return {
+        "known": census and census.nodes,
+        "online": census and census.nodes_online,
+        "shown": [],
+    }
+
+
+def _tasks(census: Census | None, now: float) -> Document | None:
+    if census is None:
+        return None
+    return {
+        "by_state": {
+            state.value: {
+                "count": counted.count,
+                # A moment, to a second: an age would change all the time.
+                "since": round(now - counted.oldest) if counted.count else None,
+            }
+            for state, counted in census.tasks.items()
+        },
+        "payload_bytes": census.payloads.size,
+        "shared_bytes": census.shared_bytes,
+        "stored_bytes": census.stored_bytes,
+    }
