@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator, MutableMapping
@@ -22,12 +21,12 @@ from structlog.stdlib import ProcessorFormatter
 
 from superlink_trio.logs import context
 from superlink_trio.logs.throttle import Throttle, shorten
+from superlink_trio.logs.wording import harmless
 
 _Event = MutableMapping[str, Any]
 
 # What every LogRecord has. The rest of its attributes came through `extra=`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _RESET, _DIM = "\x1b[0m", "\x1b[2m"
 _COLOURS = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m"}
 _RED = "\x1b[31m"
@@ -177,12 +176,8 @@ def _line(_: object, __: str, event: _Event) -> _Event:
     event["timestamp"] = _time(record)
     event["level"] = record.levelname.lower()
     # A client's words may be in the message: they must not write log lines or drive the terminal.
-    event["event"] = _harmless(event["event"])
+    event["event"] = harmless(event["event"])
     exception = getattr(record, "exception", None)
     if exception is not None:
-        event["exception"] = "\n".join(map(_harmless, str(exception).splitlines()))
+        event["exception"] = "\n".join(map(harmless, str(exception).splitlines()))
     return event
-
-
-def _harmless(line: str) -> str:
-    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], line)
