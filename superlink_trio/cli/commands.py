@@ -1,6 +1,6 @@
 """The programs: `superlink-trio`, and `driver-api` and `fleet-api` that run one side each.
 
-`backup`, `inspect` and `status`, which run nothing, are in `tools`.
+`backup`, `inspect`, `status` and `probe`, which run nothing, are in `tools`.
 
 This is the only place that knows argparse. Whatever is slow to import waits until it is needed, so
 that `--help` and a faulty command line answer at once.
@@ -77,7 +77,7 @@ SUPERLINK = Program(
     apis=Apis.BOTH,
     about="Run a SuperLink: the Driver API and the Fleet API in one process. "
     "The commands driver-api and fleet-api run one of them each, over a shared database; "
-    "backup and inspect work on a database file; status asks a SuperLink that runs.",
+    "backup and inspect work on a database file; status and probe ask a SuperLink that runs.",
     runner=_superlink,
 )
 DRIVER_API = Program(
@@ -93,7 +93,7 @@ FLEET_API = Program(
     runner=_fleet_api,
 )
 _COMMANDS = {"driver-api": DRIVER_API, "fleet-api": FLEET_API}
-_TOOLS = ("backup", "inspect", "status")
+_TOOLS = ("backup", "inspect", "status", "probe")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The commands that run nothing: two for a database file, one for a SuperLink that runs."""
+"""The commands that run nothing: two for a database file, two for a SuperLink that runs."""
 
 from __future__ import annotations
 
@@ -50,8 +50,15 @@ def inspect(argv: Sequence[str]) -> int:
 
 def status(argv: Sequence[str]) -> int:
     """Run `superlink-trio status` and answer the exit status."""
-    # What draws takes a tenth of a second to import.
+    # What draws takes a tenth of a second to import; so does, for the other one, gRPC.
     from superlink_trio.cli.status import main
+
+    return main(argv)
+
+
+def probe(argv: Sequence[str]) -> int:
+    """Run `superlink-trio probe` and answer the exit status."""
+    from superlink_trio.cli.probe import main
 
     return main(argv)
 
@@ -60,6 +67,7 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "backup": backup,
     "inspect": inspect,
     "status": status,
+    "probe": probe,
 }
 
 
