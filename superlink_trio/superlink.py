@@ -23,8 +23,8 @@ import trio
 
 from superlink_trio.admin import AdminService, CallTally, Counts, History, Overview, Rates
 from superlink_trio.config import Address, Apis, SuperLinkConfig
-from superlink_trio.driver import DriverService
-from superlink_trio.fleet import FleetService
+from superlink_trio.driver import DriverService, Rounds
+from superlink_trio.fleet import FleetService, Presence
 from superlink_trio.logs.events import EventLog
 from superlink_trio.rpc import CallLog, CallObserver
 from superlink_trio.state import State, StateLimits, open_state, usual_room
@@ -199,7 +199,18 @@ async def _run(
 
         certificates = None if credentials is None else credentials.grpc
         grpc = GrpcService(config=config, loop=loop, certificates=certificates)
-        leaves = _Leaves(apis, config, credentials, _state(config), grpc, link, history, display)
+        leaves = _Leaves(
+            served=apis,
+            config=config,
+            credentials=credentials,
+            state=_state(config),
+            grpc=grpc,
+            link=link,
+            history=history,
+            presence=Presence(config.hold, most=config.max_nodes),
+            rounds=Rounds(),
+            display=display,
+        )
         try:
             await supervise(
                 _tree(leaves),
@@ -262,7 +273,7 @@ def _tree(leaves: _Leaves) -> Group:
     )
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class _Leaves:
     """The leaves of the tree."""
 
@@ -273,6 +284,8 @@ class _Leaves:
     grpc: GrpcService
     link: SuperLink
     history: History
+    presence: Presence
+    rounds: Rounds
     display: Display | None
     calls: CallTally = attrs.field(factory=CallTally)
     rates: Rates = attrs.field(factory=Rates)
@@ -323,6 +336,7 @@ class _Leaves:
         return DriverService(
             config=self.config,
             state=self.state,
+            rounds=self.rounds,
             grpc=self.grpc,
             # After a failure the port is the one that clients know by now, even if any would have
             # done.
@@ -337,6 +351,7 @@ class _Leaves:
         return FleetService(
             config=self.config,
             state=self.state,
+            presence=self.presence,
             credentials=self.credentials,
             grpc=self.grpc,
             address=lambda: self.link.fleet_address or place.address,

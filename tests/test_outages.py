@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from builders import pb_node, pb_task_ins
 
-from superlink_trio.driver import Progress, driver_api
+from superlink_trio.driver import Rounds, driver_api
 from superlink_trio.fleet import adapter_api, fleet_api
 from superlink_trio.rpc import Api, Caller, Refused, Status
 from superlink_trio.state import SqliteState
@@ -24,7 +24,7 @@ def closed(tmp_path: Path) -> SqliteState:
 
 @pytest.fixture
 def driver(closed: SqliteState) -> Api:
-    return driver_api(closed, hold=0, message_limit=LIMIT, progress=Progress())
+    return driver_api(closed, hold=0, message_limit=LIMIT, rounds=Rounds())
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import trio
 from google.protobuf.message import Message
 from peering.messages import task_ins, task_res
 
-from superlink_trio.driver import Progress, driver_api
+from superlink_trio.driver import Rounds, driver_api
 from superlink_trio.fleet import adapter_api, fleet_api
 from superlink_trio.rpc import Api, Caller, Refused
 from superlink_trio.state import MemoryState
@@ -84,7 +84,7 @@ class _Link:
     def __init__(self) -> None:
         state = MemoryState(clock=lambda: NOW)
         fleet = fleet_api(state, hold=0, readmit=True, message_limit=LIMIT)
-        driver = driver_api(state, hold=0, message_limit=LIMIT, progress=Progress())
+        driver = driver_api(state, hold=0, message_limit=LIMIT, rounds=Rounds())
         self._apis: Mapping[str, Api] = {
             "Driver": driver,
             "Fleet": fleet,

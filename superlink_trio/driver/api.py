@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 import attrs
 
 from superlink_trio.driver.impatience import Impatience
-from superlink_trio.driver.progress import Progress
+from superlink_trio.driver.rounds import Rounds
 from superlink_trio.logs.context import note
 from superlink_trio.logs.throttle import Throttle, shorten
 from superlink_trio.logs.wording import counted
@@ -56,16 +56,16 @@ _MOST_LINES = 100
 _LONGEST_ID = 200
 
 
-def driver_api(state: State, *, hold: float, message_limit: int, progress: Progress) -> Api:
+def driver_api(state: State, *, hold: float, message_limit: int, rounds: Rounds) -> Api:
     """Make the Driver API over a state.
 
     `hold`: seconds for which PullTaskRes waits until every answer is there, or, from the first one
     on, until none follows for a moment. `message_limit`: the transport's limit of one message in
-    bytes; answers are given in portions below it. `progress` is told what moves.
+    bytes; answers are given in portions below it. `rounds` is told what moves.
     """
     holds = Holds()
     driver = _Driver(
-        state=state, hold=hold, message_limit=message_limit, holds=holds, progress=progress
+        state=state, hold=hold, message_limit=message_limit, holds=holds, rounds=rounds
     )
     api = Api(
         service="flwr.proto.Driver",
@@ -88,7 +88,7 @@ class _Driver:
     hold: float
     message_limit: int
     holds: Holds
-    progress: Progress
+    rounds: Rounds
     throttle: Throttle = attrs.field(factory=lambda: Throttle(_log, burst=_MOST_LINES))
 
     async def create_run(
@@ -156,7 +156,7 @@ class _Driver:
 
     def _note(self, tasks: Sequence[Task], task_ids: Sequence[str], caller: Caller) -> None:
         pairs = list(zip(tasks, task_ids, strict=True))
-        self.progress.sent([task for task, task_id in pairs if task_id])
+        self.rounds.sent([task for task, task_id in pairs if task_id])
         refused = Counter(task.run_id for task, task_id in pairs if not task_id)
         for run_id, count in refused.items():
             self.throttle.log(
@@ -183,7 +183,7 @@ class _Driver:
         async with self.state.handing_over_task_res(answers):
             parts = write_pull_task_res(answers, timestamp(self.state.now()))
             yield await join(parts)
-        self.progress.collected(answers)
+        self.rounds.collected(answers)
 
 
 def _read_fab(fab: pb.Fab) -> Fab:

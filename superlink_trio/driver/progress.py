@@ -1,23 +1,20 @@
-"""What moves, as the log has it: a line a run and second, however many tasks that is."""
+"""What moves, as the log has it: a line a round and second, however many tasks that is."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
 
 import attrs
 import trio
 
 from superlink_trio.logs.throttle import Throttle, shorten
 from superlink_trio.logs.wording import counted
-from superlink_trio.wire.tasks import Task, TaskError
 
 _log = logging.getLogger(__name__)
 
-_INTERVAL = 1.0  # seconds between two lines about one run
+_INTERVAL = 1.0  # seconds between two lines about one round
 _MOST_LINES = 600  # a minute, about all of them
-_LONGEST_WORD = 40  # characters of a kind of task
 
 
 @attrs.define
@@ -45,27 +42,25 @@ class _Moved:
 
 
 class Progress:
-    """Counts the tasks and answers of every run, and logs what has moved."""
+    """Counts the tasks and answers of every round, and logs what has moved."""
 
     def __init__(self) -> None:
-        self._runs: dict[int, _Moved] = {}
+        self._rounds: dict[tuple[int, str], _Moved] = {}
         self._news = trio.Event()
         self._throttle = Throttle(_log, burst=_MOST_LINES)
 
-    def sent(self, tasks: Sequence[Task]) -> None:
-        """Count tasks that a driver pushed."""
-        for task in tasks:
-            moved = self._run(task.run_id)
-            moved.sent[shorten(task.task_type, _LONGEST_WORD)] += 1
-            moved.nodes.add(task.consumer)
+    def sent(self, run_id: int, group_id: str, kind: str, node_id: int) -> None:
+        """Count a task that a driver pushed."""
+        moved = self._round(run_id, group_id)
+        moved.sent[kind] += 1
+        moved.nodes.add(node_id)
 
-    def collected(self, answers: Sequence[Task]) -> None:
-        """Count answers that reached their driver."""
-        for answer in answers:
-            moved = self._run(answer.run_id)
-            moved.answers += 1
-            if isinstance(answer.content, TaskError):
-                moved.errors[shorten(answer.content.reason)] += 1
+    def collected(self, run_id: int, group_id: str, error: str | None) -> None:
+        """Count an answer that reached its driver; `error`: what stands in its place."""
+        moved = self._round(run_id, group_id)
+        moved.answers += 1
+        if error is not None:
+            moved.errors[shorten(error)] += 1
 
     async def report(self) -> None:
         """Log what has moved, until cancelled; the last of it then."""
@@ -77,24 +72,30 @@ class Progress:
         finally:
             self._tell()
 
-    def _run(self, run_id: int) -> _Moved:
+    def _round(self, run_id: int, group_id: str) -> _Moved:
         self._news.set()
-        return self._runs.setdefault(run_id, _Moved())
+        return self._rounds.setdefault((run_id, group_id), _Moved())
 
     def _tell(self) -> None:
-        runs, self._runs = self._runs, {}
+        rounds, self._rounds = self._rounds, {}
         self._news = trio.Event()
-        for run_id, moved in runs.items():
+        for (run_id, group_id), moved in rounds.items():
             self._throttle.log(
                 logging.INFO,
                 None,
-                "Run %d: %s",
-                *(run_id, moved),
+                "%s: %s",
+                *(named(run_id, group_id), moved),
                 extra={
                     "run_id": run_id,
+                    "round": group_id,
                     "tasks": moved.sent.total(),
                     "nodes": len(moved.nodes),
                     "answers": moved.answers,
                     "errors": moved.errors.total(),
                 },
             )
+
+
+def named(run_id: int, group_id: str) -> str:
+    """Write `Run 7, round 2`; drivers need not number their rounds, nor name them."""
+    return f"Run {run_id}, round {group_id}" if group_id else f"Run {run_id}"

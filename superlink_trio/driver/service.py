@@ -9,7 +9,7 @@ import trio
 
 from superlink_trio.config import Address, SuperLinkConfig
 from superlink_trio.driver.api import driver_api
-from superlink_trio.driver.progress import Progress
+from superlink_trio.driver.rounds import Rounds
 from superlink_trio.rpc import CallObserver, observed
 from superlink_trio.state import State
 from superlink_trio.transport.grpc import GrpcService
@@ -22,6 +22,7 @@ class DriverService:
 
     config: SuperLinkConfig
     state: State
+    rounds: Rounds
     grpc: GrpcService
     address: Callable[[], Address]
     """Where to listen, asked for at each start."""
@@ -33,15 +34,14 @@ class DriverService:
         self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]
     ) -> None:
         """Serve until `stopping`; `task_status` gets the address that was bound."""
-        progress = Progress()
         api = driver_api(
             self.state,
             hold=self.config.driver_hold,
             message_limit=self.config.max_message_size,
-            progress=progress,
+            rounds=self.rounds,
         )
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(progress.report)
+            nursery.start_soon(self.rounds.report)
             with needed_by("the Driver API"):
                 await self.grpc.serve(
                     [observed(api, self.observers)],

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import attrs
+import trio
 
 from superlink_trio.fleet.presence import Presence
 from superlink_trio.logs.context import note
@@ -61,17 +62,20 @@ def fleet_api(
     hold: float,
     readmit: bool,
     message_limit: int,
+    presence: Presence | None = None,
     refusals_are_final: bool = False,
 ) -> Api:
     """Make the Fleet API over a state.
 
     `hold`: seconds for which PullTaskIns waits for a task. `readmit`: whether a node that is not
     known is registered by its first heartbeat. `message_limit`: the transport's limit of one
-    message in bytes. `refusals_are_final`: whether the transport's clients give an answer up that
-    is refused; their drivers are told then.
+    message in bytes. `presence` is told which nodes there are and what they work on.
+    `refusals_are_final`: whether the transport's clients give an answer up that is refused; their
+    drivers are told then.
     """
     holds = Holds()
-    presence = Presence(hold, most=state.limits.nodes)
+    if presence is None:
+        presence = Presence(hold, most=state.limits.nodes)
     fleet = _Fleet(
         state=state,
         readmit=readmit,
@@ -115,7 +119,7 @@ class _Fleet:
         interval = _ping_interval(request.ping_interval)
         node_id = await self.state.create_node(interval, caller.public_key)
         note(node_id=node_id)
-        self.presence.joined(node_id)
+        self.presence.joined(node_id, interval)
         self._tell(caller, "Node %d joined from %s", node_id, caller.connection)
         return pb.CreateNodeResponse(node=pb.Node(node_id=node_id))
 
@@ -139,7 +143,7 @@ class _Fleet:
         self._tell_of_readmission(admission, node_id, caller)
         known = admission is not Admission.UNKNOWN
         if known:
-            self.presence.pinged(node_id)
+            self.presence.pinged(node_id, interval)
         return pb.PingResponse(success=known)
 
     @asynccontextmanager
@@ -159,7 +163,7 @@ class _Fleet:
             note(run_id=task.run_id, round=task.group_id, task_id=task.task_id)
             async with self.state.handing_over_task_ins(task):
                 yield await join(write_pull_task_ins([task], timestamp(self.state.now())))
-        self.presence.answered(node_id)
+        self.presence.answered(node_id, task)
 
     async def _greet(self, node_id: int, caller: Caller) -> float:
         """Take a pull for a heartbeat; say for how many seconds it may be held."""
@@ -175,9 +179,13 @@ class _Fleet:
         task = await self.state.take_task_ins(node_id, connection)
         if task is not None or hold == 0:
             return task
-        with self.state.attend(node_id), self.holds.open(hold):
-            while task is None and await self.state.await_task_ins(node_id):
-                task = await self.state.take_task_ins(node_id, connection)
+        try:
+            with self.state.attend(node_id), self.holds.open(hold):
+                while task is None and await self.state.await_task_ins(node_id):
+                    task = await self.state.take_task_ins(node_id, connection)
+        except trio.Cancelled:
+            self.presence.broke_off(node_id)
+            raise
         return task
 
     async def push_task_res(self, raw: bytes, caller: Caller) -> bytes:

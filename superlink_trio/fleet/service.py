@@ -11,6 +11,7 @@ import trio
 from superlink_trio.config import Address, SuperLinkConfig
 from superlink_trio.fleet.adapter import adapter_api, refusing_adapter_api
 from superlink_trio.fleet.api import fleet_api
+from superlink_trio.fleet.presence import Presence
 from superlink_trio.rpc import Api, CallObserver, observed
 from superlink_trio.state import State
 from superlink_trio.transport.grpc import GrpcService
@@ -28,6 +29,7 @@ class FleetService:
 
     config: SuperLinkConfig
     state: State
+    presence: Presence
     credentials: Credentials | None
     grpc: GrpcService
     address: Callable[[], Address]
@@ -42,17 +44,20 @@ class FleetService:
         """Serve until `stopping`; `task_status` gets the address that was bound."""
         address = self.address()
         connections = fitting(self.config.max_connections, self.share)
-        with needed_by("the Fleet API"):
-            if self._over_http:
-                await self._serve_http(address, connections, stopping, task_status)
-            else:
-                await self.grpc.serve(
-                    self._grpc_apis(),
-                    address,
-                    connections=connections,
-                    stopping=stopping,
-                    task_status=task_status,
-                )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.presence.report)
+            with needed_by("the Fleet API"):
+                if self._over_http:
+                    await self._serve_http(address, connections, stopping, task_status)
+                else:
+                    await self.grpc.serve(
+                        self._grpc_apis(),
+                        address,
+                        connections=connections,
+                        stopping=stopping,
+                        task_status=task_status,
+                    )
+            nursery.cancel_scope.cancel()
 
     @property
     def _over_http(self) -> bool:
@@ -64,6 +69,7 @@ class FleetService:
             hold=self.config.hold,
             readmit=readmit,
             message_limit=self.config.max_message_size,
+            presence=self.presence,
             refusals_are_final=self._over_http,
         )
 

@@ -5,14 +5,13 @@ import logging
 import math
 import uuid
 
-import attrs
 import pytest
 import trio
 import trio.lowlevel
 from builders import EPOCH, answer_to, is_error, pb_task_ins, task_ins
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from superlink_trio.driver import Progress, driver_api
+from superlink_trio.driver import Rounds, driver_api
 from superlink_trio.rpc import Api, Caller, Refused, Status
 from superlink_trio.state import MemoryState, StateLimits
 from superlink_trio.wire import superlink_pb2 as pb
@@ -30,13 +29,13 @@ async def state() -> MemoryState:
 
 
 @pytest.fixture
-async def progress() -> Progress:
-    return Progress()
+async def rounds() -> Rounds:
+    return Rounds()
 
 
 @pytest.fixture
-def api(state: MemoryState, progress: Progress) -> Api:
-    return driver_api(state, hold=5.0, message_limit=LIMIT, progress=progress)
+def api(state: MemoryState, rounds: Rounds) -> Api:
+    return driver_api(state, hold=5.0, message_limit=LIMIT, rounds=rounds)
 
 
 async def push(api: Api, *items: pb.TaskIns) -> list[str]:
@@ -248,7 +247,7 @@ async def test_nothing_is_held_once_the_api_stops(api: Api, state: MemoryState) 
 
 
 async def test_without_a_hold_a_pull_never_waits(state: MemoryState, mock_clock: MockClock) -> None:
-    api = driver_api(state, hold=0.0, message_limit=LIMIT, progress=Progress())
+    api = driver_api(state, hold=0.0, message_limit=LIMIT, rounds=Rounds())
     run_id, node_id = await create_run(api), await state.create_node(30.0)
     task = task_ins(run_id, node_id)
     await state.store_task_ins([task])
@@ -300,13 +299,13 @@ async def test_a_task_for_a_node_that_is_not_there_is_answered_at_once(
 async def test_the_log_tells_what_moved_once_a_second(
     api: Api,
     state: MemoryState,
-    progress: Progress,
+    rounds: Rounds,
     caplog: pytest.LogCaptureFixture,
     autojump_clock: MockClock,
     nursery: trio.Nursery,
 ) -> None:
     caplog.set_level(logging.INFO)
-    nursery.start_soon(progress.report)
+    nursery.start_soon(rounds.report)
     run_id, node_id = await create_run(api), await state.create_node(30.0)
     ids = await push(api, pb_task_ins(run_id, node_id))
     ids += await push(api, pb_task_ins(run_id, node_id), pb_task_ins(run_id, node_id))
@@ -323,8 +322,8 @@ async def test_the_log_tells_what_moved_once_a_second(
     assert [record.getMessage() for record in caplog.records] == [
         f"Run {run_id} created",
         f"Run {run_id + 1} is not known: 1 task for it refused",
-        f"Run {run_id}: 3 train tasks sent to 1 node",
-        f"Run {run_id}: 3 answers collected, 1 error among them: broken",
+        f"Run {run_id}, round 1: 3 train tasks sent to 1 node",
+        f"Run {run_id}, round 1: 3 answers collected, 1 error among them: broken",
     ]
 
 
@@ -340,14 +339,14 @@ async def test_one_is_no_plural(
     kinds: list[str], errors: int, line: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "superlink_trio.driver.progress")
-    progress = Progress()
-    tasks = [task_ins(1, task_type=kind) for kind in kinds]
-    progress.sent(tasks)
-    failed = [attrs.evolve(task, content=TaskError(0, "broken")) for task in tasks[:errors]]
-    progress.collected(failed)
+    rounds = Rounds()
+    tasks = [task_ins(1, task_type=kind, group_id="") for kind in kinds]
+    rounds.sent(tasks)
+    failed = [answer_to(task, content=TaskError(0, "broken")) for task in tasks[:errors]]
+    rounds.collected(failed)
     with trio.CancelScope() as scope:
         scope.cancel()
-        await progress.report()
+        await rounds.report()
     [message] = caplog.messages
     assert message.endswith(line)
 
@@ -380,7 +379,7 @@ async def test_what_does_not_fit_is_refused_with_what_to_do(api: Api, state: Mem
 async def test_what_a_driver_names_does_not_make_log_lines_long(
     api: Api,
     state: MemoryState,
-    progress: Progress,
+    rounds: Rounds,
     caplog: pytest.LogCaptureFixture,
     autojump_clock: MockClock,
 ) -> None:
@@ -388,7 +387,7 @@ async def test_what_a_driver_names_does_not_make_log_lines_long(
     run_id = await create_run(api, pb.CreateRunRequest(fab_id="x" * 100_000))
     node_id = await state.create_node(30.0)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(progress.report)
+        nursery.start_soon(rounds.report)
         await push(
             api,
             *(pb_task_ins(run_id, node_id, task_type=f"{n}" * 100_000) for n in range(10)),

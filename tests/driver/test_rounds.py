@@ -1,0 +1,190 @@
+"""Rounds as the Driver API's traffic shows them: the timeline, and what the log says."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import trio
+from builders import EPOCH, answer_to, task_ins
+from trio.testing import MockClock
+
+from superlink_trio.driver import rounds as module
+from superlink_trio.driver.rounds import MOST_MISSING, MOST_ROUNDS, Rounds, RoundView
+from superlink_trio.wire.tasks import Task, TaskError
+
+RUN = 7
+
+
+def now() -> float:
+    return EPOCH + trio.current_time()
+
+
+@pytest.fixture
+async def rounds() -> Rounds:
+    return Rounds(clock=now)
+
+
+@pytest.fixture
+async def log(
+    rounds: Rounds,
+    nursery: trio.Nursery,
+    caplog: pytest.LogCaptureFixture,
+) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, module.__name__)
+    nursery.start_soon(rounds.report)
+    return caplog
+
+
+def push(rounds: Rounds, *node_ids: int, round: str = "2", **changes: Any) -> Sequence[Task]:
+    tasks = [task_ins(RUN, node, now=now(), group_id=round, **changes) for node in node_ids]
+    rounds.sent(tasks)
+    return tasks
+
+
+def only(rounds: Rounds) -> RoundView:
+    [view] = rounds.views()
+    return view
+
+
+async def test_a_round_goes_from_its_first_task_to_its_last_answer(
+    rounds: Rounds, autojump_clock: MockClock
+) -> None:
+    began = now()
+    one, two = push(rounds, 1, 2)
+    autojump_clock.jump(3)
+    rounds.collected([answer_to(one)])
+    view = only(rounds)
+    assert (view.run_id, view.group_id, view.kind) == (RUN, "2", "train")
+    assert (view.began, view.ended, view.asked, view.answered) == (began, None, 2, 1)
+    assert (view.missing, view.waiting_for) == (1, [(2, began)])
+    autojump_clock.jump(3)
+    rounds.collected([answer_to(two, content=TaskError(0, "broken"))])
+    view = only(rounds)
+    assert (view.ended, view.answered, view.errors) == (began + 6, 2, 1)
+    assert (view.missing, view.waiting_for) == (0, [])
+
+
+async def test_kinds_and_runs_have_rounds_of_their_own(
+    rounds: Rounds, autojump_clock: MockClock
+) -> None:
+    push(rounds, 1)
+    push(rounds, 1, task_type="evaluate")
+    push(rounds, 1, round="3")
+    rounds.sent([task_ins(RUN + 1, group_id="2")])
+    assert [(view.run_id, view.group_id, view.kind) for view in rounds.views()] == [
+        (RUN, "2", "train"),
+        (RUN, "2", "evaluate"),
+        (RUN, "3", "train"),
+        (RUN + 1, "2", "train"),
+    ]
+
+
+async def test_tasks_that_are_pushed_one_by_one_are_one_round(
+    rounds: Rounds, autojump_clock: MockClock
+) -> None:
+    for node_id in range(3):
+        [task] = push(rounds, node_id)
+        autojump_clock.jump(1)
+        rounds.collected([answer_to(task)])
+        autojump_clock.jump(3)
+    view = only(rounds)
+    assert (view.asked, view.answered, view.ended) == (3, 3, now() - 3)
+    # A driver that calls every round alike.
+    autojump_clock.jump(10)
+    push(rounds, 1)
+    assert [view.asked for view in rounds.views()] == [3, 1]
+
+
+async def test_what_a_node_says_of_the_round_does_not_count(
+    rounds: Rounds, autojump_clock: MockClock
+) -> None:
+    [task] = push(rounds, 1)
+    rounds.collected([answer_to(task, group_id="99", run_id=5, task_type="evaluate")])
+    assert only(rounds).answered == 1
+
+
+async def test_answers_to_what_nobody_saw_are_none_of_a_round(
+    rounds: Rounds, autojump_clock: MockClock
+) -> None:
+    rounds.collected([answer_to(task_ins(RUN, 1))])
+    assert rounds.views() == []
+
+
+async def test_only_the_latest_rounds_are_remembered(
+    rounds: Rounds, autojump_clock: MockClock
+) -> None:
+    tasks = [push(rounds, 1, round=str(number))[0] for number in range(MOST_ROUNDS + 50)]
+    rounds.collected([answer_to(task) for task in tasks])
+    views = rounds.views()
+    assert [view.group_id for view in views] == [str(n) for n in range(50, MOST_ROUNDS + 50)]
+    assert all(view.answered == 1 for view in views)
+
+
+async def test_of_many_nodes_those_are_named_that_were_asked_first(
+    rounds: Rounds, autojump_clock: MockClock
+) -> None:
+    push(rounds, *range(1000))
+    view = only(rounds)
+    assert view.missing == 1000
+    assert [node.node_id for node in view.waiting_for] == list(range(MOST_MISSING))
+
+
+async def test_names_are_cut(rounds: Rounds, autojump_clock: MockClock) -> None:
+    push(rounds, 1, round="x" * 10_000, task_type="y" * 10_000)
+    view = only(rounds)
+    assert len(view.group_id) < 100
+    assert len(view.kind) < 100
+
+
+async def test_a_round_that_waits_is_told_less_and_less_often(
+    rounds: Rounds, log: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    one, _ = push(rounds, 1, 2)
+    rounds.collected([answer_to(one)])
+    await trio.sleep(59)
+    assert log.messages == []
+    await trio.sleep(30 * 60)
+    assert log.messages == [
+        f"Run {RUN}, round 2: train, 1 of 2 answered, waiting for node 2 since {minutes} min"
+        for minutes in (1, 2, 4, 8, 16)
+    ]
+
+
+async def test_a_line_names_a_few_of_the_nodes(
+    rounds: Rounds, log: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    push(rounds, *range(1, 6), round="")
+    await trio.sleep(70)
+    assert log.messages == [
+        f"Run {RUN}: train, 0 of 5 answered, waiting for nodes 1, 2, 3 and 2 more since 1 min"
+    ]
+
+
+async def test_who_is_asked_later_is_waited_for_from_then_on(
+    rounds: Rounds, log: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    [early] = push(rounds, 1)
+    await trio.sleep(250)
+    push(rounds, 2)
+    rounds.collected([answer_to(early)])
+    await trio.sleep(55)
+    log.clear()
+    await trio.sleep(10)
+    assert log.messages == [
+        f"Run {RUN}, round 2: train, 1 of 2 answered, waiting for node 2 since 1 min"
+    ]
+
+
+async def test_what_nobody_collects_is_given_up_with_its_ttl(
+    rounds: Rounds, log: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    [task] = push(rounds, 1, ttl=60.0)
+    await trio.sleep(3600)
+    view = only(rounds)
+    assert (view.missing, view.answered) == (0, 0)
+    assert view.ended is not None
+    rounds.collected([answer_to(task)])
+    assert only(rounds).answered == 0
