@@ -26,7 +26,7 @@ from superlink_trio.config import Address, Apis, SuperLinkConfig
 from superlink_trio.driver import DriverService, Rounds
 from superlink_trio.fleet import FleetService, Presence
 from superlink_trio.logs.events import EventLog
-from superlink_trio.rpc import CallLog, CallObserver
+from superlink_trio.rpc import WHOLE, CallLog, CallObserver, Health
 from superlink_trio.state import State, StateLimits, open_state, usual_room
 from superlink_trio.supervision import (
     Child,
@@ -189,16 +189,21 @@ async def _run(
     async with shielded_stop(control) as control, open_loop() as loop:
         link = SuperLink(control, credentials)
         log_event, history = EventLog(_GROUPS), History()
+        probed = _probed(apis, config)
+        health = Health(probed)
 
         def observe(event: Event) -> None:
             link._observe(event)
             log_event(event)
             history.note(event)
+            health.note(WHOLE, serving=not history.faults())
+            for service, path in probed.items():
+                health.note(service, serving=history.is_ready(path))
             if observer is not None:
                 observer(event)
 
         certificates = None if credentials is None else credentials.grpc
-        grpc = GrpcService(config=config, loop=loop, certificates=certificates)
+        grpc = GrpcService(config=config, loop=loop, certificates=certificates, health=health)
         leaves = _Leaves(
             served=apis,
             config=config,
@@ -220,6 +225,14 @@ async def _run(
             )
         finally:
             link._ended.set()
+
+
+def _probed(apis: Apis, config: SuperLinkConfig) -> Mapping[str, str]:
+    """Give the services that health checks may ask for, each with its path in the tree."""
+    services = {"flwr.proto.Driver": _DRIVER} if Apis.DRIVER in apis else {}
+    if Apis.FLEET in apis and config.fleet_api_type.startswith("grpc"):
+        services |= dict.fromkeys(("flwr.proto.Fleet", "flwr.proto.GrpcAdapter"), _FLEET)
+    return services
 
 
 async def _credentials(config: SuperLinkConfig, apis: Apis) -> Credentials | None:
@@ -314,6 +327,8 @@ class _Leaves:
             history=self.history,
             addresses=self.link.addresses,
             counts=Counts(self.state),
+            nodes=self.presence.views,
+            rounds=self.rounds.views,
             rates=self.rates,
         )
         return AdminService(

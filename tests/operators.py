@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import http.client
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
 import trio
+from peering import client
+from peering.messages import task_ins, task_res
 
 from superlink_trio import SuperLink, SuperLinkConfig
 
@@ -67,3 +70,17 @@ def _connection(link: SuperLink) -> http.client.HTTPConnection:
     address = link.admin_address
     assert address is not None
     return http.client.HTTPConnection(address.host, address.port, timeout=20)
+
+
+def a_round(link: SuperLink, kind: str = "train") -> Iterator[None]:
+    """Have a node work on a task; go on when it has it, and when its answer was collected."""
+    driver = client.Client(client.over_grpc(str(link.driver_address), "Driver", timeout=20))
+    fleet = client.Client(client.over_grpc(str(link.fleet_address), "Fleet", timeout=20))
+    node, run_id = fleet.create_node(), driver.create_run()
+    asked = task_ins(run_id, node)
+    asked.task.task_type = kind
+    task_ids = driver.push_tasks([asked])
+    [task] = fleet.pull_tasks(node)
+    yield
+    fleet.push_results([task_res(task, b"model")])
+    driver.pull_results(task_ids)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, TypeAlias
 
@@ -17,9 +17,13 @@ from superlink_trio.admin.counts import Counts
 from superlink_trio.admin.history import History
 from superlink_trio.admin.rates import Rates
 from superlink_trio.config import Address
+from superlink_trio.driver import RoundView
+from superlink_trio.fleet import NodeView, Work
 from superlink_trio.state import Census
 
 Document: TypeAlias = Mapping[str, Any]
+
+_MOST_NAMED = 5  # nodes that a round waits for
 
 
 @attrs.frozen(kw_only=True)
@@ -30,6 +34,10 @@ class Overview:
     addresses: Callable[[], Mapping[str, Address]]
     """Where each API listens, by its path in the tree."""
     counts: Counts
+    nodes: Callable[[], Sequence[NodeView]]
+    """Those that are shown, the most telling first."""
+    rounds: Callable[[], Sequence[RoundView]]
+    """The oldest first."""
     rates: Rates
 
     async def document(self) -> Document:
@@ -45,8 +53,8 @@ class Overview:
             "faults": [*self.history.faults(), *unreadable],
             "addresses": {path: str(address) for path, address in self.addresses().items()},
             "parts": _parts(self.history),
-            "nodes": _nodes(census),
-            "runs": [],
+            "nodes": _nodes(census, self.nodes()),
+            "runs": _runs(self.rounds()),
             "tasks": _tasks(census, now),
             "calls": self.rates.view(),
             "events": _events(self.history),
@@ -72,11 +80,58 @@ def _events(history: History) -> list[Document]:
     ]
 
 
-def _nodes(census: Census | None) -> Document:
+def _nodes(census: Census | None, shown: Sequence[NodeView]) -> Document:
     return {
         "known": census and census.nodes,
         "online": census and census.nodes_online,
-        "shown": [],
+        "shown": [
+            {
+                "node_id": str(node.node_id),
+                "online": node.online,
+                # Worked out from another clock, it is not the same to the last digit twice.
+                "heard": round(node.heard, 1),
+                "task": node.work and _work(node.work),
+            }
+            for node in shown
+        ],
+    }
+
+
+def _work(work: Work) -> Document:
+    return {
+        "task_id": work.task_id,
+        "run_id": str(work.run_id),
+        "round": work.group_id,
+        "kind": work.kind,
+        "since": work.since,
+    }
+
+
+def _runs(rounds: Sequence[RoundView]) -> list[Document]:
+    """Put the rounds of a run together: the run of the latest round first, its oldest first."""
+    runs: dict[int, list[Document]] = {}
+    for each in reversed(rounds):
+        runs.setdefault(each.run_id, []).append(_round(each))
+    return [
+        {"run_id": str(run_id), "rounds": latest_first[::-1]}
+        for run_id, latest_first in runs.items()
+    ]
+
+
+def _round(view: RoundView) -> Document:
+    return {
+        "round": view.group_id,
+        "kind": view.kind,
+        "began": view.began,
+        "ended": view.ended,
+        "asked": view.asked,
+        "answered": view.answered,
+        "errors": view.errors,
+        "missing": view.missing,
+        "waiting_for": [
+            {"node_id": str(node.node_id), "since": node.since}
+            for node in view.waiting_for[:_MOST_NAMED]
+        ],
     }
 
 

@@ -17,6 +17,7 @@ from superlink_trio.admin.guard import Guard
 from superlink_trio.admin.metrics import Metrics
 from superlink_trio.admin.overview import Overview
 from superlink_trio.admin.page import load_page
+from superlink_trio.supervision import task_tree
 from superlink_trio.transport.http import Site
 
 _Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
@@ -34,6 +35,7 @@ def admin_site(
         "/readyz": _readiness(overview),
         "/status": _status(feed),
         "/metrics": _metrics(metrics),
+        "/tasks": _tasks,
     }
     routes = [Route(path, handler, methods=["GET"]) for path, handler in paths.items()]
     router = Router(routes, redirect_slashes=False, default=_nothing_here(paths))
@@ -60,6 +62,10 @@ def _events(feed: Feed) -> _Handler:
 
 async def _live(_: Request) -> Response:
     return PlainTextResponse("ok\n")
+
+
+async def _tasks(_: Request) -> Response:
+    return PlainTextResponse(task_tree())
 
 
 def _readiness(overview: Overview) -> _Handler:

@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 OK, FAILED, USAGE = 0, 1, 2
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Link(Protocol):
@@ -58,7 +58,8 @@ class Runner(Protocol):
 def run(runner: Callable[[], Runner], config: SuperLinkConfig) -> int:
     """Run until a signal ends it, and answer the exit status.
 
-    The first SIGINT or SIGTERM stops gracefully, the second at once; SIGHUP is for reloading.
+    The first SIGINT or SIGTERM stops gracefully, the second at once; SIGHUP is for reloading, and
+    SIGQUIT logs every task and where it waits.
     Every error is in the log. The process is expected to end with that status, and keeps minding
     signals until it has.
 
@@ -78,6 +79,7 @@ class _Wish(enum.Enum):
     STOP = enum.auto()
     HURRY = enum.auto()
     RELOAD = enum.auto()
+    TELL = enum.auto()
     NOTHING = enum.auto()
 
 
@@ -105,6 +107,8 @@ class _Signals:
 
     def meaning(self, number: int) -> _Wish:
         """Answer what a signal asks for, after those before it."""
+        if number == signal.SIGQUIT:
+            return _Wish.TELL
         if number == signal.SIGHUP:
             return _Wish.NOTHING if self._stopping else _Wish.RELOAD
         if not self._stopping:
@@ -208,8 +212,18 @@ class _Steering:
                     self._reload_once_ready = True
                 else:
                     self._nursery.start_soon(self.link.reload)
+            case _Wish.TELL:
+                # Loud enough for any log that an operator who asks would look at.
+                tasks = {"exception": _tasks()}  # the field of several lines
+                _log.warning("%s: the tasks, and where they wait", name, extra=tasks)
             case _Wish.NOTHING:
                 _log.info("%s: nothing is read again, it is stopping", name)
+
+
+def _tasks() -> str:
+    from superlink_trio.supervision import task_tree
+
+    return task_tree()
 
 
 def _report(error: Exception, link: Link | None) -> int:

@@ -50,6 +50,8 @@ from superlink_trio.wire.splice import Malformed
 
 _log = logging.getLogger(__name__)
 
+SERVICE = "flwr.proto.FlowerService"
+
 _Answer = TypeVar("_Answer", bound=Answer)
 
 # Answers that come in at once take turns: while one is parsed its model is in memory twice.
@@ -91,7 +93,7 @@ def join_api(manager: ClientManagerLike, *, message_limit: int) -> Api:
             )
 
     return Api(
-        service="flwr.proto.FlowerService",
+        service=SERVICE,
         unary={},
         leased={},
         streaming={"Join": join},

@@ -34,7 +34,9 @@ from superlink_trio.federation import (
     StrategyLike,
     join_api,
 )
+from superlink_trio.federation.join import SERVICE
 from superlink_trio.logs.wording import counted
+from superlink_trio.rpc import WHOLE, Health
 from superlink_trio.supervision import (
     Child,
     Control,
@@ -79,6 +81,7 @@ class Federation:
     """Where it listens, by the port really bound; None before it does."""
     _result: HistoryLike | None = attrs.field(default=None, init=False)
     _control: Control | None = attrs.field(default=None, init=False)
+    _health: Health = attrs.field(factory=lambda: Health([SERVICE]), init=False)
 
     @property
     def history(self) -> HistoryLike:
@@ -122,7 +125,7 @@ class Federation:
             _, certificate, key = self._certificates
             credentials = fixed_credentials(certificate, key)
         await serve_grpc(
-            [join_api(manager, message_limit=self._limit)],
+            [self._health.api(), join_api(manager, message_limit=self._limit)],
             self._given_address,
             loop=loop,
             credentials=credentials,
@@ -162,6 +165,9 @@ class Federation:
     def _observe(self, event: Event) -> None:
         if isinstance(event.value, Address):
             self.address = event.value
+        if event.path == "federation/server":
+            for service in (WHOLE, SERVICE):
+                self._health.note(service, serving=event.kind is EventKind.READY)
         level = logging.WARNING if event.kind is EventKind.CANCELLED else logging.DEBUG
         _log.log(level, "%s %s", event.path, event.kind.name.lower(), extra={"part": event.path})
 

@@ -1,5 +1,6 @@
 """What the APIs and the transports that carry them agree on."""
 
+from superlink_trio.rpc.health import WHOLE, Health
 from superlink_trio.rpc.holds import Holds
 from superlink_trio.rpc.interface import (
     Api,
@@ -17,6 +18,7 @@ from superlink_trio.rpc.observing import Call, CallLog, CallObserver, observed
 from superlink_trio.rpc.refusals import limit_in_words, malformed, parse, unary, with_refusals
 
 __all__ = [
+    "WHOLE",
     "Api",
     "Call",
     "CallLimit",
@@ -25,6 +27,7 @@ __all__ = [
     "Caller",
     "ClientGone",
     "Duplex",
+    "Health",
     "Holds",
     "Leased",
     "Refused",

@@ -39,6 +39,11 @@ class Holds:
         self._scopes: dict[trio.CancelScope, None] = {}
         self._released = False
 
+    @property
+    def released(self) -> bool:
+        """Whether nothing is held any more, because the server is stopping."""
+        return self._released
+
     def __len__(self) -> int:
         return len(self._scopes)
 

@@ -9,6 +9,8 @@ import trio
 from superlink_trio.rpc.holds import Holds
 from superlink_trio.rpc.interface import Refused, Status
 
+_REFUSED_LAST = frozenset({"Ping", "Check"})
+
 
 class CallLimit:
     """How many calls of a server may be under way at the same time, held ones included.
@@ -20,7 +22,8 @@ class CallLimit:
     its requests, does not keep others out.
 
     Pings are refused last of all, since there are clients that repeat a ping that was refused
-    without a pause. What a GrpcAdapter's call is cannot be told before it is read: it may be one.
+    without a pause; and health checks, since who refuses them while it is busy may be restarted for
+    it. What a GrpcAdapter's call is cannot be told before it is read: it may be a ping.
     """
 
     def __init__(self, limit: int, holds: Iterable[Holds], *, patience: float) -> None:
@@ -62,7 +65,7 @@ class CallLimit:
         if self.under_way >= 2 * self._limit:
             return False
         return (
-            call == "Ping"
+            call in _REFUSED_LAST
             or self._end_slowest()
             or any(holds.release_oldest() for holds in self._holds)
             or call == "SendReceive"

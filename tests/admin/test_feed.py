@@ -16,7 +16,14 @@ from superlink_trio.supervision import Event, EventKind
 
 def overview(state: MemoryState | None = None) -> Overview:
     counts = Counts(state or MemoryState())
-    return Overview(history=History(), addresses=dict, counts=counts, rates=Rates())
+    return Overview(
+        history=History(),
+        addresses=dict,
+        counts=counts,
+        nodes=list,
+        rounds=list,
+        rates=Rates(),
+    )
 
 
 class Viewer:

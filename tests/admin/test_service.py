@@ -110,3 +110,10 @@ def test_what_only_operators_need_is_not_imported_for_others() -> None:
     script = "import sys, superlink_trio.superlink; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert not {"prometheus_client", "starlette"} & set(ran.stdout.split())
+
+
+async def test_its_tasks_are_shown_where_they_wait(link: SuperLink) -> None:
+    status, text = await get(link, "/tasks")
+    assert status == 200
+    assert re.search(r"── superlink/apis/fleet: .*serve_grpc:\d+ ", text)
+    await link.stop()

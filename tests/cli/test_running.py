@@ -268,6 +268,16 @@ def test_a_hangup_reloads(start: Start) -> None:
     assert program.end()[:2] == (0, ["stopping", "finished", "ended"])
 
 
+def test_a_quit_shows_the_tasks_and_stops_nothing(start: Start) -> None:
+    program = start("serve")
+    program.until("ready")
+    program.process.send_signal(signal.SIGQUIT)
+    program.until_logged("SIGQUIT: the tasks, and where they wait")
+    assert ".serve:" in program.until_logged("superlink_trio.cli.running._run: ")
+    program.process.send_signal(signal.SIGTERM)
+    assert program.end()[:2] == (0, ["stopping", "finished", "ended"])
+
+
 def test_a_superlink_that_ends_by_itself_is_a_clean_end(start: Start) -> None:
     assert start("ends").end()[:2] == (0, ["starting", "ready", "ended"])
 

@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from superlink_trio.config import Address, SuperLinkConfig
-from superlink_trio.rpc import Api
+from superlink_trio.rpc import Api, Health
 from superlink_trio.transport.grpc.credentials import server_credentials
 from superlink_trio.transport.grpc.loop import TrioEventLoop
 from superlink_trio.transport.grpc.server import GrpcOptions, serve_grpc
@@ -26,6 +26,7 @@ class GrpcService:
     loop: TrioEventLoop
     certificates: Certificates | None
     """None: plain gRPC."""
+    health: Health
 
     async def serve(
         self,
@@ -37,14 +38,15 @@ class GrpcService:
         stopping: trio.Event,
         task_status: trio.TaskStatus[Address],
     ) -> None:
-        """Serve some APIs on one address; otherwise like `serve_grpc`."""
+        """Serve some APIs, and health checks, on one address; otherwise like `serve_grpc`."""
         credentials = None
         if self.certificates is not None:
             credentials = server_credentials(
                 self.certificates, clients_need_certificates=clients_need_certificates
             )
         await serve_grpc(
-            apis,
+            # Watches are the first to give way.
+            [self.health.api(), *apis],
             address,
             loop=self.loop,
             credentials=credentials,
