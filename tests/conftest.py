@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from browsing import MISSING
 from exclusive import Turns
 from hypothesis import HealthCheck, settings
 
@@ -42,6 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("ray") and find_spec("ray") is None:
         pytest.skip("Ray is not installed (extra vce)")
+    if item.get_closest_marker("browser") and MISSING:
+        pytest.skip(f"not installed: {', '.join(MISSING)} (extra browser, and Debian's chromium)")
 
 
 @pytest.hookimpl(trylast=True)
