@@ -2,6 +2,7 @@
 
     superlink                rest for one: each stands on what was started before it
     ├── state                opens first, closes last
+    ├── traces               where OpenTelemetry's variables ask for them
     ├── certificates         with TLS: says in time when one expires
     └── apis                 one for one: each restarts alone
         ├── admin            if there is an address for it: health, metrics, a page
@@ -15,18 +16,17 @@ gRPC server can outlive it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
-from superlink_trio.admin import AdminService, CallTally, Counts, History, Overview, Rates
+from superlink_trio.admin import AdminService, Counts, Overview, Watching, traces
 from superlink_trio.config import Address, Apis, SuperLinkConfig
 from superlink_trio.driver import DriverService, Rounds
 from superlink_trio.fleet import FleetService, Presence
 from superlink_trio.logs.events import EventLog
-from superlink_trio.rpc import WHOLE, CallLog, CallObserver, Health
 from superlink_trio.state import State, StateLimits, open_state, usual_room
 from superlink_trio.supervision import (
     Child,
@@ -188,22 +188,20 @@ async def _run(
     credentials = await _credentials(config, apis)
     async with shielded_stop(control) as control, open_loop() as loop:
         link = SuperLink(control, credentials)
-        log_event, history = EventLog(_GROUPS), History()
-        probed = _probed(apis, config)
-        health = Health(probed)
+        watching = await _watching(config, apis, control)
+        log_event = EventLog(_GROUPS)
 
         def observe(event: Event) -> None:
             link._observe(event)
             log_event(event)
-            history.note(event)
-            health.note(WHOLE, serving=not history.faults())
-            for service, path in probed.items():
-                health.note(service, serving=history.is_ready(path))
+            watching.note(event)
             if observer is not None:
                 observer(event)
 
         certificates = None if credentials is None else credentials.grpc
-        grpc = GrpcService(config=config, loop=loop, certificates=certificates, health=health)
+        grpc = GrpcService(
+            config=config, loop=loop, certificates=certificates, health=watching.health
+        )
         leaves = _Leaves(
             served=apis,
             config=config,
@@ -211,7 +209,7 @@ async def _run(
             state=_state(config),
             grpc=grpc,
             link=link,
-            history=history,
+            watching=watching,
             presence=Presence(config.hold, most=config.max_nodes),
             rounds=Rounds(),
             display=display,
@@ -227,12 +225,14 @@ async def _run(
             link._ended.set()
 
 
-def _probed(apis: Apis, config: SuperLinkConfig) -> Mapping[str, str]:
-    """Give the services that health checks may ask for, each with its path in the tree."""
+async def _watching(config: SuperLinkConfig, apis: Apis, control: Control) -> Watching:
     services = {"flwr.proto.Driver": _DRIVER} if Apis.DRIVER in apis else {}
     if Apis.FLEET in apis and config.fleet_api_type.startswith("grpc"):
         services |= dict.fromkeys(("flwr.proto.Fleet", "flwr.proto.GrpcAdapter"), _FLEET)
-    return services
+    spans = None
+    if traces.wanted():
+        spans = await trio.to_thread.run_sync(traces.configured, control, config.grace)
+    return Watching(services=services, counts=config.admin_address is not None, traces=spans)
 
 
 async def _credentials(config: SuperLinkConfig, apis: Apis) -> Credentials | None:
@@ -280,6 +280,7 @@ def _tree(leaves: _Leaves) -> Group:
         children=[
             # What is in memory is gone when its store fails: starting it again would hide that.
             Child(name="state", serve=leaves.state.serve, grace=_STATE_GRACE),
+            *leaves.traces(),
             *leaves.certificates(),
             Group(name="apis", strategy=Strategy.ONE_FOR_ONE, children=list(leaves.apis())),
         ],
@@ -296,12 +297,14 @@ class _Leaves:
     state: State
     grpc: GrpcService
     link: SuperLink
-    history: History
+    watching: Watching
     presence: Presence
     rounds: Rounds
     display: Display | None
-    calls: CallTally = attrs.field(factory=CallTally)
-    rates: Rates = attrs.field(factory=Rates)
+
+    def traces(self) -> Iterator[Child]:
+        if (traces := self.watching.traces) is not None:
+            yield Child(name="traces", serve=traces.serve, grace=self.config.grace)
 
     def certificates(self) -> Iterator[Child]:
         if self.credentials is not None:
@@ -324,23 +327,16 @@ class _Leaves:
 
     def _admin(self) -> Service:
         overview = Overview(
-            history=self.history,
+            history=self.watching.history,
             addresses=self.link.addresses,
             counts=Counts(self.state),
             nodes=self.presence.views,
             rounds=self.rounds.views,
-            rates=self.rates,
+            rates=self.watching.rates,
         )
         return AdminService(
-            config=self.config, overview=overview, calls=self.calls, state=self.state
+            config=self.config, overview=overview, calls=self.watching.calls, state=self.state
         )
-
-    @property
-    def _observers(self) -> Sequence[CallObserver]:
-        log = CallLog()
-        if self.config.admin_address is None:
-            return (log,)
-        return (log, self.calls, self.rates)
 
     @property
     def _drivers_share(self) -> float:
@@ -357,12 +353,13 @@ class _Leaves:
             # done.
             address=lambda: self.link.driver_address or self.config.driver_place.address,
             share=self._drivers_share,
-            observers=self._observers,
+            observers=self.watching.observers("grpc", lambda: self.link.driver_address),
         )
 
     def _fleet(self) -> Service:
         place = self.config.fleet_place
         assert place is not None, "a simulation has no Fleet API"
+        carrier = "rest" if self.config.fleet_api_type == "rest" else "grpc"
         return FleetService(
             config=self.config,
             state=self.state,
@@ -371,7 +368,7 @@ class _Leaves:
             grpc=self.grpc,
             address=lambda: self.link.fleet_address or place.address,
             share=1 - self._drivers_share if self._drivers_share < 1 else 1.0,
-            observers=self._observers,
+            observers=self.watching.observers(carrier, lambda: self.link.fleet_address),
         )
 
     def _simulation(self) -> Service:

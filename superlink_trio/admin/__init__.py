@@ -9,6 +9,8 @@ rates      calls and how fast they were answered
 feed       the document as a stream, for pages that stay open
 page       the page (page.html), and what a browser may do with it
 guard      which requests are answered at all
+traces     calls as spans of OpenTelemetry, with or without an admin address
+watching   all of these that see events and calls
 site       the HTTP paths
 service    the leaf of the tree
 """
@@ -19,5 +21,6 @@ from superlink_trio.admin.overview import Overview
 from superlink_trio.admin.rates import Rates
 from superlink_trio.admin.service import AdminService
 from superlink_trio.admin.tally import CallTally
+from superlink_trio.admin.watching import Watching
 
-__all__ = ["AdminService", "CallTally", "Counts", "History", "Overview", "Rates"]
+__all__ = ["AdminService", "CallTally", "Counts", "History", "Overview", "Rates", "Watching"]

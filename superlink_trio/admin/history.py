@@ -53,10 +53,6 @@ class History:
         """The latest steps, the oldest first."""
         return tuple(self._latest)
 
-    def is_ready(self, path: str) -> bool:
-        """Say whether a part is ready."""
-        return path in self._parts and self._parts[path].state is EventKind.READY
-
     def note(self, event: Event) -> None:
         """Take note of an event."""
         now = self._now()
