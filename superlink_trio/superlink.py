@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import attrs
 import trio
 
-from superlink_trio.admin import AdminService, Overview, Watching, traces
+from superlink_trio.admin import AdminService, Counts, Overview, Watching, traces
 from superlink_trio.config import Address, Apis, SuperLinkConfig
 from superlink_trio.config.changes import Current
 from superlink_trio.driver import DriverService, Rounds
@@ -394,7 +394,14 @@ class _Leaves:
             yield self._flower(self.messages)
 
     def _admin(self) -> Service:
-        overview = Overview(history=self.watching.history, addresses=self.link.addresses)
+        overview = Overview(
+            history=self.watching.history,
+            addresses=self.link.addresses,
+            counts=Counts(self.state),
+            nodes=self.presence.views,
+            rounds=self.rounds.views,
+            rates=self.watching.rates,
+        )
         return AdminService(
             config=self.config,
             overview=overview,

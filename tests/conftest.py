@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import MISSING
 from exclusive import Turns
 from hypothesis import HealthCheck, settings
 
@@ -47,6 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("ray") and find_spec("ray") is None:
         pytest.skip("Ray is not installed (extra vce)")
+    if item.get_closest_marker("browser") and MISSING:
+        pytest.skip(f"not installed: {', '.join(MISSING)} (extra browser, and Debian's chromium)")
 
 
 @pytest.hookimpl(trylast=True)

@@ -4,16 +4,23 @@ history    what has happened to the parts of the tree
 overview   how everything is doing at this moment, as one JSON document
 tally      plain counters that calls bump on their way
 metrics    what Prometheus is told of them, and of what is stored
+counts     what is in the store, counted as often as it can bear
+rates      calls and how fast they were answered
+feed       the document as a stream, for pages that stay open
+page       the page (page.html), and what a browser may do with it
+guard      which requests are answered at all
 traces     calls as spans of OpenTelemetry, with or without an admin address
 watching   all of these that see events and calls
 site       the HTTP paths
 service    the leaf of the tree
 """
 
+from superlink_trio.admin.counts import Counts
 from superlink_trio.admin.history import History
 from superlink_trio.admin.overview import Overview
+from superlink_trio.admin.rates import Rates
 from superlink_trio.admin.service import AdminService
 from superlink_trio.admin.tally import CallTally
 from superlink_trio.admin.watching import Watching
 
-__all__ = ["AdminService", "CallTally", "History", "Overview", "Watching"]
+__all__ = ["AdminService", "CallTally", "Counts", "History", "Overview", "Rates", "Watching"]

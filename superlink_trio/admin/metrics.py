@@ -7,10 +7,8 @@ call waits for a scrape.
 
 from __future__ import annotations
 
-import math
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from itertools import accumulate
@@ -28,18 +26,11 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from superlink_trio.admin.counts import Counts
 from superlink_trio.admin.history import History, Part
 from superlink_trio.admin.tally import CallTally, Durations, MethodTally
-from superlink_trio.state import Census, State, StateUnavailable, Work
+from superlink_trio.state import Census, State, Work
 from superlink_trio.supervision import EventKind
-
-# Seconds for which what is stored is not counted again.
-_FRESH = 1.0
-
-# Seconds after which a store that does not answer counts as one that cannot. Prometheus waits for
-# ten by default, and the other figures are wanted most just then. A thread that the disk keeps
-# cannot be left behind: such a scrape ends with its client.
-_PATIENCE = 3.0
 
 _CALL = ("service", "method")
 
@@ -52,6 +43,7 @@ class Sources:
     calls: CallTally
     lag: Durations
     state: State
+    counts: Counts
 
 
 @attrs.frozen(kw_only=True)
@@ -74,26 +66,12 @@ class Metrics:
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
-        self._counting = trio.Lock()
-        self._census: Census | None = None
-        self._counted = -math.inf
 
     async def page(self, accept: str = "") -> tuple[bytes, str]:
         """Write all figures down, in a form that the header `accept` names; give its type too."""
-        moment = self._moment(await self._count())
+        moment = self._moment(await self._sources.counts.census())
         encode, kind = choose_encoder(accept)
         return await trio.to_thread.run_sync(_write, moment, encode), kind
-
-    async def _count(self) -> Census | None:
-        """Count what is stored, once for all who ask meanwhile; None where the store cannot."""
-        async with self._counting:
-            if trio.current_time() >= self._counted + _FRESH:
-                self._census = None
-                # Where it fails, the log says why.
-                with trio.move_on_after(_PATIENCE), suppress(StateUnavailable):
-                    self._census = await self._sources.state.census()
-                self._counted = trio.current_time()
-            return self._census
 
     def _moment(self, census: Census | None) -> _Moment:
         history, calls = self._sources.history, self._sources.calls

@@ -1,19 +1,29 @@
-"""How everything is doing at this moment, as one JSON document: what every view of it shows."""
+"""How everything is doing at this moment, as one JSON document: what every view of it shows.
+
+Times are Unix seconds, ages seconds, sizes bytes. Ids are text: JavaScript rounds numbers.
+"""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, TypeAlias
 
 import attrs
 
+from superlink_trio.admin.counts import Counts
 from superlink_trio.admin.history import History
+from superlink_trio.admin.rates import Rates
 from superlink_trio.config import Address
+from superlink_trio.driver import RoundView
+from superlink_trio.fleet import NodeView, Work
+from superlink_trio.state import Census
 
 Document: TypeAlias = Mapping[str, Any]
+
+_MOST_NAMED = 5  # nodes that a round waits for
 
 
 @attrs.frozen(kw_only=True)
@@ -23,32 +33,121 @@ class Overview:
     history: History
     addresses: Callable[[], Mapping[str, Address]]
     """Where each API listens, by its path in the tree."""
+    counts: Counts
+    nodes: Callable[[], Sequence[NodeView]]
+    """Those that are shown, the most telling first."""
+    rounds: Callable[[], Sequence[RoundView]]
+    """The oldest first."""
+    rates: Rates
 
-    def document(self) -> Document:
-        """Describe this moment. Times are Unix seconds, ids are text: JavaScript rounds numbers."""
+    async def document(self) -> Document:
+        """Describe this moment."""
+        census = await self.counts.census()
+        unreadable = [] if census else ["the state cannot be read"]
+        now = time.time()
         return {
             "version": version("superlink-trio"),
             "pid": os.getpid(),
-            "time": time.time(),
+            "time": now,
             "began": self.history.began,
-            "faults": list(self.history.faults()),
+            "faults": [*self.history.faults(), *unreadable],
             "addresses": {path: str(address) for path, address in self.addresses().items()},
-            "parts": [
-                {
-                    "path": path,
-                    "state": part.state.value,
-                    "since": part.since,
-                    "restarts": part.restarts,
-                }
-                for path, part in self.history.parts.items()
-            ],
-            "events": [
-                {
-                    "time": happening.time,
-                    "path": happening.path,
-                    "kind": happening.kind.value,
-                    "words": happening.words,
-                }
-                for happening in self.history.latest
-            ],
+            "parts": _parts(self.history),
+            "nodes": _nodes(census, self.nodes()),
+            "runs": _runs(self.rounds()),
+            "tasks": _tasks(census, now),
+            "calls": self.rates.view(),
+            "events": _events(self.history),
         }
+
+
+def _parts(history: History) -> list[Document]:
+    return [
+        {"path": path, "state": part.state.value, "since": part.since, "restarts": part.restarts}
+        for path, part in history.parts.items()
+    ]
+
+
+def _events(history: History) -> list[Document]:
+    return [
+        {
+            "time": happening.time,
+            "path": happening.path,
+            "kind": happening.kind.value,
+            "words": happening.words,
+        }
+        for happening in history.latest
+    ]
+
+
+def _nodes(census: Census | None, shown: Sequence[NodeView]) -> Document:
+    return {
+        "known": census and census.nodes,
+        "online": census and census.nodes_online,
+        "shown": [
+            {
+                "node_id": str(node.node_id),
+                "online": node.online,
+                # Worked out from another clock, it is not the same to the last digit twice.
+                "heard": round(node.heard, 1),
+                "task": node.work and _work(node.work),
+            }
+            for node in shown
+        ],
+    }
+
+
+def _work(work: Work) -> Document:
+    return {
+        "task_id": work.task_id,
+        "run_id": str(work.run_id),
+        "round": work.group_id,
+        "kind": work.kind,
+        "since": work.since,
+    }
+
+
+def _runs(rounds: Sequence[RoundView]) -> list[Document]:
+    """Put the rounds of a run together: the run of the latest round first, its oldest first."""
+    runs: dict[int, list[Document]] = {}
+    for each in reversed(rounds):
+        runs.setdefault(each.run_id, []).append(_round(each))
+    return [
+        {"run_id": str(run_id), "rounds": latest_first[::-1]}
+        for run_id, latest_first in runs.items()
+    ]
+
+
+def _round(view: RoundView) -> Document:
+    return {
+        "round": view.group_id,
+        "kind": view.kind,
+        "began": view.began,
+        "ended": view.ended,
+        "asked": view.asked,
+        "answered": view.answered,
+        "errors": view.errors,
+        "missing": view.missing,
+        "waiting_for": [
+            {"node_id": str(node.node_id), "since": node.since}
+            for node in view.waiting_for[:_MOST_NAMED]
+        ],
+    }
+
+
+def _tasks(census: Census | None, now: float) -> Document | None:
+    if census is None:
+        return None
+    return {
+        "by_state": {
+            state.value: {
+                "count": counted.count,
+                # A moment, to a second: an age would change all the time.
+                "since": round(now - counted.oldest) if counted.count else None,
+            }
+            for state, counted in census.tasks.items()
+        },
+        "payload_bytes": census.payloads.size,
+        "shared_bytes": census.shared_bytes,
+        "stored_bytes": census.stored_bytes,
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Sequence
 
@@ -13,6 +14,8 @@ from superlink_trio.admin.tally import LAG_BOUNDS, CallTally, Durations, measure
 from superlink_trio.config import Address, SuperLinkConfig
 from superlink_trio.state import State
 from superlink_trio.transport.listening import needed_by
+
+_log = logging.getLogger(__name__)
 
 # Operators, probes and scrapers are few; each browser keeps a handful of connections.
 _MOST_CONNECTIONS = 64
@@ -48,13 +51,25 @@ class AdminService:
             self.config, max_connections=_MOST_CONNECTIONS, max_message_size=_LARGEST_REQUEST
         )
         metrics = Metrics(
-            Sources(history=self.overview.history, calls=self.calls, lag=self.lag, state=self.state)
+            Sources(
+                history=self.overview.history,
+                calls=self.calls,
+                lag=self.lag,
+                state=self.state,
+                counts=self.overview.counts,
+            )
         )
+        if not address.loopback:
+            _log.warning(
+                "Whoever reaches %s can read how this SuperLink is doing, over plain HTTP: no "
+                "secrets, but nodes, runs and addresses; 127.0.0.1 keeps it to this machine",
+                address,
+            )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(measure_lag, self.lag.note)
             with needed_by("the admin surface"):
                 await serve_http(
-                    admin_site(self.overview, metrics, stopping),
+                    admin_site(self.overview, metrics, stopping, loopback=address.loopback),
                     address,
                     sockets=self.sockets,
                     options=options,

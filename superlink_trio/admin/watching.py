@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import attrs
 
 from superlink_trio.admin.history import History
+from superlink_trio.admin.rates import Rates
 from superlink_trio.admin.tally import CallTally
 from superlink_trio.admin.traces import Traces
 from superlink_trio.config import Address
@@ -25,6 +26,7 @@ class Watching:
     traces: Traces | None
     history: History = attrs.field(factory=History)
     calls: CallTally = attrs.field(factory=CallTally)
+    rates: Rates = attrs.field(factory=Rates)
     health: Health = attrs.field()
 
     @health.default
@@ -45,7 +47,7 @@ class Watching:
         """Give who watches the calls of one API; `system` names what carries them."""
         watching: list[CallObserver] = [CallLog()]
         if self.counts:
-            watching.append(self.calls)
+            watching += (self.calls, self.rates)
         if self.traces is not None:
             watching.append(self.traces.observer(system, address))
         return watching

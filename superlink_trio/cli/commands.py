@@ -35,7 +35,13 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_TOOLS = {"backup": "tools", "inspect": "tools", "completion": "completion"}
+_TOOLS = {
+    "backup": "tools",
+    "inspect": "tools",
+    "status": "status",
+    "probe": "probe",
+    "completion": "completion",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import shtab
 
-from superlink_trio.cli import tools
+from superlink_trio.cli import probe, status, tools
 from superlink_trio.cli.arguments import fill
 from superlink_trio.cli.programs import COMMANDS, SIDES, SUPERLINK, checking
 from superlink_trio.config import Option
@@ -50,6 +50,10 @@ def everything() -> argparse.ArgumentParser:
                 tools.fill_backup(command)
             case "inspect":
                 tools.fill_inspect(command)
+            case "status":
+                status.fill_status(command)
+            case "probe":
+                probe.fill_probe(command)
             case "completion":
                 fill_completion(command)
             case "help":

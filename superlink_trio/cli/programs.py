@@ -21,6 +21,8 @@ COMMANDS: Mapping[str, str] = {
     "check": "try a configuration, and start nothing",
     "backup": "copy a database file, in use or not",
     "inspect": "tell what is in a database file",
+    "status": "tell how a running SuperLink is doing",
+    "probe": "take a task through a running SuperLink and back",
     "completion": "write what bash or zsh needs to complete commands",
     "help": "explain a command",
 }

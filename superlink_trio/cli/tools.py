@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import attrs
 import shtab
 
-from superlink_trio.logs.wording import counted
+from superlink_trio.logs.wording import counted, lasting, sized
 from superlink_trio.state.census import TaskState
 from superlink_trio.state.interface import CannotOpen
 from superlink_trio.state.sqlite.backup import back_up
@@ -80,8 +80,8 @@ def _text(found: Report) -> str:
 def _lines(found: Report) -> Iterator[str]:
     yield f"database   {found.database} (schema {found.schema})"
     yield (
-        f"size       {_size(found.size)}, {_size(found.free)} of it free; "
-        f"log {_size(found.log_size)}"
+        f"size       {sized(found.size)}, {sized(found.free)} of it free; "
+        f"log {sized(found.log_size)}"
     )
     yield f"served by  {counted(found.processes, 'process', 'processes')}"
     yield f"nodes      {found.nodes}, {found.nodes_online} of them online"
@@ -90,11 +90,11 @@ def _lines(found: Report) -> Iterator[str]:
         ("answers", found.answers),
         ("bundles", found.bundles),
     ):
-        yield f"{name:<10} {stored.count}, {_size(stored.size)}"
+        yield f"{name:<10} {stored.count}, {sized(stored.size)}"
     yield ""
     yield f"{'tasks':<14}{'number':>8}  oldest"
     for state, tasks in found.tasks.items():
-        oldest = _age(tasks.oldest) if tasks.count else ""
+        oldest = lasting(tasks.oldest) if tasks.count else ""
         yield f"  {state:<12}{tasks.count:>8}  {oldest}"
     yield ""
     yield f"{'run':<22}{'app':<28}" + "".join(f"{state:>13}" for state in TaskState)
@@ -102,18 +102,3 @@ def _lines(found: Report) -> Iterator[str]:
         app = " ".join(filter(None, (run.fab_id, run.fab_version)))
         counts = "".join(f"{run.tasks.get(state, 0):>13}" for state in TaskState)
         yield f"{run.run_id:<22}{app:<28}{counts}"
-
-
-def _size(number: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if number < 1024:
-            return f"{number:.0f} {unit}"
-        number /= 1024
-    return f"{number:.1f} GiB"
-
-
-def _age(seconds: float) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -22,7 +22,7 @@ PROGRAM = (
     _general(
         "config",
         kind=FILE,
-        help="a TOML file with options, by their names without the dashes in front",
+        help="options from a TOML file, without the dashes",
         common=True,
     ),
     _general(

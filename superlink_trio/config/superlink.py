@@ -258,8 +258,7 @@ class SuperLinkConfig(Limits):
         converter=kinds.to_address,
         metadata=_admin(
             kinds.ADDRESS,
-            "where operators find health, metrics and a page, in plain HTTP: 127.0.0.1:9190 for "
-            "example",
+            "health, metrics and a page, in plain HTTP",
             shown_default="not served",
             common=True,
         ),

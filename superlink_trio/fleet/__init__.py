@@ -2,7 +2,16 @@
 
 from superlink_trio.fleet.adapter import adapter_api, refusing_adapter_api
 from superlink_trio.fleet.api import fleet_api
+from superlink_trio.fleet.nodes import NodeView, Work
 from superlink_trio.fleet.presence import Presence
 from superlink_trio.fleet.service import FleetService
 
-__all__ = ["FleetService", "Presence", "adapter_api", "fleet_api", "refusing_adapter_api"]
+__all__ = [
+    "FleetService",
+    "NodeView",
+    "Presence",
+    "Work",
+    "adapter_api",
+    "fleet_api",
+    "refusing_adapter_api",
+]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -19,10 +18,10 @@ from typing import Literal, Protocol
 
 from superlink_trio.logs import context
 from superlink_trio.logs.throttle import Throttle, shorten
+from superlink_trio.logs.wording import harmless
 
 # What every LogRecord has. The rest of its attributes came through `extra=`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _RESET, _DIM = "\x1b[0m", "\x1b[2m"
 _COLOURS = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m"}
 _RED = "\x1b[31m"
@@ -125,8 +124,8 @@ class TextLines(logging.Formatter):
             level = f"{_COLOURS.get(name, _RED)}{level}{_RESET}"
         # A client's words may be in the message: they must not write log lines or drive the
         # terminal.
-        first = f"{time} {level} {_harmless(record.getMessage())}"
-        return "\n".join([first, *map(_harmless, _exception(self, record).splitlines())])
+        first = f"{time} {level} {harmless(record.getMessage())}"
+        return "\n".join([first, *map(harmless, _exception(self, record).splitlines())])
 
 
 class JsonLines(logging.Formatter):
@@ -179,7 +178,3 @@ def _readable(name: str, value: object) -> object:
 def _bounded(value: object) -> object:
     # What a call is about its client may have named.
     return shorten(value, _LONGEST_FIELD) if isinstance(value, str) else value
-
-
-def _harmless(line: str) -> str:
-    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], line)

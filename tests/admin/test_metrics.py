@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from trio.testing import MockClock
 
 from superlink_trio import SuperLink, run_superlink
-from superlink_trio.admin import CallTally, History
+from superlink_trio.admin import CallTally, Counts, History
 from superlink_trio.admin.metrics import Metrics, Sources
 from superlink_trio.admin.tally import LAG_BOUNDS, Durations
 from superlink_trio.state import Census, MemoryState, StateUnavailable
@@ -104,7 +104,9 @@ class Broken(MemoryState):
 
 def metrics(state: MemoryState) -> Metrics:
     lag = Durations(LAG_BOUNDS)
-    return Metrics(Sources(history=History(), calls=CallTally(), lag=lag, state=state))
+    return Metrics(
+        Sources(history=History(), calls=CallTally(), lag=lag, state=state, counts=Counts(state))
+    )
 
 
 async def test_many_scrapes_ask_the_state_once(autojump_clock: MockClock) -> None:
@@ -116,7 +118,10 @@ async def test_many_scrapes_ask_the_state_once(autojump_clock: MockClock) -> Non
     assert state.asked == 1
     await figures.page()
     assert state.asked == 1
-    await trio.sleep(1)
+    await trio.sleep(9.9)
+    await figures.page()
+    assert state.asked == 1, "half a second is too much to be asked for each second"
+    await trio.sleep(0.1)
     await figures.page()
     assert state.asked == 2
 

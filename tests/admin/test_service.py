@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import subprocess
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 import trio
-from operators import get, watched_config
+from operators import ask, follow, get, watched_config
 
 from superlink_trio import SuperLink, run_superlink
 
@@ -40,9 +42,60 @@ async def test_its_status_names_every_part(link: SuperLink) -> None:
     await link.stop()
 
 
+async def test_the_page_may_load_and_run_what_is_in_it_alone(link: SuperLink) -> None:
+    answer = await ask(link, "GET", "/")
+    html, policy = answer.body, answer.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    for tag in ("script", "style"):
+        [inline] = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert not re.search(r"""\s(src|style|on\w+)=["']""", html)
+    await link.stop()
+
+
+async def test_every_path_has_a_head(link: SuperLink) -> None:
+    for path in ("/", "/events", "/livez", "/readyz", "/status", "/metrics"):
+        answer = await ask(link, "HEAD", path)
+        assert (answer.status, answer.body) == (200, ""), path
+    await link.stop()
+
+
+async def test_a_name_of_somebody_else_is_refused(link: SuperLink) -> None:
+    assert (await get(link, "/status", Host="evil.example"))[0] == 421
+    await link.stop()
+
+
+async def test_pages_are_told_of_a_stop(link: SuperLink) -> None:
+    async with trio.open_nursery() as nursery:
+        first = trio.Event()
+
+        async def watch() -> None:
+            events = await follow(link, first)
+            assert events == ["overview", "stopping"]
+
+        nursery.start_soon(watch)
+        await first.wait()
+        with trio.fail_after(5):
+            await link.stop()
+
+
+async def test_it_is_said_when_others_may_read(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = watched_config(admin_address="0.0.0.0:0")
+    link: SuperLink = await nursery.start(run_superlink, config)
+    [line] = [record.getMessage() for record in caplog.records if "can read" in record.getMessage()]
+    assert "0.0.0.0" in line
+    assert (await get(link, "/livez", Host="superlink.example"))[0] == 200
+    await link.stop()
+
+
 async def test_nothing_else_is_there(link: SuperLink) -> None:
-    status, _ = await get(link, "/etc/passwd")
+    status, text = await get(link, "/etc/passwd")
     assert status == 404
+    assert "/status" in text
     await link.stop()
 
 

@@ -1,0 +1,187 @@
+"""The overview of a SuperLink as a terminal shows it.
+
+What clients and drivers named is put in as text without control characters: it must not drive the
+terminal, nor look like markup.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from superlink_trio.logs.wording import counted, harmless, lasting, sized
+
+_MOST_NODES, _MOST_ROUNDS, _MOST_EVENTS = 20, 12, 5
+
+_STYLES = {"ready": "green", "failed": "bold red", "stopped": "dim", "online": "green"}
+
+_Document = Mapping[str, Any]
+
+
+def picture(overview: _Document) -> RenderableType:
+    """Draw the overview: its first line says whether all is well."""
+    now = overview["time"]
+    return Group(
+        _headline(overview),
+        "",
+        _parts(overview, now),
+        "",
+        *_nodes(overview["nodes"], now),
+        "",
+        *_rounds(overview["runs"], now),
+        "",
+        *_figures(overview, now),
+        *_failures(overview["events"]),
+    )
+
+
+def _headline(overview: _Document) -> Text:
+    faults = [harmless(fault) for fault in overview["faults"]]
+    line = (
+        Text(f"▲ {'; '.join(faults)}", style="bold red")
+        if faults
+        else Text("✓ All is well", style="bold green")
+    )
+    age = lasting(overview["time"] - overview["began"])
+    about = f"   version {overview['version']}, process {overview['pid']}, up {age}"
+    return line.append(about, style="dim")
+
+
+def _parts(overview: _Document, now: float) -> Table:
+    addresses = overview["addresses"]
+    return _table(
+        ("Part", "State", "For", "Restarts", "Listens on"),
+        (
+            (
+                part["path"],
+                part["state"],
+                lasting(now - part["since"]),
+                str(part["restarts"]),
+                addresses.get(part["path"], ""),
+            )
+            for part in overview["parts"]
+        ),
+    )
+
+
+def _nodes(nodes: _Document, now: float) -> Iterator[RenderableType]:
+    if nodes["known"] is None:
+        yield _heading("Nodes: not known")
+        return
+    yield _heading(f"Nodes: {nodes['online']} online of {nodes['known']} known")
+    shown = nodes["shown"][:_MOST_NODES]
+    if shown:
+        yield _table(
+            ("Node", "State", "Heard of", "Task"),
+            (
+                (
+                    node["node_id"],
+                    "online" if node["online"] else "offline",
+                    f"{lasting(now - node['heard'])} ago",
+                    _task(node["task"], now),
+                )
+                for node in shown
+            ),
+        )
+    left = nodes["known"] - len(shown)
+    if shown and left > 0:
+        yield Text(f"and {left} more", style="dim")
+
+
+def _task(task: _Document | None, now: float) -> str:
+    if task is None:
+        return ""
+    where = f"run {task['run_id']}" + (f", round {task['round']}" if task["round"] else "")
+    return f"{task['kind']} of {where}, for {lasting(now - task['since'])}"
+
+
+def _rounds(runs: Iterable[_Document], now: float) -> Iterator[RenderableType]:
+    latest = sorted(
+        ((run["run_id"], each) for run in runs for each in run["rounds"]),
+        key=lambda pair: pair[1]["began"],
+        reverse=True,
+    )[:_MOST_ROUNDS]
+    if not latest:
+        yield _heading("Rounds: none since this process began")
+        return
+    yield _heading("Rounds, the latest first")
+    yield _table(
+        ("Run", "Round", "Kind", "Took", "Answered", "Errors", "Waits for"),
+        (
+            (
+                run_id,
+                each["round"],
+                each["kind"],
+                lasting((each["ended"] or now) - each["began"])
+                + ("" if each["ended"] else " so far"),
+                f"{each['answered']} of {each['asked']}",
+                str(each["errors"]),
+                _missing(each),
+            )
+            for run_id, each in latest
+        ),
+    )
+
+
+def _missing(each: _Document) -> str:
+    named = [missing["node_id"] for missing in each["waiting_for"][:2]]
+    more = each["missing"] - len(named)
+    return ", ".join(named) + (f" and {more} more" if more > 0 else "")
+
+
+def _figures(overview: _Document, now: float) -> Iterator[RenderableType]:
+    tasks, calls = overview["tasks"], overview["calls"]
+    if tasks is not None:
+        states = ", ".join(
+            f"{each['count']} {name}"
+            + (f" (oldest {lasting(now - each['since'])})" if each["count"] else "")
+            for name, each in tasks["by_state"].items()
+        )
+        yield Text("Tasks: ", style="bold").append(states, style="not bold")
+        stored = f"{sized(tasks['stored_bytes'])}, {sized(tasks['shared_bytes'])} saved by sharing"
+        yield Text("Stored: ", style="bold").append(stored, style="not bold")
+    latency = (
+        ""
+        if calls["median"] is None
+        else f"; median {calls['median']:.2g} ms, 99 of 100 within {calls['p99']:.2g} ms"
+    )
+    rates = f"{calls['calls']}/s, {calls['faults']}/s refused or failed; "
+    rates += f"{calls['under_way']} under way{latency}"
+    yield Text("Calls: ", style="bold").append(rates, style="not bold")
+
+
+def _failures(events: Iterable[_Document]) -> Iterator[RenderableType]:
+    failures = [event for event in events if event["kind"] == "failed"][-_MOST_EVENTS:]
+    if not failures:
+        return
+    yield ""
+    yield _heading(f"The last {counted(len(failures), 'failure')}")
+    yield _table(
+        ("Time", "Part", "Why"),
+        (
+            (
+                time.strftime("%H:%M:%S", time.localtime(event["time"])),
+                event["path"],
+                event["words"],
+            )
+            for event in failures
+        ),
+    )
+
+
+def _heading(text: str) -> Text:
+    return Text(text, style="bold")
+
+
+def _table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(harmless(cell), style=_STYLES.get(cell, "")) for cell in row))
+    return table
