@@ -17,12 +17,8 @@ if TYPE_CHECKING:
     )
     from superlink_trio.federation.rounds import Federation, serve_rounds
     from superlink_trio.federation.script import Interrupted, start_server
-    from superlink_trio.superlink import (
-        SuperLink,
-        run_driver_api,
-        run_fleet_api,
-        run_superlink,
-    )
+    from superlink_trio.handle import SuperLink
+    from superlink_trio.superlink import run_driver_api, run_fleet_api, run_superlink
 
 __version__ = "0.1.0"
 
@@ -60,7 +56,7 @@ _HOMES = {
     "start_server": "federation.script",
     "ConfigErrors": "config",
     "SuperLinkConfig": "config",
-    "SuperLink": "superlink",
+    "SuperLink": "handle",
     "run_driver_api": "superlink",
     "run_fleet_api": "superlink",
     "run_superlink": "superlink",

@@ -20,34 +20,24 @@ gRPC server can outlive it.
 from __future__ import annotations
 
 import logging
-import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
-from superlink_trio.admin import AdminService, Counts, Overview, Watching, traces
-from superlink_trio.config import Address, Apis, SuperLinkConfig
+from superlink_trio.admin import Watching, traces
+from superlink_trio.config import Apis, SuperLinkConfig
 from superlink_trio.config.changes import Current
-from superlink_trio.driver import DriverService, Rounds
-from superlink_trio.fleet import FleetService, Presence
+from superlink_trio.driver import Rounds
+from superlink_trio.fleet import Presence
+from superlink_trio.handle import DRIVER, FLEET, SuperLink, state_limits, stored_size
+from superlink_trio.leaves import Leaves, Sockets
 from superlink_trio.logs.events import EventLog
-from superlink_trio.state import State, StateLimits, open_state, usual_room
-from superlink_trio.state.messages import MemoryMessages, MessageState
-from superlink_trio.supervision import (
-    Child,
-    Control,
-    Event,
-    EventKind,
-    Group,
-    Restart,
-    Service,
-    Strategy,
-    shielded_stop,
-    supervise,
-)
+from superlink_trio.state import open_state
+from superlink_trio.state.messages import MemoryMessages
+from superlink_trio.supervision import Control, Event, Group, Strategy, shielded_stop, supervise
 from superlink_trio.transport.grpc import GrpcService, open_loop
 
 if TYPE_CHECKING:
@@ -55,119 +45,25 @@ if TYPE_CHECKING:
     from superlink_trio.simulation.progress import Display
 
 Observer = Callable[[Event], None]
-Sockets: TypeAlias = Mapping[str, Sequence[socket.socket]]
 
 _NO_SOCKETS: Sockets = MappingProxyType({})
 
 _log = logging.getLogger(__name__)
 
-_ADMIN, _DRIVER, _FLEET = (f"superlink/apis/{name}" for name in ("admin", "driver", "fleet"))
-_HTTP = "superlink/apis/flower/http"
 _GROUPS = frozenset({"superlink", "superlink/apis", "superlink/apis/flower"})
 
-# What was acknowledged is kept already when the state is asked to stop: it only has to close.
-_STATE_GRACE = 0.25
 
-# What a server needs beyond the grace of its calls: to cancel what is left and see it end.
-_DRAIN = 0.2
-
-# The Driver API's share of the files that the process may open, where nodes connect to it too.
-# Drivers are few.
-_DRIVERS_SHARE = 1 / 8
-
-
-class SuperLink:
-    """A running SuperLink: where it listens, how it is doing, and how to stop it."""
-
-    def __init__(
-        self,
-        control: Control,
-        current: Current,
-        credentials: Credentials | None,
-        state: State,
-    ) -> None:
-        self._control = control
-        self._current = current
-        self._credentials = credentials
-        self._state = state
-        self._ended = trio.Event()
-        self._states: dict[str, EventKind] = {}
-        self._addresses: dict[str, Address] = {}
-
-    @property
-    def config(self) -> SuperLinkConfig:
-        """The config in force."""
-        return self._current()
-
-    @property
-    def driver_address(self) -> Address | None:
-        """Where the Driver API listens, by the port really bound; None if it does not run here."""
-        return self._addresses.get(_DRIVER)
-
-    @property
-    def fleet_address(self) -> Address | None:
-        """Where the Fleet API listens, by the port really bound; None if it does not run here.
-
-        A simulation has no port either.
-        """
-        return self._addresses.get(_FLEET)
-
-    @property
-    def admin_address(self) -> Address | None:
-        """Where operators find health, metrics and a page; None if that is not served."""
-        return self._addresses.get(_ADMIN)
-
-    @property
-    def flower_address(self) -> Address | None:
-        """Where Flower 1.35 and later is served over HTTP; None if it is not."""
-        return self._addresses.get(_HTTP)
-
-    def status(self) -> Mapping[str, EventKind]:
-        """Give the last event of each part, by its path in the tree (`superlink/apis/fleet`)."""
-        return dict(self._states)
-
-    def addresses(self) -> Mapping[str, Address]:
-        """Give the address of every API that listens, by its path in the tree."""
-        return dict(self._addresses)
-
-    async def stop(self) -> None:
-        """Stop gracefully, and return when everything has ended.
-
-        New calls are refused, held ones answered, those in flight have the config's `grace`.
-        """
-        self._control.stop()
-        await self._ended.wait()
-
-    def cancel(self) -> None:
-        """Stop now: in the same order, but without any grace."""
-        self._control.cancel()
-
-    async def reload(self, config: SuperLinkConfig | None = None) -> None:
-        """Read certificates and the list of nodes' keys again, without dropping connections.
-
-        What is not sound is not used: the log says why, and things stay as they were. The calls
-        of a node whose key is listed no more end at once.
-
-        Of `config` those options count from now on whose `Option.reloads` says that they can; what
-        has begun goes on as it was. The log says which have changed, and which need a restart.
-        Raises ConfigErrors if it cannot run; nothing is changed then.
-        """
-        if config is not None:
-            before = self.config.max_stored_size
-            self._current.take(config)
-            size = self._state.limits.stored_size
-            if config.max_stored_size != before:
-                size = _stored_size(config)
-            self._state.limits = _limits(config, size)
-        if self._credentials is None:
-            _log.info("There are no keys or certificates to read again")
-        else:
-            await self._credentials.reload()
-
-    def _observe(self, event: Event) -> None:
-        self._states[event.path] = event.kind
-        if isinstance(event.value, Address):
-            self._addresses[event.path] = event.value
+def _tree(leaves: Leaves) -> Group:
+    return Group(
+        name="superlink",
+        strategy=Strategy.REST_FOR_ONE,
+        children=[
+            *leaves.stores(),
+            *leaves.traces(),
+            *leaves.certificates(),
+            Group(name="apis", strategy=Strategy.ONE_FOR_ONE, children=list(leaves.apis())),
+        ],
+    )
 
 
 async def run_superlink(
@@ -233,14 +129,14 @@ async def _run(
         _log.info(notice)
     credentials = await _credentials(config, apis)
     async with shielded_stop(control) as control, open_loop() as loop:
-        state = open_state(config.database, limits=_limits(config, _stored_size(config)))
+        state = open_state(config.database, limits=state_limits(config, stored_size(config)))
         current = Current(config, apis)
         link = SuperLink(control, current, credentials, state)
         watching = await _watching(config, apis, control)
         log_event = EventLog(_GROUPS)
 
         def observe(event: Event) -> None:
-            link._observe(event)
+            link.observe(event)
             log_event(event)
             watching.note(event)
             if observer is not None:
@@ -253,7 +149,7 @@ async def _run(
         messages = None
         if config.port is not None and apis is Apis.BOTH:
             messages = MemoryMessages(limits=state.limits)
-        leaves = _Leaves(
+        leaves = Leaves(
             served=apis,
             current=current,
             credentials=credentials,
@@ -275,13 +171,13 @@ async def _run(
                 task_status=_Ready(link, task_status),
             )
         finally:
-            link._ended.set()
+            link.ended()
 
 
 async def _watching(config: SuperLinkConfig, apis: Apis, control: Control) -> Watching:
-    services = {"flwr.proto.Driver": _DRIVER} if Apis.DRIVER in apis else {}
+    services = {"flwr.proto.Driver": DRIVER} if Apis.DRIVER in apis else {}
     if Apis.FLEET in apis and config.fleet_api_type.startswith("grpc"):
-        services |= dict.fromkeys(("flwr.proto.Fleet", "flwr.proto.GrpcAdapter"), _FLEET)
+        services |= dict.fromkeys(("flwr.proto.Fleet", "flwr.proto.GrpcAdapter"), FLEET)
     spans = None
     if traces.wanted():
         spans = await trio.to_thread.run_sync(traces.configured, control, config.grace)
@@ -297,26 +193,6 @@ async def _credentials(config: SuperLinkConfig, apis: Apis) -> Credentials | Non
     return await trio.to_thread.run_sync(load, config, apis)
 
 
-def _limits(config: SuperLinkConfig, stored_size: int) -> StateLimits:
-    return StateLimits(
-        stored_size=stored_size,
-        nodes=config.max_nodes,
-        tasks_per_node=config.max_tasks_per_node,
-    )
-
-
-def _stored_size(config: SuperLinkConfig) -> int:
-    if config.max_stored_size is not None:
-        return config.max_stored_size
-    room = usual_room(config.database)
-    _log.info(
-        "Payloads and tasks may take %.1f GiB, %s (--max-stored-size)",
-        *(room.size / 2**30, room.of),
-        extra={"max_stored_size": room.size},
-    )
-    return room.size
-
-
 @attrs.frozen
 class _Ready:
     """Passes on that the tree is ready, with the handle that its starter waits for."""
@@ -326,145 +202,3 @@ class _Ready:
 
     def started(self, value: None = None) -> None:
         self.task_status.started(self.link)
-
-
-def _tree(leaves: _Leaves) -> Group:
-    return Group(
-        name="superlink",
-        strategy=Strategy.REST_FOR_ONE,
-        children=[
-            # What is in memory is gone when its store fails: starting it again would hide that.
-            Child(name="state", serve=leaves.state.serve, grace=_STATE_GRACE),
-            *leaves.traces(),
-            *leaves.messages_store(),
-            *leaves.certificates(),
-            Group(name="apis", strategy=Strategy.ONE_FOR_ONE, children=list(leaves.apis())),
-        ],
-    )
-
-
-@attrs.frozen(kw_only=True)
-class _Leaves:
-    """The leaves of the tree."""
-
-    served: Apis
-    current: Current
-    credentials: Credentials | None
-    state: State
-    grpc: GrpcService
-    link: SuperLink
-    watching: Watching
-    presence: Presence
-    rounds: Rounds
-    sockets: Sockets
-    display: Display | None
-
-    messages: MemoryMessages | None
-
-    @property
-    def config(self) -> SuperLinkConfig:
-        return self.current()
-
-    def messages_store(self) -> Iterator[Child]:
-        if self.messages is not None:
-            yield Child(name="messages", serve=self.messages.serve, grace=_STATE_GRACE)
-
-    def traces(self) -> Iterator[Child]:
-        if (traces := self.watching.traces) is not None:
-            yield Child(name="traces", serve=traces.serve, grace=self.config.grace)
-
-    def certificates(self) -> Iterator[Child]:
-        if self.credentials is not None:
-            for name, certificates in self.credentials.certificates.items():
-                yield Child(name=f"certificates-{name.lower()}", serve=certificates.serve)
-
-    def apis(self) -> Iterator[Child | Group]:
-        grace = self.config.grace
-        if self.config.admin_address is not None:
-            yield _api("admin", self._admin(), _DRAIN)
-        if Apis.DRIVER in self.served:
-            yield _api("driver", self._driver(), grace + _DRAIN)
-        if Apis.FLEET in self.served:
-            if self.config.fleet_place is not None:
-                yield _api("fleet", self._fleet(), grace + _DRAIN)
-            else:
-                # Apps do not know of the grace: the supervisor ends them.
-                yield _api("fleet", self._simulation(), grace)
-        if self.messages is not None:
-            yield self._flower(self.messages)
-
-    def _admin(self) -> Service:
-        overview = Overview(
-            history=self.watching.history,
-            addresses=self.link.addresses,
-            counts=Counts(self.state),
-            nodes=self.presence.views,
-            rounds=self.rounds.views,
-            rates=self.watching.rates,
-        )
-        return AdminService(
-            config=self.config,
-            overview=overview,
-            calls=self.watching.calls,
-            state=self.state,
-            sockets=self.sockets.get("admin_address", ()),
-        )
-
-    def _flower(self, messages: MessageState) -> Group:
-        # What a SuperLink of older releases need not have.
-        from superlink_trio.control.service import flower_group
-
-        return flower_group(
-            current=self.current,
-            state=messages,
-            credentials=self.credentials,
-            bound=lambda: self.link.addresses().get(_HTTP),
-            observers=self.watching.observers("http", lambda: self.link.flower_address),
-        )
-
-    @property
-    def _drivers_share(self) -> float:
-        both = self.served is Apis.BOTH and self.config.fleet_place is not None
-        return _DRIVERS_SHARE if both else 1.0
-
-    def _driver(self) -> Service:
-        return DriverService(
-            current=self.current,
-            state=self.state,
-            rounds=self.rounds,
-            grpc=self.grpc,
-            # After a failure the port is the one that clients know by now, even if any would have
-            # done.
-            address=lambda: self.link.driver_address or self.config.driver_place.address,
-            fleet_address=lambda: self.link.fleet_address,
-            share=self._drivers_share,
-            observers=self.watching.observers("grpc", lambda: self.link.driver_address),
-        )
-
-    def _fleet(self) -> Service:
-        place = self.config.fleet_place
-        assert place is not None, "a simulation has no Fleet API"
-        carrier = "rest" if self.config.fleet_api_type == "rest" else "grpc"
-        return FleetService(
-            current=self.current,
-            state=self.state,
-            presence=self.presence,
-            credentials=self.credentials,
-            grpc=self.grpc,
-            address=lambda: self.link.fleet_address or place.address,
-            driver_address=lambda: self.link.driver_address,
-            share=1 - self._drivers_share if self._drivers_share < 1 else 1.0,
-            observers=self.watching.observers(carrier, lambda: self.link.fleet_address),
-            messages=self.messages,
-            sockets=self.sockets.get("rest_fleet_api_address", ()),
-        )
-
-    def _simulation(self) -> Service:
-        # What a SuperLink of real nodes need not have.
-        from superlink_trio.simulation.service import SimulationService
-
-        return SimulationService.of(self.config, self.state, self.display)
-
-
-def _api(name: str, serve: Service, grace: float) -> Child:
-    return Child(name=name, serve=serve, restart=Restart.ON_FAILURE, grace=grace)

@@ -316,7 +316,7 @@ async def test_its_limits_are_those_of_its_config(nursery: trio.Nursery) -> None
 async def test_the_log_says_how_much_may_be_stored(
     nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", "superlink_trio.superlink")
+    caplog.set_level("INFO", "superlink_trio")
     link = await nursery.start(run_superlink, config())
     [line] = [line for line in caplog.messages if "--max-stored-size" in line]
     assert "half of the memory" in line
