@@ -34,12 +34,11 @@ from superlink_trio.wire.messages import (
     Outcome,
     RunRecord,
     iso,
-    read_scalars,
     write_node,
     write_run,
 )
 from superlink_trio.wire.project import Project, project_in_bundle
-from superlink_trio.wire.runs import Fab
+from superlink_trio.wire.runs import Fab, read_scalars
 
 _log = logging.getLogger(__name__)
 

@@ -87,15 +87,6 @@ class Envelope:
         return self.message.metadata.message_id
 
 
-def read_scalars(scalars: Mapping[str, pb.Scalar]) -> dict[str, Scalar]:
-    """Read a map of scalars; one that holds nothing is left out."""
-    return {
-        key: getattr(scalar, kind)
-        for key, scalar in scalars.items()
-        if (kind := scalar.WhichOneof("scalar")) is not None
-    }
-
-
 def write_scalar(value: Scalar) -> pb.Scalar:
     """Give a value as messages carry it."""
     match value:

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import attrs
 
+from superlink_trio.wire import messages_pb2
 from superlink_trio.wire import superlink_pb2 as pb
 
 Scalar: TypeAlias = float | int | bool | str | bytes
@@ -57,8 +58,10 @@ def write_fab(fab: Fab) -> pb.Fab:
     return pb.Fab(hash_str=fab.hash, content=fab.content)
 
 
-def read_scalars(scalars: Mapping[str, pb.Scalar]) -> dict[str, Scalar]:
-    """Read a map of scalars; one that holds nothing is left out."""
+def read_scalars(
+    scalars: Mapping[str, pb.Scalar] | Mapping[str, messages_pb2.Scalar],
+) -> dict[str, Scalar]:
+    """Read a map of scalars, of either generation; one that holds nothing is left out."""
     return {
         key: getattr(scalar, kind)
         for key, scalar in scalars.items()

@@ -57,8 +57,8 @@ class Strangers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in
         served = [api.service for api in self.apis]
         if service in served:
             return (
-                f"{name} is no call of Flower 1.8 to 1.11, whose clients are served here: this one "
-                "is of another release"
+                f"{name} is no call of the releases of Flower that are served here: 1.8 to 1.11, "
+                "and 1.23 and later where the SuperLink was started with --port"
             )
         where = self.elsewhere(service)
         return f"{name} is not served on this port: " + (
