@@ -105,7 +105,7 @@ def start_server(
 
 
 def _check_no_loop() -> None:
-    if trio.lowlevel.in_trio_run():
+    if _runs_in_trio():
         raise RuntimeError("start_server blocks Trio: await serve_rounds(...) instead")
     try:
         asyncio.get_running_loop()
@@ -115,6 +115,15 @@ def _check_no_loop() -> None:
         "start_server blocks the asyncio loop that runs here (a notebook has one):"
         " await asyncio.to_thread(start_server, ...) instead"
     )
+
+
+def _runs_in_trio() -> bool:
+    # `trio.lowlevel.in_trio_run` came with Trio 0.29.
+    try:
+        trio.lowlevel.current_trio_token()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _unhandled_signals() -> list[signal.Signals]:
