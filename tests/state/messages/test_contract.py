@@ -185,6 +185,10 @@ async def test_a_node_of_an_earlier_life_comes_back(
     assert not await state.admit_node(12345, b"other", readmit=True)
 
 
+async def test_no_node_is_taken_for_the_server(state: MessageState, mock_clock: MockClock) -> None:
+    assert not await state.admit_node(SERVER, b"key", readmit=True)
+
+
 async def test_what_was_unregistered_does_not_come_back(
     state: MessageState, mock_clock: MockClock
 ) -> None:
@@ -465,6 +469,26 @@ async def test_only_the_node_that_was_asked_replies_and_once(
     assert (await lab.state.push(lab.run_id, lab.node_id, [second.envelope])).message_ids == [""]
     [reply] = await lab.state.take_replies(lab.run_id, [asked])
     assert reply.message_id == first
+
+
+async def test_of_two_replies_the_one_that_is_whole_first_counts(
+    lab: Lab, mock_clock: MockClock
+) -> None:
+    asked = await lab.ask()
+    replies = [
+        parcel(lab.run_id, source=lab.node_id, to=SERVER, reply_to=asked, parts=(part,))
+        for part in (b"slow", b"fast")
+    ]
+    for reply in replies:
+        pushed = await lab.state.push(lab.run_id, lab.node_id, [reply.envelope])
+        assert pushed.message_ids == [reply.message_id]
+    for reply in reversed(replies):
+        for object_id, content in reply.objects.items():
+            assert await lab.state.put_object(lab.run_id, lab.node_id, object_id, content)
+    [given] = await lab.state.take_replies(lab.run_id, [asked])
+    assert await read(lab.state, lab.run_id, SERVER, given) == b"fast"
+    assert isinstance(lab.state, MemoryMessages)
+    assert not len(lab.state._messages.objects)
 
 
 async def test_objects_are_for_those_whose_message_it_is(lab: Lab, mock_clock: MockClock) -> None:
