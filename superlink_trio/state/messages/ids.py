@@ -33,3 +33,13 @@ def new_run_record(new: NewRun, now: float, taken: Container[int] = ()) -> RunRe
         override_config=dict(new.override_config),
         pending_at=now,
     )
+
+
+def to_signed(unsigned: int) -> int:
+    """Give the signed 64-bit number of the same bits, as databases have them."""
+    return unsigned - 2**64 if unsigned >= 2**63 else unsigned
+
+
+def to_unsigned(signed: int) -> int:
+    """Give the unsigned 64-bit number of the same bits."""
+    return signed + 2**64 if signed < 0 else signed

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import attrs
 
-from superlink_trio.state import rules
 from superlink_trio.state.interface import Admission
 from superlink_trio.state.messages.interface import (
     CLAIM_TIMEOUT,
@@ -26,6 +25,7 @@ from superlink_trio.state.messages.interface import (
     NotPermitted,
     Wrong,
 )
+from superlink_trio.state.rules import Survey, bind
 from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.messages import Envelope, NodeRecord, Outcome, RunRecord, RunStatus
 from superlink_trio.wire.objects import MalformedObject, children_of, error_reply, ids_of
@@ -62,7 +62,7 @@ def admit(
     """
     if node_id == SERVER:
         return Admission.UNKNOWN
-    return rules.bind(
+    return bind(
         node_id,
         node_of_key=node_of_key,
         has_key=registered,
@@ -89,7 +89,8 @@ def activated(node: NodeRecord, interval: float, now: float) -> NodeRecord:
 
 def heard_of(node: NodeRecord, interval: float | None, now: float) -> NodeRecord:
     """Give a node after a heartbeat, which may name another interval."""
-    interval = node.heartbeat_interval if interval is None else interval
+    if interval is None or math.isnan(interval):
+        interval = node.heartbeat_interval
     until = max(node.online_until, now + 2 * interval)
     return attrs.evolve(node, heartbeat_interval=interval, online_until=until, deactivated_at=None)
 
@@ -167,8 +168,9 @@ def takes_reply(asked: Asked, run_id: int, source: int) -> bool:
 
 
 def expires_at(message: pb.Message, now: float) -> float:
-    """Say when a message that comes now runs out of time."""
-    return min(message.metadata.created_at, now) + message.metadata.ttl
+    """Say when a message that comes now runs out of time: at once, if it names no time."""
+    until = min(message.metadata.created_at, now) + message.metadata.ttl
+    return now if math.isnan(until) else until
 
 
 def parts_of(envelope: Envelope) -> Sequence[str]:
@@ -223,7 +225,7 @@ def survey(
     asked: Mapping[str, Asked],
     online_until: Callable[[int], float],
     now: float,
-) -> rules.Survey:
+) -> Survey:
     """Tell which instructions are settled, and when an error may stand in next."""
     settled, changes_at = dict.fromkeys(message_ids, 0), math.inf
     for message_id, one in asked.items():
@@ -231,7 +233,7 @@ def survey(
         if not one.replied and code_of(one, until, now) is None:
             del settled[message_id]
             changes_at = min(changes_at, one.expires_at, until)
-    return rules.Survey(settled, changes_at)
+    return Survey(settled, changes_at)
 
 
 class Fate(enum.Enum):

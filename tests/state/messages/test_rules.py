@@ -82,6 +82,7 @@ def test_a_heartbeat_prolongs_and_never_shortens() -> None:
     assert (after.online_until, after.heartbeat_interval) == (NOW + 100, 10.0)
     assert after.deactivated_at is None
     assert rules.heard_of(after, None, NOW + 90).online_until == NOW + 110
+    assert rules.heard_of(after, math.nan, NOW) == after
     assert rules.deactivated(after, NOW).online_until == 0.0
 
 
@@ -123,6 +124,8 @@ def test_time_begins_when_a_message_was_made_or_came() -> None:
     message = parcel(1, to=7, created_at=NOW, ttl=10.0).envelope.message
     assert rules.expires_at(message, NOW + 3) == NOW + 10
     assert rules.expires_at(message, NOW - 3) == NOW + 7
+    message.metadata.ttl = math.nan
+    assert rules.expires_at(message, NOW) == NOW
 
 
 def test_which_error_stands_in() -> None:
