@@ -32,7 +32,7 @@ from superlink_trio.fleet import FleetService
 from superlink_trio.logs.events import EventLog
 from superlink_trio.rpc import CallLog
 from superlink_trio.state import State, StateLimits, open_state, usual_room
-from superlink_trio.state.messages import MemoryMessages, MessageState
+from superlink_trio.state.messages import MessageState, messages_beside
 from superlink_trio.supervision import (
     Child,
     Control,
@@ -215,7 +215,7 @@ async def _run(
         state = _state(config)
         messages = None
         if config.port is not None and apis is Apis.BOTH:
-            messages = MemoryMessages(limits=state.limits)
+            messages = messages_beside(state)
         leaves = _Leaves(apis, config, credentials, state, grpc, link, history, display, messages)
         try:
             await supervise(
@@ -293,7 +293,7 @@ class _Leaves:
     history: History
     display: Display | None
 
-    messages: MemoryMessages | None
+    messages: MessageState | None
 
     def messages_store(self) -> Iterator[Child]:
         if self.messages is not None:
