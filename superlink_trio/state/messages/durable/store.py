@@ -15,7 +15,7 @@ import trio
 
 from superlink_trio.state.durable import DurableState
 from superlink_trio.state.durable.heartbeats import WRITE_BEHIND
-from superlink_trio.state.interface import StateUnavailable
+from superlink_trio.state.interface import CannotOpen, StateUnavailable
 from superlink_trio.state.messages import rules
 from superlink_trio.state.messages.durable.engine import MessageTransaction, Sent
 from superlink_trio.state.messages.durable.known import Known, digest_of
@@ -68,9 +68,12 @@ class DurableMessages(MessageState):
     ) -> None:
         """Write heartbeats and look after what came to nothing until `stopping`.
 
-        The state has to be open. Raises CannotOpen where another process serves these nodes.
+        The state has to be open. Raises CannotOpen, also where another process serves these nodes.
         """
-        self._known.resume(await self._state.write(lambda tx: tx.messages.resume()))
+        try:
+            self._known.resume(await self._state.write(lambda tx: tx.messages.resume()))
+        except StateUnavailable as error:
+            raise CannotOpen(str(error)) from error
         self._dropped.set()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write_heartbeats)

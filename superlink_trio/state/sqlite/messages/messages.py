@@ -1,6 +1,7 @@
 """Steps about messages on their way between runs and nodes.
 
-Phases stand in SQL as numbers: a partial index is used for nothing else.
+Phases stand in SQL as numbers: a partial index is used for nothing else. For CROSS JOIN see
+`objects`.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def asked(tx: Reading, run_id: int, message_ids: Collection[str]) -> Mapping[str
     """Give those of a run's instructions that are known."""
     rows = tx.execute(
         "SELECT message_id, run_id, reader, expires_at, reply FROM json_each(?)"
-        " JOIN superlink_message ON message_id = value"
+        " CROSS JOIN superlink_message ON message_id = value"
         f" WHERE run_id = ? AND phase != {Phase.DROPPED}",
         *(json.dumps(list(message_ids)), to_signed(run_id)),
     )

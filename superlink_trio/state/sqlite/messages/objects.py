@@ -2,6 +2,9 @@
 
 A message refers to its root, and to a tree of the objects below it. Equal trees are one, so that
 a model for a thousand nodes is a thousand roots and one tree.
+
+CROSS JOIN is SQLite's word for a join in the order that is written: its planner knows nothing of
+how many rows there are, and would go through all messages of a run.
 """
 
 from __future__ import annotations
@@ -76,8 +79,8 @@ def trees_that_miss(tx: Reading, number: int, run_id: int, source: int) -> Colle
 def are_all_in(tx: Reading, object_ids: Collection[str], tree_id: int) -> bool:
     """Say whether objects are all part of a tree."""
     found = tx.value(
-        "SELECT count(*) FROM json_each(?) JOIN superlink_object ON object_id = value"
-        " JOIN superlink_part ON object = superlink_object.number WHERE tree_id = ?",
+        "SELECT count(*) FROM json_each(?) CROSS JOIN superlink_object ON object_id = value"
+        " CROSS JOIN superlink_part ON object = superlink_object.number WHERE tree_id = ?",
         *(json.dumps(list(object_ids)), tree_id),
     )
     return bool(found == len(object_ids))
@@ -104,7 +107,7 @@ def get(tx: Reading, run_id: int, reader: int, object_id: str) -> bytes | None:
     content: bytes | None = tx.value(
         "SELECT content FROM superlink_object AS object WHERE object_id = ? AND (EXISTS (SELECT 1"
         f" FROM superlink_message WHERE root = object.number AND {handed_out}) OR EXISTS (SELECT 1"
-        " FROM superlink_part AS part JOIN superlink_message AS message"
+        " FROM superlink_part AS part CROSS JOIN superlink_message AS message"
         f" ON message.tree_id = part.tree_id WHERE part.object = object.number AND {handed_out}))",
         *(object_id, *of_message, *of_message),
     )
