@@ -157,6 +157,8 @@ _THIRD: Sequence[str] = (
     "CREATE INDEX superlink_simulating ON superlink_simulated_node(process_id)",
 )
 
+_KEEPS_MESSAGES = 4
+
 _OBJECT_LENGTH = _LENGTH.format("superlink_object", "number", "{}")
 
 # What Flower 1.23 and later has, which the tables of the reference have no place for. Ids, which
@@ -272,6 +274,11 @@ def adopt(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
     if names_keys(connection):
         connection.execute(_ADOPT_KEYS)
+
+
+def keeps_messages(connection: sqlite3.Connection) -> bool:
+    """Say whether there are tables for Flower 1.23 and later."""
+    return version(connection) >= _KEEPS_MESSAGES
 
 
 def names_keys(connection: sqlite3.Connection) -> bool:
