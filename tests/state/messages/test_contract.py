@@ -390,6 +390,20 @@ async def test_equal_parts_are_pushed_and_kept_once(lab: Lab, mock_clock: MockCl
         assert await read(lab.state, lab.run_id, node_id, taken) == b"weights"
 
 
+async def test_what_messages_have_in_common_stays_for_the_last_of_them(
+    lab: Lab, mock_clock: MockClock
+) -> None:
+    first = await lab.ask(parts=(b"both", b"1"))
+    await lab.ask(parts=(b"both", b"2"))
+    await lab.state.take(lab.node_id)
+    await lab.state.confirm(lab.run_id, lab.node_id, first)
+    assert await objects_in(lab.state) == 3
+    taken = await lab.state.take(lab.node_id)
+    assert taken is not None
+    assert await read(lab.state, lab.run_id, lab.node_id, taken) == b"both2"
+    assert not await objects_in(lab.state)
+
+
 async def test_what_was_not_confirmed_is_given_again(lab: Lab, mock_clock: MockClock) -> None:
     first, second = await lab.ask(parts=(b"1",)), await lab.ask(parts=(b"2",))
     for _ in range(3):

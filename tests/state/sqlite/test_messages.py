@@ -279,6 +279,17 @@ async def test_one_process_at_a_time_serves_a_file(
         assert await first.run(run.run_id) == run
 
 
+async def test_who_was_taken_for_dead_serves_a_file_alone_still(
+    messages: Serving, serving: Any, file: Path
+) -> None:
+    async with messages() as first, serving() as beside:
+        with closing(sqlite3.connect(file)) as connection, connection:
+            connection.execute("DELETE FROM superlink_process")
+        await first.create_run(NEW_RUN)
+        with pytest.raises(CannotOpen, match="another process"):
+            await DurableMessages(beside).serve(stopping=trio.Event())
+
+
 async def test_a_token_cannot_be_read_from_the_file(messages: Serving, file: Path) -> None:
     async with messages() as state:
         one = await running(state)
@@ -300,6 +311,24 @@ async def test_heartbeats_are_written_behind(
         mock_clock.jump(0.5)
         await settle(state)
         assert value(file, until) == EPOCH + 20 + 120
+
+
+async def test_heartbeats_that_could_not_be_written_are_written_later(
+    messages: Serving, file: Path, mock_clock: MockClock
+) -> None:
+    async with messages() as state:
+        one = await running(state)
+        elsewhere = file.rename(file.with_name("elsewhere"))
+        await state.heartbeat(one.node_id, 60.0)
+        for _ in range(3):
+            await settle(state)
+            mock_clock.jump(0.5)
+        elsewhere.rename(file)
+        for _ in range(3):
+            await settle(state)
+            mock_clock.jump(0.5)
+        until = value(file, "SELECT online_until FROM superlink_supernode")
+        assert until == pytest.approx(EPOCH + 120, abs=0.1)
 
 
 # Commits and room
