@@ -15,7 +15,7 @@ from superlink_trio.driver import DriverService, Rounds
 from superlink_trio.fleet import FleetService, Presence
 from superlink_trio.handle import HTTP, SuperLink
 from superlink_trio.state import State
-from superlink_trio.state.messages import MemoryMessages, MessageState
+from superlink_trio.state.messages import MessageState
 from superlink_trio.supervision import Child, Group, Restart, Service
 from superlink_trio.transport.grpc import GrpcService
 
@@ -51,7 +51,7 @@ class Leaves:
     rounds: Rounds
     sockets: Sockets
     display: Display | None
-    messages: MemoryMessages | None
+    messages: MessageState | None
 
     @property
     def config(self) -> SuperLinkConfig:

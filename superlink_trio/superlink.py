@@ -36,7 +36,7 @@ from superlink_trio.handle import DRIVER, FLEET, SuperLink, state_limits, stored
 from superlink_trio.leaves import Leaves, Sockets
 from superlink_trio.logs.events import EventLog
 from superlink_trio.state import open_state
-from superlink_trio.state.messages import MemoryMessages
+from superlink_trio.state.messages import messages_beside
 from superlink_trio.supervision import Control, Event, Group, Strategy, shielded_stop, supervise
 from superlink_trio.transport.grpc import GrpcService, open_loop
 
@@ -148,7 +148,7 @@ async def _run(
         )
         messages = None
         if config.port is not None and apis is Apis.BOTH:
-            messages = MemoryMessages(limits=state.limits)
+            messages = messages_beside(state)
         leaves = Leaves(
             served=apis,
             current=current,

@@ -11,6 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from superlink_trio.state import MemoryState, SqliteState, State
 from superlink_trio.state.interface import Clock
+from superlink_trio.state.messages import DurableMessages, MessageState
 
 STORES: dict[str, Callable[[Clock, Path], State]] = {
     "memory": lambda clock, _: MemoryState(clock=clock),
@@ -20,13 +21,15 @@ STORES: dict[str, Callable[[Clock, Path], State]] = {
 """By name: each makes a store, given a clock and an empty folder."""
 
 
-async def settle(*states: State) -> None:
+async def settle(*states: State | MessageState) -> None:
     """Let everything get as far as it gets without the clock.
 
     A task that waits for a worker thread is blocked, but will go on by itself.
     """
     while True:
         await wait_all_tasks_blocked()
-        if not any(isinstance(state, SqliteState) and state.busy for state in states):
+        if not any(
+            isinstance(state, SqliteState | DurableMessages) and state.busy for state in states
+        ):
             return
         await trio.to_thread.run_sync(time.sleep, 0.0005)

@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import time
+from pathlib import Path
 from typing import TypeVar
 
 import grpc
@@ -101,6 +102,40 @@ def binary(headers: dict[str, str]) -> tuple[tuple[str, str | bytes], ...]:
         (name, value) if name == "flwr-timestamp" else (f"{name}-bin", base64.b64decode(value))
         for name, value in headers.items()
     )
+
+
+async def test_nodes_and_runs_are_there_after_a_restart(
+    nursery: trio.Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    config = SuperLinkConfig(
+        insecure=True,
+        driver_api_address="127.0.0.1:0",
+        grpc_rere_fleet_api_address="127.0.0.1:0",
+        port=0,
+        database=str(tmp_path / "state.db"),
+        readmit=False,
+    )
+    signer = Signer()
+    request = pb.RegisterNodeFleetRequest(public_key=signer.public)
+    before: SuperLink = await nursery.start(run_superlink, config)
+    _, body = await post(before, "/v1/fleet/register-node", request, signer.headers(time.time()))
+    node_id = pb.RegisterNodeFleetResponse.FromString(body).node_id
+    _, body = await post(before, "/v1/control/start-run", pb.StartRunRequest(fab=bundle()))
+    run_id = pb.StartRunResponse.FromString(body).run_id
+    await post(before, "/v1/control/stream-logs", pb.StreamLogsRequest(run_id=run_id))
+    await before.stop()
+
+    after: SuperLink = await nursery.start(run_superlink, config)
+    _, body = await post(after, "/v1/control/list-runs", pb.ListRunsRequest())
+    run = pb.ListRunsResponse.FromString(body).run_dict[run_id]
+    assert (run.status.status, run.status.sub_status) == ("finished", "failed")
+    heartbeat = pb.SendNodeHeartbeatRequest(node=pb.Node(node_id=node_id), heartbeat_interval=30.0)
+    status, body = await post(
+        after, "/v1/fleet/send-node-heartbeat", heartbeat, signer.headers(time.time())
+    )
+    assert (status, pb.SendNodeHeartbeatResponse.FromString(body).success) == (200, True)
+    await after.stop()
 
 
 async def test_what_is_not_offered_is_said(link: SuperLink) -> None:

@@ -15,6 +15,7 @@ from superlink_trio.logs.wording import counted, lasting, sized
 from superlink_trio.state.census import TaskState
 from superlink_trio.state.interface import CannotOpen
 from superlink_trio.state.sqlite.backup import back_up
+from superlink_trio.state.sqlite.messages.report import PHASES, MessagesReport
 from superlink_trio.state.sqlite.report import Report, report
 
 
@@ -53,7 +54,7 @@ def fill_backup(parser: argparse.ArgumentParser) -> None:
 def fill_inspect(parser: argparse.ArgumentParser) -> None:
     """Let a parser take what `superlink-trio inspect` takes."""
     parser.description = (
-        "Tell what is in a database file: nodes, runs, tasks by state and age, sizes."
+        "Tell what is in a database file: nodes, runs, tasks by state and age, messages, sizes."
     )
     _add_path(parser, "database", "the file that --database names")
     parser.add_argument("--json", action="store_true", help="for machines; sizes are bytes")
@@ -102,3 +103,18 @@ def _lines(found: Report) -> Iterator[str]:
         app = " ".join(filter(None, (run.fab_id, run.fab_version)))
         counts = "".join(f"{run.tasks.get(state, 0):>13}" for state in TaskState)
         yield f"{run.run_id:<22}{app:<28}{counts}"
+    if found.messages is not None and (found.messages.nodes or found.messages.runs):
+        yield ""
+        yield from _lines_of_messages(found.messages)
+
+
+def _lines_of_messages(found: MessagesReport) -> Iterator[str]:
+    yield "Flower 1.23 and later"
+    yield f"nodes      {found.nodes}, {found.nodes_online} of them online"
+    yield f"objects    {found.objects.count}, {sized(found.objects.size)}"
+    yield ""
+    yield f"{'run':<22}{'app':<28}{'status':>13}" + "".join(f"{name:>13}" for name in PHASES)
+    for run in found.runs:
+        app = " ".join(filter(None, (run.fab_id, run.fab_version)))
+        counts = "".join(f"{number:>13}" for number in run.messages.values())
+        yield f"{run.run_id:<22}{app:<28}{run.status:>13}{counts}"

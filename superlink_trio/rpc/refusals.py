@@ -12,7 +12,16 @@ import attrs
 from google.protobuf.message import DecodeError, Message
 
 from superlink_trio.logs import Throttle
-from superlink_trio.rpc.interface import Api, Caller, Leased, Refused, Status, Unary
+from superlink_trio.rpc.interface import (
+    Api,
+    Caller,
+    Duplex,
+    Leased,
+    Refused,
+    Status,
+    Streaming,
+    Unary,
+)
 from superlink_trio.state import Limit, LimitReached, StateUnavailable
 from superlink_trio.state.messages import Wrong
 from superlink_trio.wire.tasks import ANONYMOUS
@@ -59,6 +68,9 @@ def with_refusals(api: Api) -> Api:
         api,
         unary={name: _refusing_unary(call, refusals) for name, call in api.unary.items()},
         leased={name: _refusing_leased(call, refusals) for name, call in api.leased.items()},
+        streaming={
+            name: _refusing_streaming(call, refusals) for name, call in api.streaming.items()
+        },
     )
 
 
@@ -124,6 +136,16 @@ def _refusing_unary(call: Unary, refusals: _Refusals) -> Unary:
             raise refusals.refusal(error) from error
 
     return answer
+
+
+def _refusing_streaming(call: Streaming, refusals: _Refusals) -> Streaming:
+    async def serve(stream: Duplex, caller: Caller) -> None:
+        try:
+            await call(stream, caller)
+        except (StateUnavailable, LimitReached, Wrong) as error:
+            raise refusals.refusal(error) from error
+
+    return serve
 
 
 def _refusing_leased(call: Leased, refusals: _Refusals) -> Leased:

@@ -12,8 +12,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import attrs
@@ -21,6 +21,8 @@ import trio
 
 from superlink_trio.config import Address
 from superlink_trio.processes.ending import end_session
+from superlink_trio.runtime.output import Output
+from superlink_trio.state import StateUnavailable
 from superlink_trio.state.messages import Claim, MessageState
 from superlink_trio.wire.messages import Outcome, RunRecord
 
@@ -28,8 +30,8 @@ _log = logging.getLogger(__name__)
 
 PROGRAM = "flwr-serverapp"
 
-# Lines of what a process prints that are told when it fails. What its app logs comes another way.
-_LAST_LINES = 20
+# Seconds after which a database that cannot be used is tried again.
+_TRY_AGAIN_AFTER = 1.0
 
 # How long a session may take to be gone after SIGKILL, in seconds.
 _KILLED = 1.0
@@ -77,7 +79,10 @@ class Launcher:
             claim = None
             while claim is None:
                 await self.state.await_pending_run()
-                claim = await self.state.claim_run()
+                try:
+                    claim = await self.state.claim_run()
+                except StateUnavailable:
+                    await trio.sleep(_TRY_AGAIN_AFTER)
             nursery.start_soon(self._run, claim, places, place)
 
     async def _run(self, claim: Claim, places: trio.CapacityLimiter, place: object) -> None:
@@ -87,10 +92,17 @@ class Launcher:
             failure = await self._launch(claim)
         finally:
             places.release_on_behalf_of(place)
-            with trio.CancelScope(shield=True):
-                failed = await self.state.finish_run(run_id, Outcome.FAILED, failure)
+            failed = await self._fail(run_id, failure)
             if failed:
                 _log.warning("Run %d failed: %s", run_id, failure, extra={"run_id": run_id})
+
+    async def _fail(self, run_id: int, failure: str) -> bool:
+        failed = True
+        # Where that cannot be noted, the state fails it in a minute: its process is silent.
+        patience = trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL)
+        with patience, suppress(StateUnavailable):
+            failed = await self.state.finish_run(run_id, Outcome.FAILED, failure)
+        return failed
 
     async def _launch(self, claim: Claim) -> str:
         """Run the process of a run to its end; say why, for a run that is not over then."""
@@ -102,34 +114,37 @@ class Launcher:
             )
         try:
             # A file without a name, which only the process has.
-            with tempfile.TemporaryFile() as token:
+            with tempfile.TemporaryFile() as token, ExitStack() as on_error:
                 token.write(claim.token.encode())
                 token.flush()
                 token.seek(0)
+                output = on_error.enter_context(Output())
                 process = await trio.lowlevel.open_process(
                     self._command(program, token.fileno()),
                     stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
+                    stdout=output.fileno(),
                     stderr=subprocess.STDOUT,
                     pass_fds=[token.fileno()],
                     start_new_session=True,
                 )
+                on_error.pop_all()
         except OSError as error:
             return f"{program} cannot be started: {error.strerror}"
-        lines: deque[str] = deque(maxlen=_LAST_LINES)
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_read, process, lines)
-                nursery.start_soon(self._end_with_its_run, process, claim.run)
-                await process.wait()
-                nursery.cancel_scope.cancel()
-        finally:
-            with trio.CancelScope(shield=True):
-                if left := await end_session(process.pid, _KILLED):
-                    _log.error("Processes of run %d do not end: %s", claim.run.run_id, left)
-                with trio.move_on_after(_KILLED):
+        with output:
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(output.follow)
+                    nursery.start_soon(self._end_with_its_run, process, claim.run)
                     await process.wait()
-        printed = "".join(f"\n{line}" for line in lines)
+                    nursery.cancel_scope.cancel()
+            finally:
+                with trio.CancelScope(shield=True):
+                    if left := await end_session(process.pid, _KILLED):
+                        _log.error("Processes of run %d do not end: %s", claim.run.run_id, left)
+                    with trio.move_on_after(_KILLED):
+                        await process.wait()
+            output.read()
+        printed = "".join(f"\n{line}" for line in output.last_lines)
         return f"its process ended with status {process.returncode}{printed}"
 
     def _command(self, program: str, token: int) -> Sequence[str]:
@@ -146,15 +161,3 @@ class Launcher:
         await self.state.await_finished(run.run_id)
         await trio.sleep(_FAREWELL)
         process.kill()
-
-
-async def _read(process: trio.Process, lines: deque[str]) -> None:
-    assert process.stdout is not None, "it has a pipe"
-    rest = ""
-    async for data in process.stdout:
-        *whole, rest = (rest + data.decode(errors="replace")).splitlines(keepends=True)
-        if rest.endswith("\n") or len(rest) > 1000:
-            whole, rest = [*whole, rest], ""
-        for line in whole:
-            lines.append(line.rstrip()[:1000])
-            _log.debug("%s: %s", PROGRAM, lines[-1])

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import trio
 from builders import answer_to, task_ins
+from state.messages.parcels import parcel
 
 from superlink_trio import cli
 from superlink_trio.state import SqliteState
+from superlink_trio.state.messages import SERVER, DurableMessages, NewRun
 from superlink_trio.wire.runs import Fab, Run
 
 LARGE = b"m" * 100_000
@@ -116,6 +118,45 @@ async def test_inspect_names_the_states_that_no_task_is_in(
     told = json.loads(capsys.readouterr().out)["tasks"]
     states = ["queued", "under way", "handed over", "answered", "out of time"]
     assert told == {name: {"count": 0, "oldest": 0.0} for name in states}
+
+
+async def fill_today(state: SqliteState, nursery: trio.Nursery) -> int:
+    """Leave a run of today's Flower with a message that is handed out, and one that is arriving."""
+    messages = DurableMessages(state)
+    await nursery.start(
+        lambda task_status: messages.serve(stopping=trio.Event(), task_status=task_status)
+    )
+    fab = Fab(hash="f", content=b"bundle")
+    run_id = (await messages.create_run(NewRun(fab=fab, fab_id="me/app", fab_version="2"))).run_id
+    node_id = await messages.register_node(b"key")
+    await messages.activate_node(b"key", 30.0)
+    for content in (bytes(2000), b"other"):
+        sent = parcel(run_id, to=node_id, parts=(content,), created_at=time.time())
+        await messages.push(run_id, SERVER, [sent.envelope])
+        if content != b"other":
+            for object_id, each in sent.objects.items():
+                await messages.put_object(run_id, SERVER, object_id, each)
+    assert await messages.take(node_id) is not None
+    return run_id
+
+
+async def test_inspect_tells_of_todays_flower_too(
+    state: SqliteState, file: Path, nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = await fill_today(state, nursery)
+    assert cli.main(["inspect", str(file)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    section = lines[lines.index(["Flower", "1.23", "and", "later"]) :]
+    assert ["nodes", "1,", "1", "of", "them", "online"] in section
+    assert ["objects", "2,", "2", "KiB"] in section
+    assert [str(run_id), "me/app", "2", "pending", "1", "0", "1"] in section
+    assert cli.main(["inspect", "--json", str(file)]) == 0
+    told = json.loads(capsys.readouterr().out)["messages"]
+    assert told["runs"][0]["messages"] == {"arriving": 1, "queued": 0, "handed out": 1}
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("UPDATE superlink_schema SET version = 3")
+    assert cli.main(["inspect", "--json", str(file)]) == 0
+    assert json.loads(capsys.readouterr().out)["messages"] is None
 
 
 def damaged(path: Path) -> Path:

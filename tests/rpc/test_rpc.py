@@ -14,6 +14,8 @@ from superlink_trio.rpc import (
     Api,
     Caller,
     CallLimit,
+    ClientGone,
+    Duplex,
     Holds,
     Refused,
     Status,
@@ -180,9 +182,28 @@ def limited() -> Api:
         raise LimitReached(Limit.NODES, value=3, more=1, most=3)
         yield b""
 
+    async def stream(stream: Duplex, caller: Caller) -> None:
+        raise LimitReached(Limit.NODES, value=3, more=1, most=3)
+
     return with_refusals(
-        Api(service="test.Service", unary={"Call": call}, leased={"Lease": lease}, holds=Holds())
+        Api(
+            service="test.Service",
+            unary={"Call": call},
+            leased={"Lease": lease},
+            streaming={"Stream": stream},
+            holds=Holds(),
+        )
     )
+
+
+class Mute:
+    """A client of a streaming call that says nothing."""
+
+    async def receive(self) -> bytes:
+        raise ClientGone
+
+    async def send(self, message: bytes) -> None:
+        raise ClientGone
 
 
 async def test_a_limit_is_refused_with_its_words() -> None:
@@ -192,7 +213,9 @@ async def test_a_limit_is_refused_with_its_words() -> None:
     with pytest.raises(Refused) as leased:
         async with api.leased["Lease"](b"", Caller()):
             pass
-    for caught in (unary, leased):
+    with pytest.raises(Refused) as streaming:
+        await api.streaming["Stream"](Mute(), Caller())
+    for caught in (unary, leased, streaming):
         assert caught.value.status is Status.RESOURCE_EXHAUSTED
         assert caught.value.message == f"{FULL}."
 

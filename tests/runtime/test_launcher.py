@@ -14,7 +14,8 @@ import trio
 from superlink_trio.config import Address
 from superlink_trio.processes.sessions import members
 from superlink_trio.runtime import Launcher
-from superlink_trio.state.messages import MemoryMessages, NewRun
+from superlink_trio.state import SqliteState, State
+from superlink_trio.state.messages import DurableMessages, MemoryMessages, MessageState, NewRun
 from superlink_trio.wire.messages import Outcome, RunRecord
 from superlink_trio.wire.runs import Fab
 
@@ -39,12 +40,12 @@ def state() -> MemoryMessages:
     return MemoryMessages()
 
 
-async def a_run(state: MemoryMessages) -> RunRecord:
+async def a_run(state: MessageState) -> RunRecord:
     fab = Fab(hash=hashlib.sha256(b"fab").hexdigest(), content=b"fab")
     return await state.create_run(NewRun(fab=fab, fab_id="me/app", fab_version="1"))
 
 
-def launcher(state: MemoryMessages, path: Path | None, *, most: int = 4) -> Launcher:
+def launcher(state: MessageState, path: Path | None, *, most: int = 4) -> Launcher:
     return Launcher(
         state=state,
         address=lambda: Address("127.0.0.1", 8000),
@@ -54,7 +55,7 @@ def launcher(state: MemoryMessages, path: Path | None, *, most: int = 4) -> Laun
     )
 
 
-async def ended(state: MemoryMessages, run: RunRecord) -> RunRecord:
+async def ended(state: MessageState, run: RunRecord) -> RunRecord:
     with trio.fail_after(30):
         await state.await_finished(run.run_id)
     found = await state.run(run.run_id)
@@ -155,6 +156,18 @@ time.sleep(600)
         assert (found.outcome, found.details) == (Outcome.FAILED, "the SuperLink was stopped")
 
 
+async def test_a_process_can_print_when_the_superlink_was_killed(
+    state: MemoryMessages, program: Program
+) -> None:
+    path = program("import os, stat\nsys.exit(stat.S_ISREG(os.fstat(1).st_mode))")
+    stopping = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await serve(launcher(state, path), stopping, nursery)
+        run = await ended(state, await a_run(state))
+        stopping.set()
+    assert run.details == "its process ended with status 1", "it prints into a file, not a pipe"
+
+
 async def test_only_so_many_run_at_the_same_time(
     state: MemoryMessages, program: Program, tmp_path: Path
 ) -> None:
@@ -173,3 +186,30 @@ place.rmdir()
         details = [(await ended(state, run)).details for run in runs]
         stopping.set()
     assert details == ["its process ended with status 0"] * 3
+
+
+async def test_a_database_that_cannot_be_used_is_waited_for(
+    program: Program, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "state.db"
+    durable, stopping = SqliteState(str(file), patience=0.1), trio.Event()
+    state = DurableMessages(durable)
+    path = program("sys.exit(3)")
+
+    async def serve_state(
+        served: State | MessageState, *, task_status: trio.TaskStatus[None]
+    ) -> None:
+        await served.serve(stopping=stopping, task_status=task_status)
+
+    async with trio.open_nursery() as nursery:
+        for served in (durable, state):
+            await nursery.start(serve_state, served)
+        run = await a_run(state)
+        file.rename(tmp_path / "elsewhere")
+        await serve(launcher(state, path), stopping, nursery)
+        with trio.fail_after(30):
+            while "has vanished" not in caplog.text:
+                await trio.lowlevel.checkpoint()
+        (tmp_path / "elsewhere").rename(file)
+        assert (await ended(state, run)).details == "its process ended with status 3"
+        stopping.set()

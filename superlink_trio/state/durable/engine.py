@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import attrs
 import outcome
@@ -23,6 +23,9 @@ from superlink_trio.state.limits import StateLimits
 from superlink_trio.state.rules import Survey
 from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import Task, TaskError
+
+if TYPE_CHECKING:
+    from superlink_trio.state.messages.durable.engine import MessageQueries, MessageTransaction
 
 Result = TypeVar("Result")
 Tx_co = TypeVar("Tx_co", covariant=True)
@@ -48,8 +51,27 @@ class ChangeKind(enum.IntEnum):
     PULLED = 8
     """A node came with a pull to another process than before; key: the node."""
 
+    # Of Flower 1.23 and later, which one process over a store serves.
 
-_OWN_CACHE = frozenset({ChangeKind.KNOWN, ChangeKind.EMPTY, ChangeKind.BOUND})
+    SUPERNODE = 9
+    """A node changed; key: the node, value: its record, None: it is not registered any more."""
+    APP_RUN = 10
+    """A run changed; key: the run, value: its record and the SHA-256 of its token."""
+    LOGGED = 11
+    """A run has logged something; key: the run, value: when."""
+    INSTRUCTION = 12
+    """An instruction can be taken; key: its node."""
+    REPLY = 13
+    """The reply to an instruction can be taken; key: the instruction."""
+
+
+_OWN_CACHE = frozenset(
+    {
+        *(ChangeKind.KNOWN, ChangeKind.EMPTY, ChangeKind.BOUND),
+        *(ChangeKind.SUPERNODE, ChangeKind.APP_RUN, ChangeKind.LOGGED),
+        *(ChangeKind.INSTRUCTION, ChangeKind.REPLY),
+    }
+)
 
 
 @attrs.frozen
@@ -85,6 +107,10 @@ class Queries(Protocol):
     """Unix seconds: when the call came."""
     limits: StateLimits
 
+    @property
+    def messages(self) -> MessageQueries:
+        """What there is to ask about Flower 1.23 and later."""
+
     def node_of_key(self, public_key: bytes) -> int | None: ...
     def online_nodes(self, run_id: int, alive: Alive) -> Sequence[int]: ...
     def get_run(self, run_id: int) -> Run | None: ...
@@ -109,6 +135,10 @@ class Transaction(Queries, Protocol):
 
     Where a method has the name of one of `State` it does the same.
     """
+
+    @property
+    def messages(self) -> MessageTransaction:
+        """What may be done to nodes, runs and messages of Flower 1.23 and later."""
 
     def create_node(self, heartbeat: Heartbeat, public_key: bytes) -> int: ...
     def create_simulated_node(self, heartbeat: Heartbeat) -> int: ...

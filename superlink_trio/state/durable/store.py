@@ -14,6 +14,7 @@ from superlink_trio.state import rules
 from superlink_trio.state.arrivals import Arrivals
 from superlink_trio.state.census import Census
 from superlink_trio.state.durable.engine import (
+    Change,
     Committed,
     Engine,
     Locked,
@@ -61,7 +62,8 @@ class DurableState(State):
             engine, self._heartbeats, self._committed, engine.patience
         )
         self._acknowledgements = Acknowledgements(self._writer)
-        self._upkeep = Upkeep(engine, partial(self._write, durable=False), self._heartbeats, clock)
+        self._listeners: list[Callable[[Change], None]] = []
+        self._upkeep = Upkeep(engine, partial(self.write, durable=False), self._heartbeats, clock)
 
     @property
     def commits(self) -> int:
@@ -122,18 +124,31 @@ class DurableState(State):
     def _committed(self, committed: Committed) -> None:
         if self._known.committed(committed):
             self._notify_others()
+        for listener in self._listeners:
+            for performed in committed.performed:
+                for change in performed.changes:
+                    listener(change)
+
+    def subscribe(self, listener: Callable[[Change], None]) -> None:
+        """Let `listener` know of what this process changes, in order, once it is committed.
+
+        It is called before any task goes on that waited for the commit.
+        """
+        self._listeners.append(listener)
 
     def _notify_others(self) -> None:
         if not self._engine.notify(self._known.others):
             self._acknowledgements.add_once(evict_ended)
 
-    async def _write(self, step: Step[Result], *, durable: bool = True) -> Result:
+    async def write(self, step: Step[Result], *, durable: bool = True) -> Result:
+        """Perform a step and give its result once it is committed; see `Writer.do`."""
         return await self._writer.do(self._as_of_now(step), durable=durable)
 
     async def _acknowledge(self, step: Step[None]) -> None:
         await self._acknowledgements.perform(self._as_of_now(step))
 
-    async def _read(self, query: Query[Result]) -> Result:
+    async def read(self, query: Query[Result]) -> Result:
+        """Ask the database beside the commits. Raises StateUnavailable."""
         query = self._as_of_now(query)
         if self._engine.private:
             return await self._writer.do(query, durable=False)
@@ -154,22 +169,22 @@ class DurableState(State):
     async def create_node(self, ping_interval: float, public_key: bytes = b"") -> int:
         interval = rules.bounded_interval(ping_interval)
         heartbeat = pinged(self.now() + interval, interval)
-        return await self._write(lambda tx: tx.create_node(heartbeat, public_key))
+        return await self.write(lambda tx: tx.create_node(heartbeat, public_key))
 
     async def create_simulated_node(self) -> int:
         heartbeat = Heartbeat(self.now() + HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT)
-        return await self._write(lambda tx: tx.create_simulated_node(heartbeat))
+        return await self.write(lambda tx: tx.create_simulated_node(heartbeat))
 
     async def node_of_key(self, public_key: bytes) -> int | None:
-        return await self._read(lambda db: db.node_of_key(public_key))
+        return await self.read(lambda db: db.node_of_key(public_key))
 
     async def bind_node(self, node_id: int, public_key: bytes, *, readmit: bool) -> Admission:
         if self._known.is_bound(node_id, public_key):
             return Admission.KNOWN
-        return await self._write(lambda tx: tx.bind_node(node_id, public_key, readmit=readmit))
+        return await self.write(lambda tx: tx.bind_node(node_id, public_key, readmit=readmit))
 
     async def delete_node(self, node_id: int) -> bool:
-        return node_id != ANONYMOUS and await self._write(lambda tx: tx.delete_node(node_id))
+        return node_id != ANONYMOUS and await self.write(lambda tx: tx.delete_node(node_id))
 
     async def ping(self, node_id: int, ping_interval: float, *, readmit: bool) -> Admission:
         interval = rules.bounded_interval(ping_interval)
@@ -194,7 +209,7 @@ class DurableState(State):
     async def _end_pulls_elsewhere(self, node_id: int) -> None:
         if self._known.pulls_elsewhere(node_id):
             try:
-                await self._write(lambda tx: tx.pulled(node_id), durable=False)
+                await self.write(lambda tx: tx.pulled(node_id), durable=False)
             except StateUnavailable:
                 return
         self._known.pulls_here(node_id)
@@ -202,7 +217,7 @@ class DurableState(State):
     async def _admit(self, node_id: int, heartbeat: Heartbeat, *, readmit: bool) -> Admission:
         if node_id == ANONYMOUS:
             return Admission.UNKNOWN
-        return await self._write(lambda tx: tx.admit_node(node_id, heartbeat, readmit=readmit))
+        return await self.write(lambda tx: tx.admit_node(node_id, heartbeat, readmit=readmit))
 
     @contextmanager
     def attend(self, node_id: int) -> Iterator[None]:
@@ -221,24 +236,24 @@ class DurableState(State):
 
     async def online_nodes(self, run_id: int) -> Sequence[int]:
         alive = self._heartbeats.alive()
-        return await self._read(lambda db: db.online_nodes(run_id, alive))
+        return await self.read(lambda db: db.online_nodes(run_id, alive))
 
     # Runs
 
     async def create_run(self, run: Run, fab: Fab | None = None) -> int:
-        return await self._write(lambda tx: tx.create_run(run, fab))
+        return await self.write(lambda tx: tx.create_run(run, fab))
 
     async def get_run(self, run_id: int) -> Run | None:
-        return await self._read(lambda db: db.get_run(run_id))
+        return await self.read(lambda db: db.get_run(run_id))
 
     async def get_fab(self, fab_hash: str) -> Fab | None:
-        return await self._read(lambda db: db.get_fab(fab_hash))
+        return await self.read(lambda db: db.get_fab(fab_hash))
 
     # From the driver to the nodes
 
     async def store_task_ins(self, tasks: Sequence[Task]) -> Sequence[str]:
         digests = await digests_of(tasks, above=self._engine.largest_inline)
-        return await self._write(lambda tx: tx.store_task_ins(tasks, digests))
+        return await self.write(lambda tx: tx.store_task_ins(tasks, digests))
 
     async def await_task_ins(self, node_id: int) -> bool:
         while await self._is_registered(node_id):
@@ -255,13 +270,13 @@ class DurableState(State):
     async def _is_registered(self, node_id: int) -> bool:
         if node_id == ANONYMOUS or self._heartbeats.knows(node_id):
             return True
-        return await self._write(lambda tx: tx.is_registered(node_id), durable=False)
+        return await self.write(lambda tx: tx.is_registered(node_id), durable=False)
 
     async def _has_task(self, node_id: int) -> bool:
-        return await self._write(lambda tx: tx.has_task(node_id), durable=False)
+        return await self.write(lambda tx: tx.has_task(node_id), durable=False)
 
     def arrivals(self, node_ids: Collection[int]) -> AbstractContextManager[Arrivals]:
-        return self._waiting.arrivals(node_ids, lambda: self._read(lambda db: db.count_queued()))
+        return self._waiting.arrivals(node_ids, lambda: self.read(lambda db: db.count_queued()))
 
     async def take_task_ins(self, node_id: int, connection: str = "") -> Task | None:
         if self._known.cannot_take(node_id, connection):
@@ -278,7 +293,7 @@ class DurableState(State):
 
     async def _take_task_ins(self, node_id: int, connection: str) -> Task | None:
         while True:
-            taken = await self._write(
+            taken = await self.write(
                 lambda tx: tx.take_task_ins(node_id, connection), durable=False
             )
             if taken is None:
@@ -291,7 +306,7 @@ class DurableState(State):
 
     async def _read_large(self, taken: Taken) -> bytes | TaskError | None:
         try:
-            return await self._read(lambda db: db.read_task(taken.task.task_id))
+            return await self.read(lambda db: db.read_task(taken.task.task_id))
         except BaseException:
             with acknowledging():
                 await self.put_back_task_ins(taken.task)
@@ -306,10 +321,10 @@ class DurableState(State):
     # From the nodes to the driver
 
     async def store_task_res(self, task: Task) -> str:
-        return await self._write(lambda tx: tx.store_task_res(task))
+        return await self.write(lambda tx: tx.store_task_res(task))
 
     async def store_error(self, task_id: str, error: TaskError, *, producer: int | None) -> bool:
-        return await self._write(lambda tx: tx.store_error(task_id, error, producer))
+        return await self.write(lambda tx: tx.store_error(task_id, error, producer))
 
     async def await_task_res(
         self,
@@ -321,14 +336,12 @@ class DurableState(State):
 
     async def _survey(self, task_ids: Collection[str]) -> rules.Survey:
         alive = self._heartbeats.alive()
-        return await self._read(lambda db: db.survey(task_ids, alive))
+        return await self.read(lambda db: db.survey(task_ids, alive))
 
     async def take_task_res(self, task_ids: Collection[str], limit: int) -> Sequence[Task]:
         # The heartbeats are written by the same commit: attended nodes are all that is missing.
         alive = Alive(attended=self._heartbeats.alive().attended)
-        taken = await self._write(
-            lambda tx: tx.take_task_res(task_ids, limit, alive), durable=False
-        )
+        taken = await self.write(lambda tx: tx.take_task_res(task_ids, limit, alive), durable=False)
         try:
             return [await self._complete(answer) for answer in taken]
         except BaseException:
@@ -339,7 +352,7 @@ class DurableState(State):
     async def _complete(self, taken: Taken) -> Task:
         content = taken.content
         if content is None:
-            content = await self._read(lambda db: db.read_answer(taken.task.task_id))
+            content = await self.read(lambda db: db.read_answer(taken.task.task_id))
         return attrs.evolve(taken.task, content=content)
 
     async def confirm_task_res(self, answers: Sequence[Task]) -> None:
@@ -351,4 +364,4 @@ class DurableState(State):
 
     async def census(self) -> Census:
         alive = self._heartbeats.alive()
-        return await self._read(lambda db: db.census(alive))
+        return await self.read(lambda db: db.census(alive))

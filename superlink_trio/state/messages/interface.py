@@ -1,7 +1,8 @@
 """The contract of what keeps nodes, runs and messages of Flower 1.23 and later. Read this first.
 
 Each method is one atomic step. Waiting is part of the contract: the `await_…` methods return when
-there is something to take, never miss it, and do not poll.
+there is something to take, never miss it, and do not poll. A store on a disk may raise
+StateUnavailable: nothing was changed then.
 
 A message is a small envelope, and a tree of objects that follow one by one. It moves like this::
 
@@ -22,6 +23,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import attrs
+import trio
 
 from superlink_trio.state.interface import Clock
 from superlink_trio.wire.messages import Envelope, NodeRecord, Outcome, RunRecord
@@ -103,6 +105,15 @@ class MessageState(ABC):
 
     def __init__(self, *, clock: Clock = time.time) -> None:
         self.now = clock
+
+    @abstractmethod
+    async def serve(
+        self,
+        *,
+        stopping: trio.Event,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Run the store's own tasks until `stopping`; ready when the store is."""
 
     # Nodes
 

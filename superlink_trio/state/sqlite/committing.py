@@ -92,7 +92,11 @@ class Committer:
             "here: leave alone what is called %s.superlink-... while processes run",
             self._database.path,
         )
-        return sweeping.register(connection, self._name)
+        me = sweeping.register(connection, self._name)
+        connection.execute(
+            "UPDATE superlink_serving SET process_id = ? WHERE process_id = ?", (me, self._me)
+        )
+        return me
 
     def _perform_all(
         self,

@@ -15,6 +15,8 @@ from superlink_trio.state.interface import CannotOpen
 from superlink_trio.state.sqlite import counting, nodes, presence, schema, sweeping
 from superlink_trio.state.sqlite.backup import read_only
 from superlink_trio.state.sqlite.faults import in_words
+from superlink_trio.state.sqlite.messages.report import MessagesReport
+from superlink_trio.state.sqlite.messages.report import report as messages_report
 from superlink_trio.state.sqlite.transaction import Reading
 
 
@@ -30,7 +32,10 @@ class RunReport:
 
 @attrs.frozen(kw_only=True)
 class Report:
-    """What is in a file. Sizes are bytes."""
+    """What is in a file. Sizes are bytes.
+
+    `messages`: of Flower 1.23 and later; None in a file of a release that did not keep any.
+    """
 
     database: str
     schema: int
@@ -45,6 +50,7 @@ class Report:
     answers: Contents
     bundles: Contents
     runs: Sequence[RunReport]
+    messages: MessagesReport | None
 
 
 def report(database: str, now: float) -> Report:
@@ -83,6 +89,7 @@ def _report(tx: Reading, database: str) -> Report:
         answers=contents("task_res", "recordset"),
         bundles=contents("superlink_fab", "content"),
         runs=_runs(tx),
+        messages=messages_report(tx) if schema.keeps_messages(tx.connection) else None,
     )
 
 

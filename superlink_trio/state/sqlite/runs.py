@@ -15,11 +15,10 @@ _BYTES = "base64"
 
 def create(tx: Transaction, run: Run, fab: Fab | None) -> int:
     """Store a run and its bundle."""
-    known = "SELECT 1 FROM superlink_fab WHERE hash = ?"
-    if fab is not None and not tx.exists(known, fab.hash):
-        tx.limits.check_asked(tx.stored_size(), len(fab.content))
+    if fab is not None:
+        store_fab(tx, fab)
     run_id = draw_id()
-    config = _write_config(run.override_config)
+    config = write_config(run.override_config)
     values = (run_id, run.fab_id, run.fab_version, run.fab_hash, config)
     columns = ("run_id", "fab_id", "fab_version", "fab_hash", "override_config")
     # A file of an older release of the reference has only some of the columns.
@@ -28,9 +27,14 @@ def create(tx: Transaction, run: Run, fab: Fab | None) -> int:
     marks = ", ".join("?" * len(theirs))
     tx.execute(f"INSERT INTO run({', '.join(theirs)}) VALUES ({marks})", *theirs.values())
     tx.execute("INSERT INTO superlink_run VALUES (?, ?, ?, ?, ?)", *values)
-    if fab is not None:
-        tx.execute("INSERT OR IGNORE INTO superlink_fab VALUES (?, ?)", fab.hash, fab.content)
     return run_id
+
+
+def store_fab(tx: Transaction, fab: Fab) -> None:
+    """Store a bundle, unless it is there."""
+    if not tx.exists("SELECT 1 FROM superlink_fab WHERE hash = ?", fab.hash):
+        tx.limits.check_asked(tx.stored_size(), len(fab.content))
+        tx.execute("INSERT INTO superlink_fab VALUES (?, ?)", fab.hash, fab.content)
 
 
 def exists(tx: Reading, run_id: int) -> bool:
@@ -54,7 +58,7 @@ def read(tx: Reading, run_id: int) -> Run | None:
         fab_id=found.get("fab_id") or "",
         fab_version=found.get("fab_version") or "",
         fab_hash=found.get("fab_hash") or "",
-        override_config=_read_config(found.get("override_config") or "{}"),
+        override_config=read_config(found.get("override_config") or "{}"),
     )
 
 
@@ -64,7 +68,9 @@ def read_fab(tx: Reading, fab_hash: str) -> Fab | None:
     return None if content is None else Fab(hash=fab_hash, content=content)
 
 
-def _write_config(config: Mapping[str, Scalar]) -> str:
+def write_config(config: Mapping[str, Scalar]) -> str:
+    """Put a run's configuration into text."""
+
     def pack(value: Scalar) -> object:
         # JSON has no bytes, and the reference's own configurations have none either.
         if isinstance(value, bytes):
@@ -74,7 +80,8 @@ def _write_config(config: Mapping[str, Scalar]) -> str:
     return json.dumps({key: pack(value) for key, value in config.items()})
 
 
-def _read_config(text: str) -> Mapping[str, Scalar]:
+def read_config(text: str) -> Mapping[str, Scalar]:
+    """Read what `write_config` wrote."""
     return {
         key: base64.b64decode(value[_BYTES]) if isinstance(value, dict) else value
         for key, value in json.loads(text).items()

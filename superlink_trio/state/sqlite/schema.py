@@ -157,7 +157,68 @@ _THIRD: Sequence[str] = (
     "CREATE INDEX superlink_simulating ON superlink_simulated_node(process_id)",
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = (_FIRST, _SECOND, _THIRD)
+_KEEPS_MESSAGES = 4
+
+_OBJECT_LENGTH = _LENGTH.format("superlink_object", "number", "{}")
+
+# What Flower 1.23 and later has, which the tables of the reference have no place for. Ids, which
+# are unsigned there, are stored as the signed number of the same bits.
+# `phase`: the numbers of `messages.rules.Phase`. `token`: its SHA-256.
+# A tree is what of a message's tree is below its root: that is equal in all messages of a round.
+# `missing`: how many of its objects are not here yet.
+# `superlink_serving` has one row while a process serves these nodes, or since it was killed.
+_FOURTH: Sequence[str] = (
+    """CREATE TABLE superlink_supernode(
+        node_id INTEGER PRIMARY KEY, public_key BLOB NOT NULL UNIQUE, registered_at REAL NOT NULL,
+        activated_at REAL, deactivated_at REAL, online_until REAL NOT NULL,
+        heartbeat_interval REAL NOT NULL, name TEXT NOT NULL, location TEXT NOT NULL)""",
+    """CREATE TABLE superlink_unregistered(
+        number INTEGER PRIMARY KEY AUTOINCREMENT, node_id INTEGER NOT NULL UNIQUE)""",
+    """CREATE TABLE superlink_app_run(
+        number INTEGER PRIMARY KEY, run_id INTEGER NOT NULL UNIQUE, task_id INTEGER NOT NULL,
+        series_id INTEGER NOT NULL, fab_id TEXT NOT NULL, fab_version TEXT NOT NULL,
+        fab_hash TEXT NOT NULL, override_config TEXT NOT NULL, pending_at REAL NOT NULL,
+        starting_at REAL NOT NULL, running_at REAL NOT NULL, finished_at REAL NOT NULL,
+        status TEXT NOT NULL, outcome TEXT, details TEXT NOT NULL,
+        token BLOB UNIQUE, log_size INTEGER NOT NULL DEFAULT 0)""",
+    """CREATE INDEX superlink_live_run ON superlink_app_run(number)
+        WHERE status != 'finished'""",
+    """CREATE TABLE superlink_app_log(
+        number INTEGER PRIMARY KEY, run_id INTEGER NOT NULL, logged_at REAL NOT NULL,
+        content TEXT NOT NULL)""",
+    "CREATE INDEX superlink_logged ON superlink_app_log(run_id, logged_at)",
+    """CREATE TABLE superlink_object(
+        number INTEGER PRIMARY KEY, object_id TEXT NOT NULL UNIQUE, content BLOB)""",
+    """CREATE TABLE superlink_tree(
+        tree_id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, missing INTEGER NOT NULL,
+        heard_at REAL NOT NULL, content BLOB NOT NULL)""",
+    """CREATE TABLE superlink_part(
+        object INTEGER NOT NULL, tree_id INTEGER NOT NULL,
+        PRIMARY KEY(object, tree_id)) WITHOUT ROWID""",
+    "CREATE INDEX superlink_part_of ON superlink_part(tree_id)",
+    """CREATE TABLE superlink_message(
+        number INTEGER PRIMARY KEY AUTOINCREMENT, message_id TEXT NOT NULL UNIQUE,
+        run_id INTEGER NOT NULL, source INTEGER NOT NULL, reader INTEGER NOT NULL,
+        phase INTEGER NOT NULL, expires_at REAL NOT NULL, heard_at REAL NOT NULL,
+        asked INTEGER, reply INTEGER, root INTEGER, tree_id INTEGER, content BLOB NOT NULL)""",
+    "CREATE INDEX superlink_message_run ON superlink_message(run_id)",
+    """CREATE INDEX superlink_instruction ON superlink_message(reader, phase, number)
+        WHERE asked IS NULL""",
+    """CREATE INDEX superlink_instruction_expires ON superlink_message(expires_at)
+        WHERE asked IS NULL""",
+    "CREATE INDEX superlink_message_root ON superlink_message(root) WHERE root IS NOT NULL",
+    """CREATE INDEX superlink_message_tree ON superlink_message(tree_id, phase, reader)
+        WHERE tree_id IS NOT NULL""",
+    "CREATE INDEX superlink_arriving ON superlink_message(heard_at) WHERE phase = 0",
+    "CREATE INDEX superlink_dropped ON superlink_message(number) WHERE phase = 4",
+    f"""CREATE TRIGGER superlink_count_object AFTER UPDATE OF content ON superlink_object
+        WHEN old.content IS NULL BEGIN {_STORED} + {_OBJECT_LENGTH.format("new")}; END""",
+    f"""CREATE TRIGGER superlink_discount_object BEFORE DELETE ON superlink_object
+        BEGIN {_STORED} - coalesce({_OBJECT_LENGTH.format("old")}, 0); END""",
+    "CREATE TABLE superlink_serving(process_id INTEGER NOT NULL)",
+)
+
+MIGRATIONS: Sequence[Sequence[str]] = (_FIRST, _SECOND, _THIRD, _FOURTH)
 """Forward only: entry n leads from version n to n + 1. What was released never changes."""
 
 # What the reference did to the file since we last had it, brought into our tables.
@@ -213,6 +274,11 @@ def adopt(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
     if names_keys(connection):
         connection.execute(_ADOPT_KEYS)
+
+
+def keeps_messages(connection: sqlite3.Connection) -> bool:
+    """Say whether there are tables for Flower 1.23 and later."""
+    return version(connection) >= _KEEPS_MESSAGES
 
 
 def names_keys(connection: sqlite3.Connection) -> bool:

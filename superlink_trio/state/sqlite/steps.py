@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from superlink_trio.state.sqlite import counting, nodes, runs, sweeping, task_ins, task_res
+from superlink_trio.state.sqlite.messages import MessageQueries, MessageSteps
 from superlink_trio.state.sqlite.transaction import Reading, Transaction
 
 
@@ -18,6 +19,11 @@ class Queries(Reading):
     read_answer = task_res.read_content
     survey = task_res.survey
     census = counting.census
+
+    @property
+    def messages(self) -> MessageQueries:
+        """What there is to ask about Flower 1.23 and later."""
+        return MessageQueries(self.connection, now=self.now, limits=self.limits)
 
 
 class Steps(Queries, Transaction):
@@ -46,3 +52,10 @@ class Steps(Queries, Transaction):
     sweep = sweeping.sweep
     give_back_space = sweeping.give_back_space
     evict_ended = sweeping.evict_ended
+
+    @property
+    def messages(self) -> MessageSteps:
+        """What may be done to nodes, runs and messages of Flower 1.23 and later."""
+        return MessageSteps(
+            *(self.connection, self.me, self.path, self.changes), now=self.now, limits=self.limits
+        )

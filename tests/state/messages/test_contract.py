@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import math
 
 import attrs
 import pytest
 import trio
+from state.messages.conftest import Make
 from state.messages.parcels import Parcel, parcel
-from trio.testing import MockClock, wait_all_tasks_blocked
+from stores import settle
+from trio.testing import MockClock
 
 from superlink_trio.state import LimitReached, StateLimits
 from superlink_trio.state.messages import (
     SERVER,
+    DurableMessages,
     MemoryMessages,
     MessageState,
     NewRun,
@@ -33,31 +35,28 @@ from superlink_trio.wire.messages import Envelope, Outcome, RunRecord, RunStatus
 from superlink_trio.wire.objects import children_of, object_id_of
 from superlink_trio.wire.runs import Fab
 
-BEGAN = 1_800_000_000.0
+# Less than any heartbeat's interval, so that stores wake as often as they do in real time.
+_STEP = 2.5
 
 
-@pytest.fixture
-def state(mock_clock: MockClock) -> MessageState:
-    return MemoryMessages(clock=lambda: BEGAN + trio.current_time())
-
-
-@pytest.fixture
-async def serving(state: MessageState, nursery: trio.Nursery) -> MessageState:
-    """Give the state with its own tasks running."""
-    assert isinstance(state, MemoryMessages)
-    await nursery.start(
-        lambda *, task_status: state.serve(stopping=trio.Event(), task_status=task_status)
-    )
-    return state
-
-
-async def later(seconds: float) -> None:
+async def later(state: MessageState, seconds: float) -> None:
     """Let time pass, at once."""
     clock = trio.lowlevel.current_clock()
     assert isinstance(clock, MockClock)
-    clock.autojump_threshold = 0
-    await trio.sleep(seconds)
-    clock.autojump_threshold = math.inf
+    while seconds > 0:
+        clock.jump(min(seconds, _STEP))
+        seconds -= _STEP
+        await settle(state)
+
+
+async def objects_in(state: MessageState) -> int:
+    """Count the objects that a store keeps, once it has come to rest."""
+    await settle(state)
+    if isinstance(state, MemoryMessages):
+        return len(state._messages.objects)
+    assert isinstance(state, DurableMessages)
+    count = "SELECT count(*) FROM superlink_object"
+    return await state._state.read(lambda db: db.value(count))  # type: ignore[attr-defined]
 
 
 async def a_node(state: MessageState, key: bytes = b"key") -> int:
@@ -121,8 +120,20 @@ class Lab:
 
 
 @pytest.fixture
-async def lab(state: MessageState) -> Lab:
-    return Lab(state, (await a_run(state)).run_id, await a_node(state))
+async def lab(state: MessageState, nursery: trio.Nursery) -> Lab:
+    await state.create_run(new_run())
+    claim = await state.claim_run()
+    assert claim is not None
+    await state.begin_run(claim.token)
+    nursery.start_soon(keep_alive, state, claim.token)
+    return Lab(state, claim.run.run_id, await a_node(state))
+
+
+async def keep_alive(state: MessageState, token: str) -> None:
+    goes_on = True
+    while goes_on:
+        await trio.sleep(20)
+        goes_on = await state.task_heartbeat(token)
 
 
 # Nodes
@@ -159,12 +170,12 @@ async def test_a_node_is_online_for_twice_its_interval(
     state: MessageState, mock_clock: MockClock
 ) -> None:
     node_id = await a_node(state)
-    await later(59)
+    await later(state, 59)
     assert await state.online_nodes() == [node_id]
     assert await state.heartbeat(node_id, 30.0)
-    await later(59)
+    await later(state, 59)
     assert await state.online_nodes() == [node_id]
-    await later(2)
+    await later(state, 2)
     assert await state.online_nodes() == []
     assert not await state.heartbeat(12345)
 
@@ -185,6 +196,10 @@ async def test_a_node_of_an_earlier_life_comes_back(
     assert not await state.admit_node(12345, b"other", readmit=True)
 
 
+async def test_no_node_is_taken_for_the_server(state: MessageState, mock_clock: MockClock) -> None:
+    assert not await state.admit_node(SERVER, b"key", readmit=True)
+
+
 async def test_what_was_unregistered_does_not_come_back(
     state: MessageState, mock_clock: MockClock
 ) -> None:
@@ -193,8 +208,8 @@ async def test_what_was_unregistered_does_not_come_back(
     assert not await state.admit_node(node_id, b"key", readmit=True)
 
 
-async def test_only_so_many_nodes_are_registered(mock_clock: MockClock) -> None:
-    state = MemoryMessages(limits=StateLimits(nodes=1))
+async def test_only_so_many_nodes_are_registered(make: Make, mock_clock: MockClock) -> None:
+    state = await make(StateLimits(nodes=1))
     await state.register_node(b"key")
     with pytest.raises(LimitReached):
         await state.register_node(b"other")
@@ -253,7 +268,7 @@ async def test_whoever_starts_runs_is_woken(state: MessageState, mock_clock: Moc
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(state.await_pending_run)
-            await wait_all_tasks_blocked()
+            await settle(state)
             await state.create_run(new_run())
 
 
@@ -266,25 +281,25 @@ async def test_a_run_that_is_stopped_before_it_starts_is_never_claimed(
 
 
 async def test_a_claim_that_is_not_used_is_given_to_others(
-    serving: MessageState, mock_clock: MockClock
+    state: MessageState, mock_clock: MockClock
 ) -> None:
-    await serving.create_run(new_run())
-    first = await serving.claim_run()
-    await later(CLAIM_TIMEOUT + 10)
-    second = await serving.claim_run()
+    await state.create_run(new_run())
+    first = await state.claim_run()
+    await later(state, CLAIM_TIMEOUT + 10)
+    second = await state.claim_run()
     assert first is not None
     assert second is not None
     assert second.run.run_id == first.run.run_id
     with pytest.raises(NotFound):
-        await serving.begin_run(first.token)
+        await state.begin_run(first.token)
 
 
 async def test_a_run_whose_process_is_silent_has_failed(
-    serving: MessageState, mock_clock: MockClock
+    state: MessageState, mock_clock: MockClock
 ) -> None:
-    run = await a_run(serving)
-    await later(TASK_TIMEOUT + 10)
-    ended = await serving.run(run.run_id)
+    run = await a_run(state)
+    await later(state, TASK_TIMEOUT + 10)
+    ended = await state.run(run.run_id)
     assert ended is not None
     assert ended.outcome is Outcome.FAILED
     assert "not heard of" in ended.details
@@ -307,14 +322,14 @@ async def test_a_log_is_followed_to_its_end(state: MessageState, mock_clock: Moc
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(state.await_logs, run.run_id, logged.latest)
-            await wait_all_tasks_blocked()
+            await settle(state)
             await state.log(run.run_id, "three\n")
     more = await state.logs(run.run_id, logged.latest)
     assert more.text == "three\n"
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(state.await_logs, run.run_id, more.latest)
-            await wait_all_tasks_blocked()
+            await settle(state)
             await state.finish_run(run.run_id, Outcome.COMPLETED)
     assert await state.logs(run.run_id, more.latest) == attrs.evolve(more, text="", over=True)
     with pytest.raises(NotFound):
@@ -343,8 +358,7 @@ async def test_an_instruction_and_its_reply(lab: Lab, mock_clock: MockClock) -> 
     [reply] = await lab.state.take_replies(lab.run_id, [asked])
     assert reply.message.metadata.reply_to_message_id == asked
     assert await read(lab.state, lab.run_id, SERVER, reply) == b"better model"
-    assert isinstance(lab.state, MemoryMessages)
-    assert not len(lab.state._messages.objects)
+    assert not await objects_in(lab.state)
 
 
 async def test_a_message_is_handed_out_only_when_all_of_it_is_here(
@@ -374,6 +388,20 @@ async def test_equal_parts_are_pushed_and_kept_once(lab: Lab, mock_clock: MockCl
         taken = await lab.state.take(node_id)
         assert taken is not None
         assert await read(lab.state, lab.run_id, node_id, taken) == b"weights"
+
+
+async def test_what_messages_have_in_common_stays_for_the_last_of_them(
+    lab: Lab, mock_clock: MockClock
+) -> None:
+    first = await lab.ask(parts=(b"both", b"1"))
+    await lab.ask(parts=(b"both", b"2"))
+    await lab.state.take(lab.node_id)
+    await lab.state.confirm(lab.run_id, lab.node_id, first)
+    assert await objects_in(lab.state) == 3
+    taken = await lab.state.take(lab.node_id)
+    assert taken is not None
+    assert await read(lab.state, lab.run_id, lab.node_id, taken) == b"both2"
+    assert not await objects_in(lab.state)
 
 
 async def test_what_was_not_confirmed_is_given_again(lab: Lab, mock_clock: MockClock) -> None:
@@ -408,7 +436,7 @@ async def test_a_waiting_node_is_woken(lab: Lab, mock_clock: MockClock) -> None:
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lab.state.await_instruction, lab.node_id)
-            await wait_all_tasks_blocked()
+            await settle(lab.state)
             await lab.ask()
     assert await lab.state.await_instruction(lab.node_id)
 
@@ -422,9 +450,9 @@ async def test_a_newer_call_of_a_node_ends_the_older_one(lab: Lab, mock_clock: M
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wait)
-            await wait_all_tasks_blocked()
+            await settle(lab.state)
             nursery.start_soon(wait)
-            await wait_all_tasks_blocked()
+            await settle(lab.state)
             assert ended == [False]
             await lab.ask()
     assert ended == [False, True]
@@ -434,7 +462,7 @@ async def test_a_node_that_is_unregistered_waits_no_more(lab: Lab, mock_clock: M
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lab.state.await_instruction, lab.node_id)
-            await wait_all_tasks_blocked()
+            await settle(lab.state)
             await lab.state.unregister_node(lab.node_id)
     assert not await lab.state.await_instruction(lab.node_id)
 
@@ -465,6 +493,25 @@ async def test_only_the_node_that_was_asked_replies_and_once(
     assert (await lab.state.push(lab.run_id, lab.node_id, [second.envelope])).message_ids == [""]
     [reply] = await lab.state.take_replies(lab.run_id, [asked])
     assert reply.message_id == first
+
+
+async def test_of_two_replies_the_one_that_is_whole_first_counts(
+    lab: Lab, mock_clock: MockClock
+) -> None:
+    asked = await lab.ask()
+    replies = [
+        parcel(lab.run_id, source=lab.node_id, to=SERVER, reply_to=asked, parts=(part,))
+        for part in (b"slow", b"fast")
+    ]
+    for reply in replies:
+        pushed = await lab.state.push(lab.run_id, lab.node_id, [reply.envelope])
+        assert pushed.message_ids == [reply.message_id]
+    for reply in reversed(replies):
+        for object_id, content in reply.objects.items():
+            assert await lab.state.put_object(lab.run_id, lab.node_id, object_id, content)
+    [given] = await lab.state.take_replies(lab.run_id, [asked])
+    assert await read(lab.state, lab.run_id, SERVER, given) == b"fast"
+    assert not await objects_in(lab.state)
 
 
 async def test_objects_are_for_those_whose_message_it_is(lab: Lab, mock_clock: MockClock) -> None:
@@ -506,8 +553,8 @@ async def test_wrong_objects_and_trees_are_refused(lab: Lab, mock_clock: MockClo
         await lab.state.put_object(lab.run_id, SERVER, smuggled.message_id, content)
 
 
-async def test_there_is_room_for_so_many_bytes(mock_clock: MockClock) -> None:
-    state = MemoryMessages(limits=StateLimits(stored_size=10_000))
+async def test_there_is_room_for_so_many_bytes(make: Make, mock_clock: MockClock) -> None:
+    state = await make(StateLimits(stored_size=10_000))
     lab = Lab(state, (await a_run(state)).run_id, await a_node(state))
     with pytest.raises(LimitReached):
         await lab.ask(parts=(bytes(6000),))
@@ -522,9 +569,9 @@ async def test_replies_are_waited_for_until_all_are_there(lab: Lab, mock_clock: 
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lab.state.await_replies, lab.run_id, asked, missing.append)
-            await wait_all_tasks_blocked()
+            await settle(lab.state)
             await lab.answer(asked[0], b"a")
-            await wait_all_tasks_blocked()
+            await settle(lab.state)
             await lab.answer(asked[1], b"b")
     assert missing == [2, 1, 0]
     assert len(await lab.state.take_replies(lab.run_id, asked)) == 2
@@ -543,7 +590,7 @@ async def test_a_reply_is_given_until_it_is_confirmed(lab: Lab, mock_clock: Mock
 async def error_of(lab: Lab, asked: str) -> int:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lab.state.await_replies, lab.run_id, [asked])
-        await later(61)
+        await later(lab.state, 61)
     [reply] = await lab.state.take_replies(lab.run_id, [asked])
     content = await lab.state.get_object(lab.run_id, SERVER, reply.message_id)
     assert content is not None
@@ -566,7 +613,7 @@ async def test_a_node_that_leaves_is_heard_of_at_once(lab: Lab, mock_clock: Mock
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lab.state.await_replies, lab.run_id, [asked])
-            await wait_all_tasks_blocked()
+            await settle(lab.state)
             await lab.state.deactivate_node(lab.node_id)
 
 
@@ -577,23 +624,50 @@ async def test_the_messages_of_a_run_end_with_it(lab: Lab, mock_clock: MockClock
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lab.state.await_replies, lab.run_id, [asked])
-            await wait_all_tasks_blocked()
+            await settle(lab.state)
             await lab.state.finish_run(lab.run_id, Outcome.STOPPED)
     assert await lab.state.take(lab.node_id) is None
-    assert isinstance(lab.state, MemoryMessages)
-    assert not len(lab.state._messages.objects)
+    assert not await objects_in(lab.state)
 
 
-async def test_a_push_that_stops_half_way_is_given_up(
-    serving: MessageState, mock_clock: MockClock
-) -> None:
-    lab = Lab(serving, (await a_run(serving)).run_id, await a_node(serving))
-    claim_alive = parcel(lab.run_id, to=lab.node_id, parts=(b"a", b"b"))
-    pushed = await serving.push(lab.run_id, SERVER, [claim_alive.envelope])
+async def test_a_push_that_stops_half_way_is_given_up(lab: Lab, mock_clock: MockClock) -> None:
+    sent = parcel(lab.run_id, to=lab.node_id, parts=(b"a", b"b"))
+    pushed = await lab.state.push(lab.run_id, SERVER, [sent.envelope])
     first = pushed.missing[0]
-    await serving.put_object(lab.run_id, SERVER, first, claim_alive.objects[first])
-    assert isinstance(serving, MemoryMessages)
-    assert len(serving._messages.objects) == 3
-    serving._runs._by_token.clear()  # the run has no process that could fall silent
-    await later(SESSION_TIMEOUT + 10)
-    assert not len(serving._messages.objects)
+    await later(lab.state, SESSION_TIMEOUT - 10)
+    await lab.state.put_object(lab.run_id, SERVER, first, sent.objects[first])
+    await later(lab.state, SESSION_TIMEOUT - 10)
+    assert await objects_in(lab.state) == 3
+    await later(lab.state, 20)
+    assert not await objects_in(lab.state)
+
+
+async def test_an_instruction_out_of_time_is_forgotten(lab: Lab, mock_clock: MockClock) -> None:
+    asked = await lab.ask(ttl=20.0)
+    assert await lab.state.take(lab.node_id) is not None
+    await later(lab.state, 30)
+    assert not await objects_in(lab.state)
+    assert await lab.state.take(lab.node_id) is None
+    await lab.answer(asked)
+    [reply] = await lab.state.take_replies(lab.run_id, [asked])
+    assert not reply.message.HasField("error")
+    await lab.state.confirm(lab.run_id, SERVER, reply.message_id)
+    await lab.ask(ttl=20.0, parts=(b"other",))
+    await later(lab.state, SESSION_TIMEOUT + 30)
+    assert not await objects_in(lab.state)
+
+
+async def test_ids_are_unsigned_64_bit(lab: Lab, mock_clock: MockClock) -> None:
+    large = 2**64 - 2
+    assert await lab.state.admit_node(large, b"large", readmit=True)
+    run = await lab.state.create_run(attrs.evolve(new_run(), series_id=large))
+    assert await lab.state.run(run.run_id) == run
+    assert await lab.state.run(large) is None
+    assert [node.node_id for node in await lab.state.nodes()] == [lab.node_id, large]
+    asked = parcel(lab.run_id, to=large)
+    assert await send(lab.state, lab.run_id, SERVER, asked) == asked.message_id
+    taken = await lab.state.take(large)
+    assert taken is not None
+    assert await read(lab.state, lab.run_id, large, taken) == b"weights"
+    assert not await lab.state.await_instruction(large - 1)
+    assert not await lab.state.finish_run(large, Outcome.STOPPED)

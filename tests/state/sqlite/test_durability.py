@@ -72,7 +72,7 @@ def acknowledged(file: Path, *, under: Sequence[str] = ()) -> Sequence[str]:
         pytest.skip(f"not allowed here: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert len(lines) == 12
+    assert len(lines) == 25
     return lines
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import trio
 from builders import task_ins
+from state.sqlite.older import TO_SECOND
 
 from superlink_trio.state import CannotOpen, SqliteState, StateUnavailable
 from superlink_trio.state.sqlite.backup import back_up
@@ -97,8 +98,7 @@ async def test_a_file_is_not_migrated_under_a_process_of_an_older_release(
         pass
     execute(
         file,
-        "UPDATE superlink_schema SET version = 2",
-        "DROP TABLE superlink_simulated_node",
+        *TO_SECOND,
         f"INSERT INTO superlink_process(socket) VALUES ('{old_process.getsockname()}')",
     )
     back_up(str(file), str(tmp_path / "elsewhere" / "copy.db"))

@@ -11,6 +11,7 @@ import pytest
 from builders import answer_to, task_ins
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from state.sqlite.older import TO_SECOND
 from stores import settle
 from trio.testing import MockClock
 
@@ -27,6 +28,7 @@ _COUNTED = """SELECT (SELECT count(*) FROM node),
 _UNANSWERED = "SELECT node_id, count(*) FROM superlink_task WHERE phase < 3 GROUP BY 1 ORDER BY 1"
 
 _BEFORE = [
+    *TO_SECOND,
     "DROP TRIGGER superlink_count_node",
     "DROP TRIGGER superlink_discount_node",
     "DROP TRIGGER superlink_count_payload",
@@ -39,7 +41,6 @@ _BEFORE = [
     "ALTER TABLE superlink_task DROP COLUMN size",
     "DROP TABLE superlink_total",
     "DROP TABLE superlink_unanswered",
-    "DROP TABLE superlink_simulated_node",
     "UPDATE superlink_schema SET version = 1",
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import enum
+import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Sequence
 
@@ -11,41 +11,15 @@ import trio
 
 from superlink_trio.state.interface import Clock
 from superlink_trio.state.limits import StateLimits
-from superlink_trio.state.messages.interface import (
-    MESSAGE_UNAVAILABLE,
-    NODE_UNAVAILABLE,
-    REPLY_UNAVAILABLE,
-    SERVER,
-    SESSION_TIMEOUT,
-    Wrong,
-)
-from superlink_trio.state.messages.memory.bell import Bell
+from superlink_trio.state.messages import rules
+from superlink_trio.state.messages.bell import Bell
+from superlink_trio.state.messages.interface import SERVER
 from superlink_trio.state.messages.objects import Objects
+from superlink_trio.state.messages.rules import Asked, Fate, Phase
 from superlink_trio.state.waiting import Parked
 from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.messages import Envelope
-from superlink_trio.wire.objects import (
-    MalformedObject,
-    children_of,
-    error_reply,
-    ids_of,
-    root_of,
-)
-
-_REASONS = {
-    MESSAGE_UNAVAILABLE: "There is no such message (any more): its time may be out.",
-    REPLY_UNAVAILABLE: "The message's time ran out before its node replied.",
-    NODE_UNAVAILABLE: "The node is offline: it has sent no heartbeat for a while.",
-}
-
-
-class Phase(enum.Enum):
-    """How far a message has come."""
-
-    ARRIVING = enum.auto()
-    QUEUED = enum.auto()
-    HANDED_OUT = enum.auto()
-    DELIVERED = enum.auto()
+from superlink_trio.wire.objects import root_of
 
 
 @attrs.define(eq=False)
@@ -72,6 +46,11 @@ class Entry:
     def message_id(self) -> str:
         """Its id."""
         return self.envelope.message_id
+
+    @property
+    def as_asked(self) -> Asked:
+        """What of an instruction decides about its reply."""
+        return Asked(self.run_id, self.reader, self.expires_at, self.reply is not None)
 
 
 class Messages:
@@ -106,14 +85,9 @@ class Messages:
         asked = None
         if source != SERVER:
             asked = self._entries.get(meta.reply_to_message_id)
-            if asked is None or asked.reader != source or asked.run_id != run_id or asked.reply:
+            if asked is None or not rules.takes_reply(asked.as_asked, run_id, source):
                 return "", ()
-        try:
-            object_ids = ids_of(envelope.tree)
-        except MalformedObject as error:
-            raise Wrong(f"message_object_trees: {error}") from None
-        if object_ids[-1:] != [meta.message_id]:
-            raise Wrong(f"message {meta.message_id[:80]!r} is not the root of its tree")
+        object_ids = [*rules.parts_of(envelope), envelope.message_id]
         return self._add(run_id, source, envelope, object_ids, asked)
 
     def _add(
@@ -131,7 +105,7 @@ class Messages:
             source=source,
             reader=meta.dst_node_id,
             object_ids=object_ids,
-            expires_at=min(meta.created_at, now) + meta.ttl,
+            expires_at=rules.expires_at(envelope.message, now),
             heard_at=now,
             asked=asked,
         )
@@ -153,12 +127,9 @@ class Messages:
         ]
         if not wanting:
             return object_id in self.objects
-        try:
-            children = set(children_of(content))
-        except MalformedObject as error:
-            raise Wrong(f"object {object_id}: {error}") from None
+        children = rules.children_named(object_id, content)
         if not all(children.issubset(entry.object_ids) for entry in wanting):
-            raise Wrong(f"object {object_id} has children that are not in its message's tree")
+            raise rules.foreign_children(object_id)
         check = self._limits.check_asked if source == SERVER else self._limits.check_answer
         check(self.objects.size, len(content))
         self.objects.put(object_id, content)
@@ -177,6 +148,8 @@ class Messages:
         elif entry.asked.reply is None:
             entry.asked.reply = entry
             self._bell(entry.run_id).ring()
+        else:
+            self._delete(entry)
 
     def _enqueue(self, entry: Entry) -> None:
         self._queues.setdefault(entry.reader, OrderedDict())[entry.message_id] = entry
@@ -244,29 +217,23 @@ class Messages:
         return replies
 
     def _code(self, asked: Entry | None) -> int | None:
-        """Say which error stands in for the reply to an instruction; None while it may come."""
         if asked is None:
-            return MESSAGE_UNAVAILABLE
-        now = self._now()
-        if asked.expires_at <= now:
-            return REPLY_UNAVAILABLE
-        return NODE_UNAVAILABLE if self._online_until(asked.reader) <= now else None
+            return rules.code_of(None, 0.0, self._now())
+        return rules.code_of(asked.as_asked, self._online_until(asked.reader), self._now())
 
     def _stand_in(self, run_id: int, message_id: str, asked: Entry | None, code: int) -> None:
         if asked is None:
-            unknown = pb.Message()
-            unknown.metadata.run_id, unknown.metadata.message_id = run_id, message_id
-            unknown.metadata.src_node_id = SERVER
-            asked = Entry(Envelope(unknown, pb.ObjectTree()), run_id, SERVER, 0, (), 0.0, 0.0)
+            unknown = rules.unknown_instruction(run_id, message_id)
+            never = math.inf
+            asked = Entry(Envelope(unknown, pb.ObjectTree()), run_id, SERVER, 0, (), never, never)
             asked.phase = Phase.DELIVERED
             self._entries[message_id] = self._runs.setdefault(run_id, {})[message_id] = asked
-        message = error_reply(asked.envelope.message, code, _REASONS[code], now=self._now())
-        root = message.metadata.message_id
-        envelope = Envelope(message, pb.ObjectTree(object_id=root))
+        envelope = rules.stand_in(asked.envelope.message, code, self._now())
+        root = envelope.message_id
         reply = Entry(envelope, run_id, asked.reader, SERVER, [root], 0.0, 0.0, asked=asked)
         reply.phase = Phase.QUEUED
         self.objects.refer([root])
-        self.objects.put(root, root_of(message))
+        self.objects.put(root, root_of(envelope.message))
         self._entries[root] = self._runs[run_id][root] = reply
         asked.reply = reply
 
@@ -277,23 +244,18 @@ class Messages:
         progress: Callable[[int], object] | None,
     ) -> None:
         """See `MessageState.await_replies`."""
-        missing = set(message_ids)
+        missing: Collection[str] = set(message_ids)
         while True:
             entries = self._runs.get(run_id, {})
-            missing = {one for one in missing if not self._is_settled(entries.get(one))}
+            asked = {one: entries[one].as_asked for one in missing if one in entries}
+            survey = rules.survey(missing, asked, self._online_until, self._now())
+            missing = set(missing) - survey.settled.keys()
             if progress is not None:
                 progress(len(missing))
             if not missing:
                 return
-            changes_at = min(self._changes_at(entries[one]) for one in missing)
-            with trio.move_on_after(max(0.001, changes_at - self._now())):
+            with trio.move_on_after(max(0.001, survey.changes_at - self._now())):
                 await self._bell(run_id).wait()
-
-    def _is_settled(self, asked: Entry | None) -> bool:
-        return asked is None or asked.reply is not None or self._code(asked) is not None
-
-    def _changes_at(self, asked: Entry) -> float:
-        return min(asked.expires_at, self._online_until(asked.reader))
 
     def node_changed(self, node_id: int) -> None:
         """Let everybody look again who may wait for a node that is online no more."""
@@ -312,12 +274,19 @@ class Messages:
         """Delete what came to nothing: pushes that stopped half way, messages out of time."""
         now = self._now()
         for entry in tuple(self._entries.values()):
-            if entry.phase is Phase.ARRIVING and now > entry.heard_at + SESSION_TIMEOUT:
+            fate = rules.fate(
+                entry.phase,
+                is_reply=entry.asked is not None,
+                replied=entry.reply is not None,
+                expires_at=entry.expires_at,
+                heard_at=entry.heard_at,
+                now=now,
+            )
+            if fate is Fate.DELETE:
                 self._delete(entry)
-            elif entry.expires_at and entry.asked is None and now > entry.expires_at:
+            elif fate is Fate.RELEASE:
                 self._release(entry)
-                if entry.reply is None and now > entry.expires_at + SESSION_TIMEOUT:
-                    self._delete(entry)
+                entry.phase = Phase.DELIVERED
 
     def _release(self, entry: Entry) -> None:
         """Let go of an entry's objects, and of its place in queues."""

@@ -5,30 +5,16 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import attrs
 
 from superlink_trio.state.interface import Clock
-from superlink_trio.state.messages.ids import draw_new_id
-from superlink_trio.state.messages.interface import (
-    CLAIM_TIMEOUT,
-    TASK_TIMEOUT,
-    Claim,
-    Logged,
-    NewRun,
-    NotFound,
-    NotPermitted,
-)
-from superlink_trio.state.messages.memory.bell import Bell
+from superlink_trio.state.messages import rules
+from superlink_trio.state.messages.bell import Bell
+from superlink_trio.state.messages.ids import new_run_record
+from superlink_trio.state.messages.interface import Claim, Logged, NewRun, NotFound
 from superlink_trio.wire.messages import Outcome, RunRecord, RunStatus
 from superlink_trio.wire.runs import Fab
-
-# Characters of one run's log; a line more and the oldest goes.
-_LONGEST_LOG = 4_000_000
-
-# Log entries have different times, so that "after" is exact. In seconds.
-_APART = 1e-6
 
 
 @attrs.define(eq=False)
@@ -59,16 +45,7 @@ class Runs:
     def create(self, new: NewRun) -> RunRecord:
         """See `MessageState.create_run`."""
         self._fabs[new.fab.hash] = new.fab
-        record = RunRecord(
-            run_id=draw_new_id(self._by_id),
-            task_id=draw_new_id(),
-            series_id=new.series_id or draw_new_id(),
-            fab_id=new.fab_id,
-            fab_version=new.fab_version,
-            fab_hash=new.fab.hash,
-            override_config=dict(new.override_config),
-            pending_at=self._now(),
-        )
+        record = new_run_record(new, self._now(), taken=self._by_id)
         run = self._by_id[record.run_id] = _Run(record)
         self._wait_for_claim(run)
         return record
@@ -104,18 +81,16 @@ class Runs:
         run.token = secrets.token_hex(32)
         run.alive_at = self._now()
         self._by_token[run.token] = run
-        self._change(run, status=RunStatus.STARTING, starting_at=self._now())
+        run.record = rules.claimed(run.record, self._now())
         return Claim(run.record, run.token)
 
     def begin(self, token: str) -> RunRecord:
         """See `MessageState.begin_run`."""
         run = self._by_token.get(token)
         if run is None:
-            raise NotFound("the token is not valid (any more)")
-        if run.record.status is not RunStatus.STARTING:
-            raise NotPermitted(f"the run is {run.record.status.value}, it cannot begin")
+            raise NotFound(rules.NO_TOKEN)
+        run.record = rules.begun(run.record, self._now())
         run.alive_at = self._now()
-        self._change(run, status=RunStatus.RUNNING, running_at=self._now())
         return run.record
 
     def of_token(self, token: str) -> RunRecord | None:
@@ -140,13 +115,7 @@ class Runs:
             self._pending.remove(run)
         self._by_token.pop(run.token, None)
         run.token = ""
-        self._change(
-            run,
-            status=RunStatus.FINISHED,
-            finished_at=self._now(),
-            outcome=outcome,
-            details=details,
-        )
+        run.record = rules.finished(run.record, outcome, details, self._now())
         run.news.ring()
         return True
 
@@ -160,16 +129,14 @@ class Runs:
         """Give the runs that were claimed, or are running, and whose process is silent."""
         now = self._now()
         for run in tuple(self._by_token.values()):
-            status = run.record.status
-            patience = CLAIM_TIMEOUT if status is RunStatus.STARTING else TASK_TIMEOUT
-            if now > run.alive_at + patience:
-                yield run.record.run_id, status
+            if rules.is_silent(run.record.status, run.alive_at, now):
+                yield run.record.run_id, run.record.status
 
     def unclaim(self, run_id: int) -> None:
         """Let a run that was claimed and not begun be claimed by others."""
         run = self._by_id[run_id]
         self._by_token.pop(run.token, None)
-        self._change(run, status=RunStatus.PENDING, starting_at=0.0)
+        run.record = rules.unclaimed(run.record)
         self._wait_for_claim(run)
 
     def log(self, run_id: int, text: str) -> None:
@@ -178,9 +145,9 @@ class Runs:
         if run is None or not text:
             return
         latest = run.log[-1][0] if run.log else 0.0
-        run.log.append((max(self._now(), latest + _APART), text))
+        run.log.append((rules.next_moment(latest, self._now()), text))
         run.log_size += len(text)
-        while run.log_size > _LONGEST_LOG and len(run.log) > 1:
+        while run.log_size > rules.LONGEST_LOG and len(run.log) > 1:
             run.log_size -= len(run.log.popleft()[1])
         run.news.ring()
 
@@ -201,6 +168,3 @@ class Runs:
             if run.log and run.log[-1][0] > after:
                 return
             await run.news.wait()
-
-    def _change(self, run: _Run, **changes: Any) -> None:
-        run.record = attrs.evolve(run.record, **changes)

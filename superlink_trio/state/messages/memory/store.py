@@ -9,6 +9,7 @@ import trio
 
 from superlink_trio.state.interface import Clock
 from superlink_trio.state.limits import NO_LIMITS, StateLimits
+from superlink_trio.state.messages import rules
 from superlink_trio.state.messages.interface import (
     SERVER,
     Claim,
@@ -55,9 +56,7 @@ class MemoryMessages(MessageState):
                 if status is RunStatus.STARTING:
                     self._runs.unclaim(run_id)
                 else:
-                    await self.finish_run(
-                        run_id, Outcome.FAILED, "its process was not heard of for a minute"
-                    )
+                    await self.finish_run(run_id, Outcome.FAILED, rules.SILENT)
 
     # Nodes
 
@@ -90,7 +89,7 @@ class MemoryMessages(MessageState):
         return self._nodes.all()
 
     async def online_nodes(self) -> Sequence[int]:
-        return self._nodes.online()
+        return self._nodes.online(self.now())
 
     # Runs
 

@@ -13,8 +13,11 @@ from typing import Any
 
 import trio
 from builders import EPOCH, answer_to, task_ins
+from state.messages.parcels import parcel
 
 from superlink_trio.state import SqliteState
+from superlink_trio.state.messages import SERVER, DurableMessages, NewRun
+from superlink_trio.wire.messages import Outcome
 from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import TaskError
 
@@ -74,7 +77,44 @@ async def main(path: str) -> None:
         acknowledge("store_task_res")
         await state.store_error(tasks[1].task_id, TaskError(0, "x"), producer=None)
         acknowledge("store_error")
+        await acknowledge_messages(state, nursery, stopping)
         stopping.set()
+
+
+async def acknowledge_messages(
+    state: SqliteState, nursery: trio.Nursery, stopping: trio.Event
+) -> None:
+    messages = DurableMessages(state)
+    await nursery.start(
+        lambda task_status: messages.serve(stopping=stopping, task_status=task_status)
+    )
+    acknowledge("open for messages")
+    node_id = await messages.register_node(b"key")
+    acknowledge("register_node")
+    await messages.activate_node(b"key", 30.0)
+    acknowledge("activate_node")
+    assert await messages.admit_node(7, b"other key", readmit=True)
+    acknowledge("admit_node")
+    await messages.deactivate_node(7)
+    acknowledge("deactivate_node")
+    await messages.unregister_node(7)
+    acknowledge("unregister_node")
+    new = NewRun(fab=Fab(hash="f", content=b"bundle"), fab_id="me/app", fab_version="1")
+    run_id = (await messages.create_run(new)).run_id
+    acknowledge("create_run of today")
+    claim = await messages.claim_run()
+    assert claim is not None
+    acknowledge("claim_run")
+    await messages.begin_run(claim.token)
+    acknowledge("begin_run")
+    sent = parcel(run_id, to=node_id)
+    await messages.push(run_id, SERVER, [sent.envelope])
+    acknowledge("push")
+    for number, (object_id, content) in enumerate(sent.objects.items()):
+        await messages.put_object(run_id, SERVER, object_id, content)
+        acknowledge(f"put_object {number}")
+    await messages.finish_run(run_id, Outcome.COMPLETED)
+    acknowledge("finish_run")
 
 
 sqlite3.connect = partial(sqlite3.connect, factory=Watched)  # type: ignore[assignment] # a seam

@@ -1,0 +1,136 @@
+"""What a database has to be able to do for Flower 1.23 and later; see `state.durable.engine`.
+
+Where a method has the name of one of `MessageState` it does the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+import attrs
+
+from superlink_trio.state.messages import rules
+from superlink_trio.state.messages.interface import Logged, Pushed, Wrong
+from superlink_trio.wire import messages_pb2 as pb
+from superlink_trio.wire.messages import Envelope, NodeRecord, Outcome, RunRecord
+from superlink_trio.wire.runs import Fab
+
+
+@attrs.frozen
+class Sent:
+    """A message as it is stored: its tree without the root, which others may share."""
+
+    message: pb.Message
+    tree: bytes
+    digest: bytes
+    """The SHA-256 of `tree`."""
+    parts: Sequence[str] | Wrong
+    """The ids of the objects in it; why it is no tree."""
+
+    @classmethod
+    def of(cls, envelope: Envelope) -> Sent:
+        """Take an envelope apart."""
+        below = pb.ObjectTree(children=envelope.tree.children)
+        tree = below.SerializeToString(deterministic=True)
+        parts: Sequence[str] | Wrong
+        try:
+            parts = rules.parts_of(envelope)
+        except Wrong as error:
+            parts = error
+        return cls(envelope.message, tree, hashlib.sha256(tree).digest(), parts)
+
+    @property
+    def message_id(self) -> str:
+        """The message's id."""
+        return self.message.metadata.message_id
+
+
+@attrs.frozen
+class StoredRun:
+    """A run, the SHA-256 of its token (b"" for none), and when it has logged something last."""
+
+    record: RunRecord
+    token: bytes = attrs.field(repr=False)
+    logged_at: float
+
+
+@attrs.frozen
+class Resumed:
+    """What is known at the start without asking."""
+
+    nodes: Sequence[NodeRecord]
+    runs: Sequence[StoredRun]
+    """Those that are not over."""
+
+
+class MessageQueries(Protocol):
+    """One consistent state of the database, only to be looked at."""
+
+    def read_run(self, run_id: int) -> RunRecord | None:
+        """Give a run."""
+
+    def newest_runs(self, limit: int, skip: int) -> Sequence[RunRecord]:
+        """Give the newest runs, the newest first."""
+
+    def logs(self, run_id: int, after: float) -> Logged: ...
+    def get_object(self, run_id: int, reader: int, object_id: str) -> bytes | None: ...
+
+    def has_instruction(self, node_id: int) -> bool:
+        """Say whether there is something to take for a node."""
+
+    def asked(self, run_id: int, message_ids: Collection[str]) -> Mapping[str, rules.Asked]:
+        """Give those of a run's instructions that are known."""
+
+
+class MessageTransaction(MessageQueries, Protocol):
+    """A transaction that may write."""
+
+    def resume(self) -> Resumed:
+        """Give everybody time anew, who had nobody to talk to, and what is known at the start.
+
+        Raises CannotOpen where another process serves these nodes.
+        """
+
+    def register_node(self, node: NodeRecord) -> None:
+        """Store a new node. Raises NotPermitted where its key has one."""
+
+    def admit_node(self, node: NodeRecord, *, readmit: bool) -> bool: ...
+
+    def update_node(self, node: NodeRecord) -> bool:
+        """Store what became of a node; say whether it is known."""
+
+    def unregister_node(self, node_id: int) -> bool: ...
+
+    def write_heartbeats(self, nodes: Sequence[NodeRecord]) -> None:
+        """Write down how long nodes are online."""
+
+    def create_run(self, run: RunRecord, fab: Fab) -> None:
+        """Store a new run and its bundle."""
+
+    def claim_run(self, token: bytes) -> RunRecord | None: ...
+
+    def unclaim_run(self, run_id: int) -> None:
+        """Let a run that was claimed and not begun be claimed by others."""
+
+    def begin_run(self, token: bytes) -> RunRecord: ...
+    def finish_run(self, run_id: int, outcome: Outcome, details: str) -> bool: ...
+    def log(self, run_id: int, text: str) -> None: ...
+    def push(self, run_id: int, source: int, sent: Sequence[Sent]) -> Pushed: ...
+
+    def put_object(self, run_id: int, source: int, object_id: str, content: bytes) -> bool: ...
+    def take(self, node_id: int) -> Envelope | None: ...
+
+    def take_replies(
+        self, run_id: int, message_ids: Collection[str], codes: Mapping[str, int]
+    ) -> Sequence[Envelope]:
+        """Give replies; `codes`: the errors that stand in where there is none."""
+
+    def confirm(self, run_id: int, reader: int, message_id: str) -> None: ...
+
+    def sweep(self) -> bool:
+        """Delete a portion of what came to nothing; say whether there may be more."""
+
+    def purge(self) -> bool:
+        """Delete a portion of the messages of runs that are over; say whether there may be more."""

@@ -1,0 +1,314 @@
+"""`DurableMessages`: steps for what is to last, and what is known for everything else.
+
+It stands on a `DurableState`, whose file and writer it shares: what both do goes into the same
+commits.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+
+import trio
+
+from superlink_trio.state.durable import DurableState
+from superlink_trio.state.durable.heartbeats import WRITE_BEHIND
+from superlink_trio.state.interface import CannotOpen, StateUnavailable
+from superlink_trio.state.messages import rules
+from superlink_trio.state.messages.durable.engine import MessageTransaction, Sent
+from superlink_trio.state.messages.durable.known import Known, digest_of
+from superlink_trio.state.messages.ids import draw_new_id, new_run_record
+from superlink_trio.state.messages.interface import (
+    Claim,
+    Logged,
+    MessageState,
+    NewRun,
+    NotFound,
+    Pushed,
+    Wrong,
+)
+from superlink_trio.state.rules import Survey
+from superlink_trio.wire.bulk import in_thread_if_large
+from superlink_trio.wire.messages import Envelope, NodeRecord, Outcome, RunRecord, RunStatus
+from superlink_trio.wire.objects import object_id_of
+from superlink_trio.wire.runs import Fab
+
+_SWEEP_EVERY = 5.0
+_TRY_AGAIN_AFTER = 1.0
+
+# What databases count up to.
+_MOST = 2**63 - 1
+
+
+class DurableMessages(MessageState):
+    """Nodes, runs and messages in a database, which no other process serves them from."""
+
+    def __init__(self, state: DurableState) -> None:
+        super().__init__(clock=state.now)
+        self._state = state
+        self._known = Known(state.now)
+        self._nodes = self._known.nodes
+        self._unwritten: set[int] = set()
+        self._heard = trio.Event()
+        self._dropped = trio.Event()
+        state.subscribe(self._known.note)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a worker thread is at work on the database."""
+        return self._state.busy
+
+    async def serve(
+        self,
+        *,
+        stopping: trio.Event,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Write heartbeats and look after what came to nothing until `stopping`.
+
+        The state has to be open. Raises CannotOpen, also where another process serves these nodes.
+        """
+        try:
+            self._known.resume(await self._state.write(lambda tx: tx.messages.resume()))
+        except StateUnavailable as error:
+            raise CannotOpen(str(error)) from error
+        self._dropped.set()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write_heartbeats)
+            nursery.start_soon(self._sweep)
+            nursery.start_soon(self._purge)
+            task_status.started()
+            await stopping.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _write_heartbeats(self) -> None:
+        while True:
+            await self._heard.wait()
+            await trio.sleep(WRITE_BEHIND)
+            self._heard = trio.Event()
+            node_ids, self._unwritten = self._unwritten, set()
+            nodes = [node for one in node_ids if (node := self._nodes.get(one)) is not None]
+            try:
+                await self._state.write(
+                    lambda tx, nodes=nodes: tx.messages.write_heartbeats(nodes),  # type: ignore[misc]
+                    durable=False,
+                )
+            except StateUnavailable:
+                self._unwritten |= node_ids
+                self._heard.set()
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(_SWEEP_EVERY)
+            with suppress(StateUnavailable):
+                await self._repeat(lambda tx: tx.sweep())
+                for run in self._known.silent():
+                    await self._give_up(run)
+
+    async def _give_up(self, run: RunRecord) -> None:
+        if run.status is RunStatus.STARTING:
+            await self._state.write(lambda tx: tx.messages.unclaim_run(run.run_id))
+        else:
+            await self.finish_run(run.run_id, Outcome.FAILED, rules.SILENT)
+
+    async def _purge(self) -> None:
+        while True:
+            await self._dropped.wait()
+            self._dropped = trio.Event()
+            try:
+                await self._repeat(lambda tx: tx.purge())
+            except StateUnavailable:
+                await trio.sleep(_TRY_AGAIN_AFTER)
+                self._dropped.set()
+
+    async def _repeat(self, portion: Callable[[MessageTransaction], bool]) -> None:
+        """Perform a step until there is no more for it to do; others may write in between."""
+        while await self._state.write(lambda tx: portion(tx.messages), durable=False):
+            pass
+
+    # Nodes
+
+    async def register_node(self, public_key: bytes, *, name: str = "", location: str = "") -> int:
+        node = NodeRecord(
+            node_id=draw_new_id(self._nodes),
+            public_key=public_key,
+            registered_at=self.now(),
+            name=name,
+            location=location,
+        )
+        await self._state.write(lambda tx: tx.messages.register_node(node))
+        return node.node_id
+
+    async def activate_node(self, public_key: bytes, heartbeat_interval: float) -> int:
+        node = self._nodes.of_key(public_key)
+        if node is None:
+            raise NotFound(rules.NO_NODE)
+        if not await self._update(rules.activated(node, heartbeat_interval, self.now())):
+            raise NotFound(rules.NO_NODE)
+        return node.node_id
+
+    async def _update(self, node: NodeRecord) -> bool:
+        return await self._state.write(lambda tx: tx.messages.update_node(node))
+
+    async def admit_node(self, node_id: int, public_key: bytes, *, readmit: bool) -> bool:
+        known = self._nodes.of_key(public_key)
+        if known is not None or node_id in self._nodes or not readmit:
+            return known is not None and known.node_id == node_id
+        node = NodeRecord(node_id=node_id, public_key=public_key, registered_at=self.now())
+        return await self._state.write(lambda tx: tx.messages.admit_node(node, readmit=readmit))
+
+    async def heartbeat(self, node_id: int, heartbeat_interval: float | None = None) -> bool:
+        node = self._nodes.get(node_id)
+        if node is None:
+            return False
+        self._nodes.put(rules.heard_of(node, heartbeat_interval, self.now()))
+        self._unwritten.add(node_id)
+        self._heard.set()
+        return True
+
+    async def deactivate_node(self, node_id: int) -> bool:
+        node = self._nodes.get(node_id)
+        return node is not None and await self._update(rules.deactivated(node, self.now()))
+
+    async def unregister_node(self, node_id: int) -> bool:
+        return await self._state.write(lambda tx: tx.messages.unregister_node(node_id))
+
+    async def nodes(self) -> Sequence[NodeRecord]:
+        return self._nodes.all()
+
+    async def online_nodes(self) -> Sequence[int]:
+        return self._nodes.online(self.now())
+
+    # Runs
+
+    async def create_run(self, new: NewRun) -> RunRecord:
+        run = new_run_record(new, self.now(), taken=self._known.runs)
+        await self._state.write(lambda tx: tx.messages.create_run(run, new.fab))
+        return run
+
+    async def run(self, run_id: int) -> RunRecord | None:
+        live = self._known.runs.get(run_id)
+        if live is not None:
+            return live.record
+        return await self._state.read(lambda db: db.messages.read_run(run_id))
+
+    async def runs(self, limit: int, skip: int = 0) -> Sequence[RunRecord]:
+        limit, skip = min(limit, _MOST), min(skip, _MOST)
+        return await self._state.read(lambda db: db.messages.newest_runs(limit, skip))
+
+    async def fab(self, fab_hash: str) -> Fab | None:
+        return await self._state.get_fab(fab_hash)
+
+    async def claim_run(self) -> Claim | None:
+        if not self._known.has_pending:
+            return None
+        token = secrets.token_hex(32)
+        run = await self._state.write(lambda tx: tx.messages.claim_run(digest_of(token)))
+        return None if run is None else Claim(run, token)
+
+    async def await_pending_run(self) -> None:
+        while not self._known.has_pending:
+            await self._known.pending.wait()
+
+    async def begin_run(self, token: str) -> RunRecord:
+        return await self._state.write(lambda tx: tx.messages.begin_run(digest_of(token)))
+
+    async def run_of_token(self, token: str) -> RunRecord | None:
+        run = self._known.of_token(token)
+        return None if run is None else run.record
+
+    async def task_heartbeat(self, token: str) -> bool:
+        run = self._known.of_token(token)
+        if run is not None:
+            run.alive_at = self.now()
+        return run is not None
+
+    async def finish_run(self, run_id: int, outcome: Outcome, details: str = "") -> bool:
+        finished = await self._state.write(
+            lambda tx: tx.messages.finish_run(run_id, outcome, details)
+        )
+        self._dropped.set()
+        return finished
+
+    async def await_finished(self, run_id: int) -> None:
+        while (run := self._known.runs.get(run_id)) is not None:
+            await run.news.wait()
+
+    async def log(self, run_id: int, text: str) -> None:
+        if text:
+            await self._state.write(lambda tx: tx.messages.log(run_id, text), durable=False)
+
+    async def logs(self, run_id: int, after: float) -> Logged:
+        return await self._state.read(lambda db: db.messages.logs(run_id, after))
+
+    async def await_logs(self, run_id: int, after: float) -> None:
+        while (run := self._known.runs.get(run_id)) is not None and run.logged_at <= after:
+            await run.news.wait()
+
+    # Messages and their objects
+
+    async def push(self, run_id: int, source: int, envelopes: Sequence[Envelope]) -> Pushed:
+        size = sum(envelope.tree.ByteSize() for envelope in envelopes)
+        sent = await in_thread_if_large(size, lambda: [Sent.of(one) for one in envelopes])
+        return await self._state.write(lambda tx: tx.messages.push(run_id, source, sent))
+
+    async def put_object(self, run_id: int, source: int, object_id: str, content: bytes) -> bool:
+        actual = await in_thread_if_large(len(content), object_id_of, content)
+        if actual != object_id:
+            raise Wrong(f"object {object_id[:80]!r} has the SHA-256 {actual}")
+        return await self._state.write(
+            lambda tx: tx.messages.put_object(run_id, source, object_id, content)
+        )
+
+    async def get_object(self, run_id: int, reader: int, object_id: str) -> bytes | None:
+        return await self._state.read(lambda db: db.messages.get_object(run_id, reader, object_id))
+
+    async def take(self, node_id: int) -> Envelope | None:
+        return await self._state.write(lambda tx: tx.messages.take(node_id), durable=False)
+
+    async def await_instruction(self, node_id: int) -> bool:
+        self._known.pulls.replace(node_id)
+        while node_id in self._nodes:
+            with self._known.pulls.at(node_id) as place:
+                found = await self._state.read(lambda db: db.messages.has_instruction(node_id))
+                if not found:
+                    await place.woken.wait()
+            if place.replaced:
+                return False
+            if found or node_id in self._nodes:
+                return True
+        return False
+
+    async def take_replies(self, run_id: int, message_ids: Collection[str]) -> Sequence[Envelope]:
+        asked = await self._state.read(lambda db: db.messages.asked(run_id, message_ids))
+        codes = {}
+        for message_id in message_ids:
+            one = asked.get(message_id)
+            until = 0.0 if one is None else self._nodes.online_until(one.reader)
+            code = rules.code_of(one, until, self.now())
+            if code is not None:
+                codes[message_id] = code
+        return await self._state.write(
+            lambda tx: tx.messages.take_replies(run_id, message_ids, codes), durable=False
+        )
+
+    async def await_replies(
+        self,
+        run_id: int,
+        message_ids: Collection[str],
+        progress: Callable[[int], object] | None = None,
+    ) -> None:
+        async def look(missing: Collection[str]) -> Survey:
+            asked = await self._state.read(lambda db: db.messages.asked(run_id, missing))
+            return rules.survey(missing, asked, self._nodes.online_until, self.now())
+
+        await self._known.replies.wait(message_ids, sys.maxsize, progress, look)
+        if progress is not None:
+            progress(0)
+
+    async def confirm(self, run_id: int, reader: int, message_id: str) -> None:
+        await self._state.write(
+            lambda tx: tx.messages.confirm(run_id, reader, message_id), durable=False
+        )

@@ -1,0 +1,41 @@
+"""Nodes, runs and messages of Flower 1.23 and later in the file. The tables are in `schema`."""
+
+from __future__ import annotations
+
+from superlink_trio.state.sqlite.messages import messages, nodes, objects, resuming, runs, sweeping
+from superlink_trio.state.sqlite.transaction import Reading, Transaction
+
+
+class MessageQueries(Reading):
+    """See `messages.durable.engine.MessageQueries`."""
+
+    read_run = runs.read
+    newest_runs = runs.newest
+    logs = runs.logs
+    has_instruction = messages.has_instruction
+    asked = messages.asked
+    get_object = objects.get
+
+
+class MessageSteps(MessageQueries, Transaction):
+    """See `messages.durable.engine.MessageTransaction`."""
+
+    resume = resuming.resume
+    register_node = nodes.register
+    admit_node = nodes.admit
+    update_node = nodes.update
+    unregister_node = nodes.unregister
+    write_heartbeats = nodes.write_heartbeats
+    create_run = runs.create
+    claim_run = runs.claim
+    unclaim_run = runs.unclaim
+    begin_run = runs.begin
+    finish_run = runs.finish
+    log = runs.log
+    push = messages.push
+    put_object = messages.put_object
+    take = messages.take
+    take_replies = messages.take_replies
+    confirm = messages.confirm
+    sweep = sweeping.sweep
+    purge = sweeping.purge

@@ -1,0 +1,54 @@
+"""Steps that delete what nobody can ask for any more, a portion at a time.
+
+Which messages those are is said by `rules.fate`, and here by the SQL that picks them.
+"""
+
+from __future__ import annotations
+
+from superlink_trio.state.messages.interface import SESSION_TIMEOUT
+from superlink_trio.state.messages.rules import Phase
+from superlink_trio.state.sqlite.messages.messages import FIELDS, Row, delete, release
+from superlink_trio.state.sqlite.transaction import Transaction
+
+# Messages that one step deletes: each may have a large model for itself.
+_PORTION = 20
+
+_FIELDS = ", ".join(f"message.{name}" for name in Row._fields)
+
+_GIVEN_UP = f"""SELECT {_FIELDS} FROM superlink_message AS message
+    JOIN superlink_tree AS tree USING (tree_id)
+    WHERE phase = {Phase.ARRIVING} AND message.heard_at < ?1 AND tree.heard_at < ?1 LIMIT ?2"""
+
+_FORGOTTEN = f"""SELECT {FIELDS} FROM superlink_message WHERE asked IS NULL AND reply IS NULL
+    AND expires_at < ? AND phase != {Phase.DROPPED} LIMIT ?"""
+
+_OUT_OF_TIME = f"""SELECT {FIELDS} FROM superlink_message WHERE asked IS NULL
+    AND root IS NOT NULL AND expires_at < ? AND phase != {Phase.DROPPED} LIMIT ?"""
+
+
+def sweep(tx: Transaction) -> bool:
+    """Delete a portion of what came to nothing; say whether there may be more."""
+    long_ago = tx.now - SESSION_TIMEOUT
+    gone = [
+        Row._make(row)
+        for query in (_GIVEN_UP, _FORGOTTEN)
+        for row in tx.execute(query, long_ago, _PORTION).fetchall()
+    ]
+    for row in {row.number: row for row in gone}.values():
+        delete(tx, row)
+    old = [Row._make(row) for row in tx.execute(_OUT_OF_TIME, tx.now, _PORTION).fetchall()]
+    for row in old:
+        release(tx, row)
+    return len(gone) >= _PORTION or len(old) == _PORTION
+
+
+def purge(tx: Transaction) -> bool:
+    """Delete a portion of the messages of runs that are over; say whether there may be more."""
+    dropped = tx.execute(
+        f"SELECT {FIELDS} FROM superlink_message WHERE phase = {Phase.DROPPED}"
+        " ORDER BY number LIMIT ?",
+        _PORTION,
+    ).fetchall()
+    for row in map(Row._make, dropped):
+        delete(tx, row)
+    return len(dropped) == _PORTION

@@ -1,0 +1,62 @@
+"""Stores of nodes, runs and messages: each test of the contract is made over every one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+import trio
+from builders import EPOCH
+from trio.testing import MockClock
+
+from superlink_trio.state import MemoryState, SqliteState, State, StateLimits
+from superlink_trio.state.interface import Clock
+from superlink_trio.state.limits import NO_LIMITS
+from superlink_trio.state.messages import MessageState, messages_beside
+
+STORES: dict[str, Callable[[Clock, Path, StateLimits], State]] = {
+    "memory": lambda clock, _, limits: MemoryState(clock=clock, limits=limits),
+    "sqlite": lambda clock, folder, limits: SqliteState(
+        str(folder / "state.db"), clock=clock, limits=limits
+    ),
+    "sqlite-in-memory": lambda clock, _, limits: SqliteState(
+        ":memory:", clock=clock, limits=limits
+    ),
+}
+
+Make: TypeAlias = Callable[[StateLimits], Awaitable[MessageState]]
+
+
+@pytest.fixture(params=STORES)
+async def make(
+    request: pytest.FixtureRequest, tmp_path: Path, mock_clock: MockClock
+) -> AsyncIterator[Make]:
+    """Make a store with limits, which serves; it is `EPOCH` when the test begins."""
+    stopping: list[trio.Event] = []
+
+    async def make(limits: StateLimits) -> MessageState:
+        state = STORES[request.param](lambda: EPOCH + trio.current_time(), tmp_path, limits)
+        messages = messages_beside(state)
+        for served in (state, messages):
+            stop = trio.Event()
+            stopping.insert(0, stop)
+            await nursery.start(serve, served, stop)
+        return messages
+
+    async def serve(
+        served: State | MessageState, stop: trio.Event, *, task_status: trio.TaskStatus[None]
+    ) -> None:
+        await served.serve(stopping=stop, task_status=task_status)
+
+    async with trio.open_nursery() as nursery:
+        yield make
+        for stop in stopping:
+            stop.set()
+            await trio.testing.wait_all_tasks_blocked()
+
+
+@pytest.fixture
+async def state(make: Make) -> MessageState:
+    return await make(NO_LIMITS)

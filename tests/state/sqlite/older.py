@@ -1,0 +1,22 @@
+"""Statements that make a file one of an older release."""
+
+from __future__ import annotations
+
+import re
+
+from superlink_trio.state.sqlite.schema import MIGRATIONS
+
+TO_THIRD = [
+    *(
+        f"DROP TABLE {found[1]}"
+        for statement in MIGRATIONS[3]
+        if (found := re.match(r"CREATE TABLE (\w+)", statement))
+    ),
+    "UPDATE superlink_schema SET version = 3",
+]
+
+TO_SECOND = [
+    *TO_THIRD,
+    "DROP TABLE superlink_simulated_node",
+    "UPDATE superlink_schema SET version = 2",
+]
