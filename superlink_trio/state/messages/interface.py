@@ -112,7 +112,10 @@ class MessageState(ABC):
 
     @abstractmethod
     async def activate_node(self, public_key: bytes, heartbeat_interval: float) -> int:
-        """Take a registered node for online, from now on; give its id. Raises NotFound."""
+        """Take a registered node for online, from now on; give its id. Raises NotFound.
+
+        It was started anew: what it had confirmed and not replied to, it will not reply to.
+        """
 
     @abstractmethod
     async def admit_node(self, node_id: int, public_key: bytes, *, readmit: bool) -> bool:

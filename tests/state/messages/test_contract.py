@@ -570,6 +570,22 @@ async def test_a_node_that_leaves_is_heard_of_at_once(lab: Lab, mock_clock: Mock
             await lab.state.deactivate_node(lab.node_id)
 
 
+async def test_a_node_that_was_started_anew_does_not_reply(lab: Lab, mock_clock: MockClock) -> None:
+    confirmed, handed_out = await lab.ask(), await lab.ask(parts=(b"more",))
+    envelope = await lab.state.take(lab.node_id)
+    assert envelope is not None
+    await read(lab.state, lab.run_id, lab.node_id, envelope)
+    assert await lab.state.take(lab.node_id) is not None
+    await lab.state.activate_node(b"key", 30.0)
+    with trio.fail_after(5):
+        await lab.state.await_replies(lab.run_id, [confirmed])
+    [error] = await lab.state.take_replies(lab.run_id, [confirmed, handed_out])
+    assert error.message.error.code == REPLY_UNAVAILABLE
+    again = await lab.state.take(lab.node_id)
+    assert again is not None
+    assert again.message_id == handed_out
+
+
 async def test_the_messages_of_a_run_end_with_it(lab: Lab, mock_clock: MockClock) -> None:
     asked = await lab.ask()
     assert await lab.state.take(lab.node_id) is not None
@@ -597,3 +613,21 @@ async def test_a_push_that_stops_half_way_is_given_up(
     serving._runs._by_token.clear()  # the run has no process that could fall silent
     await later(SESSION_TIMEOUT + 10)
     assert not len(serving._messages.objects)
+
+
+async def test_a_reply_that_stops_half_way_is_given_up(
+    serving: MessageState, mock_clock: MockClock
+) -> None:
+    lab = Lab(serving, (await a_run(serving)).run_id, await a_node(serving))
+    await serving.heartbeat(lab.node_id, 1800.0)
+    asked = await lab.ask()
+    reply = parcel(lab.run_id, source=lab.node_id, to=SERVER, reply_to=asked)
+    await serving.push(lab.run_id, lab.node_id, [reply.envelope])
+    assert isinstance(serving, MemoryMessages)
+    serving._runs._by_token.clear()  # the run has no process that could fall silent
+    with trio.fail_after(SESSION_TIMEOUT + 20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serving.await_replies, lab.run_id, [asked])
+            await later(SESSION_TIMEOUT + 10)
+    [error] = await serving.take_replies(lab.run_id, [asked])
+    assert error.message.error.code == REPLY_UNAVAILABLE

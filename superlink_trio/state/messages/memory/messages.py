@@ -34,7 +34,7 @@ from superlink_trio.wire.objects import (
 
 _REASONS = {
     MESSAGE_UNAVAILABLE: "There is no such message (any more): its time may be out.",
-    REPLY_UNAVAILABLE: "The message's time ran out before its node replied.",
+    REPLY_UNAVAILABLE: "The node has not replied in time, or was started anew before it did.",
     NODE_UNAVAILABLE: "The node is offline: it has sent no heartbeat for a while.",
 }
 
@@ -67,6 +67,8 @@ class Entry:
     """A reply's instruction."""
     reply: Entry | None = None
     """An instruction's reply, once all of it is here."""
+    lost: bool = False
+    """Whether an instruction's node will not reply any more."""
 
     @property
     def message_id(self) -> str:
@@ -248,7 +250,7 @@ class Messages:
         if asked is None:
             return MESSAGE_UNAVAILABLE
         now = self._now()
-        if asked.expires_at <= now:
+        if asked.lost or asked.expires_at <= now:
             return REPLY_UNAVAILABLE
         return NODE_UNAVAILABLE if self._online_until(asked.reader) <= now else None
 
@@ -300,6 +302,16 @@ class Messages:
         for run_id in {entry.run_id for entry in self._entries.values() if entry.reader == node_id}:
             self._bell(run_id).ring()
 
+    def node_started(self, node_id: int) -> None:
+        """Expect no reply to what the node had confirmed: who starts anew knows nothing of it."""
+        for entry in self._entries.values():
+            if entry.reader == node_id and entry.phase is Phase.DELIVERED:
+                self._lose(entry)
+
+    def _lose(self, asked: Entry) -> None:
+        asked.lost = True
+        self._bell(asked.run_id).ring()
+
     def forget_run(self, run_id: int) -> None:
         """Delete all messages of a run."""
         for entry in tuple(self._runs.get(run_id, {}).values()):
@@ -314,6 +326,8 @@ class Messages:
         for entry in tuple(self._entries.values()):
             if entry.phase is Phase.ARRIVING and now > entry.heard_at + SESSION_TIMEOUT:
                 self._delete(entry)
+                if entry.asked is not None:
+                    self._lose(entry.asked)
             elif entry.expires_at and entry.asked is None and now > entry.expires_at:
                 self._release(entry)
                 if entry.reply is None and now > entry.expires_at + SESSION_TIMEOUT:

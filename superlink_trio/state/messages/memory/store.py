@@ -65,7 +65,9 @@ class MemoryMessages(MessageState):
         return self._nodes.register(public_key, name, location)
 
     async def activate_node(self, public_key: bytes, heartbeat_interval: float) -> int:
-        return self._nodes.activate(public_key, heartbeat_interval)
+        node_id = self._nodes.activate(public_key, heartbeat_interval)
+        self._messages.node_started(node_id)
+        return node_id
 
     async def admit_node(self, node_id: int, public_key: bytes, *, readmit: bool) -> bool:
         return self._nodes.admit(node_id, public_key, readmit=readmit)
