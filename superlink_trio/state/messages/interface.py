@@ -185,7 +185,10 @@ class MessageState(ABC):
 
     @abstractmethod
     async def finish_run(self, run_id: int, outcome: Outcome, details: str = "") -> bool:
-        """End a run and delete its messages; say whether it was not over yet. Its token is void."""
+        """End a run and delete its messages; say whether it was not over yet. Its token is void.
+
+        The last line of its log says why, unless it was completed.
+        """
 
     @abstractmethod
     async def await_finished(self, run_id: int) -> None:

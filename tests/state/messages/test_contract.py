@@ -321,6 +321,18 @@ async def test_a_log_is_followed_to_its_end(state: MessageState, mock_clock: Moc
         await state.logs(12345, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("outcome", "last"), [(Outcome.FAILED, "Run {} failed: no reason\n"), (Outcome.COMPLETED, "")]
+)
+async def test_a_log_ends_with_the_reason(
+    outcome: Outcome, last: str, state: MessageState, mock_clock: MockClock
+) -> None:
+    run = await a_run(state)
+    await state.finish_run(run.run_id, outcome, "no reason")
+    logged = await state.logs(run.run_id, 0.0)
+    assert (logged.text, logged.over) == (last.format(run.run_id), True)
+
+
 async def test_a_log_keeps_its_latest_part(state: MessageState, mock_clock: MockClock) -> None:
     run = await a_run(state)
     for number in range(5):

@@ -138,6 +138,8 @@ class Runs:
             return False
         if run in self._pending:
             self._pending.remove(run)
+        if details and outcome is not Outcome.COMPLETED:
+            self.log(run_id, f"Run {run_id} {outcome.value}: {details}\n")
         self._by_token.pop(run.token, None)
         run.token = ""
         self._change(
