@@ -213,7 +213,8 @@ class MessageState(ABC):
         """Take messages of a run, from its app (`SERVER`) or from a node.
 
         An instruction is not taken for an unknown node or run, a reply only from the node that has
-        the instruction, once. Raises Wrong for a tree that is none.
+        the instruction, once. Raises Wrong for a tree that is none, and for metadata that name
+        another run or sender.
         """
 
     @abstractmethod

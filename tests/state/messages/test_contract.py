@@ -479,6 +479,27 @@ async def test_only_the_node_that_was_asked_replies_and_once(
     assert reply.message_id == first
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("run_id", 4711), ("src_node_id", 4711), ("dst_node_id", 4711)]
+)
+async def test_nobody_replies_in_another_name(
+    lab: Lab, field: str, value: int, mock_clock: MockClock
+) -> None:
+    asked = await lab.ask()
+    reply = parcel(lab.run_id, source=lab.node_id, to=SERVER, reply_to=asked)
+    setattr(reply.envelope.message.metadata, field, value)
+    with pytest.raises(Wrong, match="4711"):
+        await lab.state.push(lab.run_id, lab.node_id, [reply.envelope])
+
+
+@pytest.mark.parametrize("details", [{"ttl": math.nan}, {"ttl": -1.0}, {"created_at": math.nan}])
+async def test_instructions_have_a_time(
+    lab: Lab, details: dict[str, float], mock_clock: MockClock
+) -> None:
+    with pytest.raises(Wrong, match="ttl has to be above 0"):
+        await lab.ask(**details)
+
+
 async def test_objects_are_for_those_whose_message_it_is(lab: Lab, mock_clock: MockClock) -> None:
     stranger = await a_node(lab.state, b"stranger")
     await lab.ask()

@@ -9,6 +9,7 @@ import trio
 
 from superlink_trio.state.interface import Clock
 from superlink_trio.state.limits import NO_LIMITS, StateLimits
+from superlink_trio.state.messages.checks import check_metadata
 from superlink_trio.state.messages.interface import (
     SERVER,
     Claim,
@@ -153,6 +154,7 @@ class MemoryMessages(MessageState):
             if not going_on or (source == SERVER and not self._is_for_a_node(envelope)):
                 ids.append("")
                 continue
+            check_metadata(envelope, run_id, source)
             message_id, misses = self._messages.push(run_id, source, envelope)
             ids.append(message_id)
             missing.update(dict.fromkeys(misses))
