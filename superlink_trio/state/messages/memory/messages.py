@@ -341,9 +341,12 @@ class Messages:
                 del self._wanting[object_id]
         entry.missing.clear()
         if entry.phase is Phase.HANDED_OUT:
-            self._readable[entry.run_id, entry.reader].subtract(entry.object_ids)
-            self._readable[entry.run_id, entry.reader] += Counter()
-            if not self._readable[entry.run_id, entry.reader]:
+            readable = self._readable[entry.run_id, entry.reader]
+            for object_id in entry.object_ids:
+                readable[object_id] -= 1
+                if not readable[object_id]:
+                    del readable[object_id]
+            if not readable:
                 del self._readable[entry.run_id, entry.reader]
         if self._handed_out.get(entry.reader) is entry:
             del self._handed_out[entry.reader]
