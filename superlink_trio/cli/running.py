@@ -28,6 +28,9 @@ _log = logging.getLogger(__name__)
 
 OK, FAILED, USAGE = 0, 1, 2
 
+# What is at an address, in the log.
+_PORTS = {"driver": "Driver API", "fleet": "Fleet API", "flower": "Flower 1.35 and later"}
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -41,6 +44,10 @@ class Link(Protocol):
     @property
     def fleet_address(self) -> Address | None:
         """Where the Fleet API listens, if it runs here and has a port."""
+
+    @property
+    def flower_address(self) -> Address | None:
+        """Where Flower 1.35 and later is served over HTTP, if it is."""
 
     async def reload(self) -> None:
         """Read keys and certificates again; the log says with what result."""
@@ -174,18 +181,18 @@ class _Steering:
         if value is None:
             raise TypeError("the runner has to say what it runs")
         self.link = value
-        driver, fleet = value.driver_address, value.fleet_address
-        ports = [
-            f"{api} on {address}"
-            for api, address in (("Driver API", driver), ("Fleet API", fleet))
-            if address is not None
-        ]
+        addresses = {
+            "driver": value.driver_address,
+            "fleet": value.fleet_address,
+            "flower": value.flower_address,
+        }
+        ports = [f"{_PORTS[name]} on {address}" for name, address in addresses.items() if address]
         _log.info(
             "ready: %s",
             ", ".join(ports) or "no port is open",
             extra={
-                "driver_address": None if driver is None else str(driver),
-                "fleet_address": None if fleet is None else str(fleet),
+                f"{name}_address": None if address is None else str(address)
+                for name, address in addresses.items()
             },
         )
         if self._reload_once_ready:

@@ -44,6 +44,7 @@ def load():
     class Link:
         driver_address = Address("127.0.0.1", 1)
         fleet_address = None
+        flower_address = Address("127.0.0.1", 2)
 
         async def reload(self):
             say("reloading")
@@ -159,7 +160,7 @@ def test_the_first_signal_stops_gracefully(start: Start, number: signal.Signals)
     program.process.send_signal(number)
     status, said, log = program.end()
     assert (status, said) == (0, ["stopping", "finished", "ended"])
-    assert "ready: Driver API on 127.0.0.1:1\n" in log
+    assert "ready: Driver API on 127.0.0.1:1, Flower 1.35 and later on 127.0.0.1:2\n" in log
     assert f"{number.name}: stopping" in log
 
 

@@ -69,12 +69,11 @@ class Today:
     async def superlink(
         self,
         *options: str | Path,
-        http: str | None = None,
+        http: str = ANY_PORT,
         fleet: str = ANY_PORT,
         ca: Path | None = None,
     ) -> Link:
         """Start a SuperLink, for which `flwr` has the name `mine` then."""
-        http = free_address() if http is None else http
         superlink = await start_superlink(
             self._launch,
             *("--port", http.rpartition(":")[2], *options),
@@ -82,6 +81,7 @@ class Today:
             ca=ca,
             PYTHONPATH=CHECKOUT,
         )
+        http = (await superlink.program.report("flower_address"))["flower_address"]
         self.home.mkdir(exist_ok=True)
         trust = "insecure = true" if ca is None else f'root-certificates = "{ca}"'
         (self.home / "config.toml").write_text(
