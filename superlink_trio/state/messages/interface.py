@@ -161,7 +161,7 @@ class MessageState(ABC):
 
     @abstractmethod
     async def fab(self, fab_hash: str) -> Fab | None:
-        """Give a bundle by its SHA-256 in hex."""
+        """Give a bundle by its SHA-256 in hex, for as long as a run of it is not over."""
 
     @abstractmethod
     async def claim_run(self) -> Claim | None:

@@ -298,6 +298,16 @@ async def test_a_bundle_is_found_by_its_hash(state: MessageState, mock_clock: Mo
     assert await state.fab("no") is None
 
 
+async def test_a_bundle_is_kept_as_long_as_it_is_run(
+    state: MessageState, mock_clock: MockClock
+) -> None:
+    first, second = [await state.create_run(new_run(b"zip")) for _ in range(2)]
+    await state.finish_run(first.run_id, Outcome.COMPLETED)
+    assert await state.fab(first.fab_hash) is not None
+    await state.finish_run(second.run_id, Outcome.COMPLETED)
+    assert await state.fab(first.fab_hash) is None
+
+
 async def test_a_log_is_followed_to_its_end(state: MessageState, mock_clock: MockClock) -> None:
     run = await a_run(state)
     await state.log(run.run_id, "one\n")

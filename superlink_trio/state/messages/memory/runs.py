@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -50,6 +50,8 @@ class Runs:
         self._by_id: dict[int, _Run] = {}
         self._by_token: dict[str, _Run] = {}
         self._fabs: dict[str, Fab] = {}
+        # Runs that are not over, by their bundle.
+        self._fab_uses: Counter[str] = Counter()
         self._pending: deque[_Run] = deque()
         self.pending = Bell()
 
@@ -59,6 +61,7 @@ class Runs:
     def create(self, new: NewRun) -> RunRecord:
         """See `MessageState.create_run`."""
         self._fabs[new.fab.hash] = new.fab
+        self._fab_uses[new.fab.hash] += 1
         record = RunRecord(
             run_id=draw_new_id(self._by_id),
             task_id=draw_new_id(),
@@ -149,8 +152,14 @@ class Runs:
             outcome=outcome,
             details=details,
         )
+        self._release_fab(run.record.fab_hash)
         run.news.ring()
         return True
+
+    def _release_fab(self, fab_hash: str) -> None:
+        self._fab_uses[fab_hash] -= 1
+        if not self._fab_uses[fab_hash]:
+            del self._fab_uses[fab_hash], self._fabs[fab_hash]
 
     async def await_finished(self, run_id: int) -> None:
         """See `MessageState.await_finished`."""
