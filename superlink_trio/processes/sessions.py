@@ -50,6 +50,15 @@ def kill_session(session: int) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
+def end_session(session: int, within: float) -> None:
+    """Kill every process of a session, and see them end, in seconds: some may be forking now."""
+    deadline = time.monotonic() + within
+    kill_session(session)
+    while members(session) and time.monotonic() < deadline:
+        time.sleep(0.005)
+        kill_session(session)
+
+
 def end_own_session(within: float) -> None:
     """End every other process of the session that this one leads, and wait for them, in seconds.
 

@@ -21,7 +21,7 @@ import attrs
 import trio
 
 from superlink_trio.config import Address
-from superlink_trio.processes.sessions import kill_session
+from superlink_trio.processes.sessions import end_session
 from superlink_trio.state.messages import Claim, MessageState
 from superlink_trio.wire.messages import Outcome, RunRecord
 
@@ -34,6 +34,9 @@ _LAST_LINES = 20
 
 # Seconds that a process has to end by itself once its run is over: it says its last words then.
 _FAREWELL = 2.0
+
+# Seconds in which everybody in a session ends who was killed.
+_KILLING = 0.5
 
 
 def find_program() -> str | None:
@@ -123,7 +126,7 @@ class Launcher:
                 nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(kill_session, process.pid)
+                await trio.to_thread.run_sync(end_session, process.pid, _KILLING)
                 await process.wait()
         printed = "".join(f"\n{line}" for line in lines)
         return f"its process ended with status {process.returncode}{printed}"
