@@ -14,17 +14,16 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 VERSIONS = ("1.8.0", "1.9.0", "1.10.0", "1.11.1")
+"""Releases whose programs exchange tasks."""
 
-# Newer Pythons have no wheels for the numpy < 2 that these releases need, or for the Ray of 1.9's
-# `flower-simulation`.
-_PYTHONS = ("3.12", "3.11")
-_PYTHONS_OF_SIMULATION = ("3.11",)
-_CONSTRAINTS = Path(__file__).with_name("peers-constraints.txt")
-_BESIDE = Path(__file__).with_name("peers-beside.txt")
-_SIMULATION = Path(__file__).with_name("peers-simulation.txt")
+TODAY = ("1.26.1", "1.42.0")
+"""Releases whose programs exchange messages."""
+
+_HERE = Path(__file__).parent
 # Runs at every start of the environment's interpreter, whoever starts it.
 _TELEMETRY_OFF = 'import os; os.environ["FLWR_TELEMETRY_ENABLED"] = "0"\n'
 
@@ -37,49 +36,80 @@ class NoPython(NoPeer):
     """There is no Python on this machine that the release runs on."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """How environments are built. `more`: what is in them beside flwr."""
+
+    pythons: tuple[str, ...]
+    constraints: Path
+    extra: str = ""
+    more: Path | None = None
+
+
+# Newer Pythons have no wheels for the numpy < 2 that the older releases need, or for the Ray of
+# 1.9's `flower-simulation`.
+_OLDER = _Kind(
+    pythons=("3.12", "3.11"), constraints=_HERE / "peers-constraints.txt", extra="[rest]"
+)
+_KINDS = {
+    "": _OLDER,
+    "-beside": replace(_OLDER, more=_HERE / "peers-beside.txt"),
+    "-simulation": replace(_OLDER, pythons=("3.11",), more=_HERE / "peers-simulation.txt"),
+}
+_TODAY = _Kind(pythons=("3.13", "3.12", "3.11"), constraints=_HERE / "peers-today.txt")
+
+
 def interpreter(version: str, *, beside: bool = False, simulation: bool = False) -> Path:
-    """Give the Python of the environment that holds `flwr[rest]` in this version.
+    """Give the Python of the environment that holds `flwr` in this version.
 
     With `beside` the environment holds what this package needs as well, so that both can be
     imported by one program: this package from a checkout on PYTHONPATH. With `simulation` it holds
     what 1.9's `flower-simulation` needs. Not both: each has a Ray of its own.
 
+    Neither is there for `TODAY`.
+
     Makes the environment when there is none yet, or when its pins have changed: that needs
     PyPI and takes about half a minute. Flower's telemetry is off in it.
 
     Raises NoPython when there is no Python to build on, NoPeer when the version is none of
-    `VERSIONS` or when pip fails.
+    `VERSIONS` or `TODAY`, or when pip fails.
     """
-    if version not in VERSIONS:
-        raise NoPeer(f"flwr {version} is no peer of this project: {', '.join(VERSIONS)} are")
-    base, python = _base_python(_PYTHONS_OF_SIMULATION if simulation else _PYTHONS)
-    kind = "-beside" if beside else "-simulation" if simulation else ""
-    more = _BESIDE if beside else _SIMULATION if simulation else None
-    folder = cache_folder() / f"flwr-{version}{kind}-py{python}"
+    name = "-beside" if beside else "-simulation" if simulation else ""
+    if version in TODAY and not name:
+        kind = _TODAY
+    elif version in VERSIONS:
+        kind = _KINDS[name]
+    else:
+        peers = VERSIONS if name else (*VERSIONS, *TODAY)
+        raise NoPeer(f"flwr {version} is no peer of this project here: {', '.join(peers)} are")
+    base, python = _base_python(version, kind.pythons)
+    folder = cache_folder() / f"flwr-{version}{name}-py{python}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    requirements = [f"flwr[rest]=={version}", *(["-r", str(more)] if more else [])]
-    contents = f"{requirements[0]}\n{_CONSTRAINTS.read_text()}{_TELEMETRY_OFF}"
-    if more:
-        contents += more.read_text()
+    requirement = f"flwr{kind.extra}=={version}"
+    contents = f"{requirement}\n{kind.constraints.read_text()}{_TELEMETRY_OFF}"
+    wanted = ["--constraint", str(kind.constraints), requirement]
+    if kind.more is not None:
+        wanted += ["-r", str(kind.more)]
+        contents += kind.more.read_text()
     with _locked(folder.parent / f"{folder.name}.lock") as lock:
         if not _is_ready(folder, contents):
-            _make(folder, base, requirements, lock)
+            _make(folder, base, wanted, lock)
             _marker(folder).write_text(contents)
     return _interpreter_in(folder)
 
 
-def _base_python(versions: Sequence[str]) -> tuple[str, str]:
+def _base_python(version: str, pythons: Sequence[str]) -> tuple[str, str]:
     """Find a Python to build on: its path and its version, such as 3.11."""
     running = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if running in versions:
+    if running in pythons:
         return sys.executable, running
-    for version in versions:
-        path = shutil.which(f"python{version}")
+    for python in pythons:
+        path = shutil.which(f"python{python}")
         # Version managers put stand-ins on the path for Pythons that are not there.
         if path is not None and _runs(path):
-            return path, version
+            return path, python
     raise NoPython(
-        f"Flower {VERSIONS[0]} to {VERSIONS[-1]} need Python {' or '.join(reversed(versions))}: "
+        f"Flower {version} needs Python {' or '.join(reversed(pythons))}: "
         f"this is {running}, and none of them is on the PATH"
     )
 
@@ -108,13 +138,13 @@ def _is_ready(folder: Path, contents: str) -> bool:
     return marker.exists() and marker.read_text() == contents and _interpreter_in(folder).exists()
 
 
-def _make(folder: Path, base: str, requirements: Sequence[str], lock: int) -> None:
+def _make(folder: Path, base: str, wanted: Sequence[str], lock: int) -> None:
     print(f"making {folder}", file=sys.stderr)
     shutil.rmtree(folder, ignore_errors=True)
     _run(base, "-m", "venv", str(folder), lock=lock)
     python = str(_interpreter_in(folder))
     pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input")
-    _run(*pip, "install", "--constraint", str(_CONSTRAINTS), *requirements, lock=lock)
+    _run(*pip, "install", *wanted, lock=lock)
     [site_packages] = folder.glob("lib/python*/site-packages")
     (site_packages / "telemetry_off.pth").write_text(_TELEMETRY_OFF)
 

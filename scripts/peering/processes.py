@@ -18,6 +18,8 @@ from typing import Any, Protocol
 import attrs
 import trio
 
+from superlink_trio.processes.sessions import kill_session
+
 ROOT = Path(__file__).resolve().parents[2]
 ANY_PORT = "127.0.0.1:0"
 OURS = (sys.executable, "-m", "superlink_trio")
@@ -169,8 +171,11 @@ class Launch(Protocol):
 
 
 @asynccontextmanager
-async def launching(*, silent: bool = False) -> AsyncIterator[Launch]:
-    """Give the block a way to start programs; none outlives it. What silent ones write is lost."""
+async def launching(*, silent: bool = False, sessions: bool = False) -> AsyncIterator[Launch]:
+    """Give the block a way to start programs; none outlives it. What silent ones write is lost.
+
+    With `sessions` each leads a session, and what it has started ends with it.
+    """
     programs: list[Program] = []
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
@@ -182,6 +187,7 @@ async def launching(*, silent: bool = False) -> AsyncIterator[Launch]:
                 stdout=subprocess.DEVNULL if silent else subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 env={**_ENVIRONMENT, **environment},
+                start_new_session=sessions,
             )
             programs.append(Program(name, process))
             nursery.start_soon(programs[-1].read)
@@ -195,6 +201,8 @@ async def launching(*, silent: bool = False) -> AsyncIterator[Launch]:
         finally:
             for program in programs:
                 program.process.kill()
+                if sessions:
+                    kill_session(program.process.pid)
             # What was killed ends at once, in a cancelled block too. Its children may take longer.
             with trio.CancelScope(shield=True):
                 for program in programs:

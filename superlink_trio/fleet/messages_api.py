@@ -88,7 +88,8 @@ def messages_api(
             },
             leased={"PullMessages": fleet.pull_messages},
             holds=holds,
-        )
+        ),
+        full=Status.UNAVAILABLE,
     )
 
 

@@ -14,7 +14,7 @@ import datetime
 from collections.abc import Mapping
 from functools import lru_cache
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -73,6 +73,8 @@ def _load(pem: bytes) -> ec.EllipticCurvePublicKey:
         key = serialization.load_pem_public_key(pem)
     except ValueError:
         raise _refusal("the public key is no PEM") from None
+    except UnsupportedAlgorithm as error:
+        raise _refusal(f"the public key cannot be used: {error}") from None
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise _refusal("the public key is no EC key")
     return key

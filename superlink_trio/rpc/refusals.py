@@ -57,13 +57,13 @@ def unary(kind: type[Request], handle: Callable[[Request, Caller], Awaitable[Mes
     return answer
 
 
-def with_refusals(api: Api) -> Api:
-    """Refuse what the state cannot do: UNAVAILABLE in an outage, RESOURCE_EXHAUSTED over a limit.
+def with_refusals(api: Api, *, full: Status = Status.RESOURCE_EXHAUSTED) -> Api:
+    """Refuse what the state cannot do: UNAVAILABLE in an outage, `full` over a limit.
 
     What is wrong in an outage is for the operator, who finds it in the log, and not for the caller.
     A limit is for both: the caller is told at once, the log now and then.
     """
-    refusals = _Refusals()
+    refusals = _Refusals(full)
     return attrs.evolve(
         api,
         unary={name: _refusing_unary(call, refusals) for name, call in api.unary.items()},
@@ -114,6 +114,7 @@ def limit_in_words(error: LimitReached) -> str:
 class _Refusals:
     """Turns errors of the state into refusals."""
 
+    full: Status
     throttle: Throttle = attrs.field(factory=lambda: Throttle(_log, burst=1, period=_LOG_EVERY))
 
     def refusal(self, error: StateUnavailable | LimitReached | Wrong) -> Refused:
@@ -125,7 +126,7 @@ class _Refusals:
             )
         words = limit_in_words(error)
         self.throttle.log(logging.WARNING, None, "Refused: %s", words)
-        return Refused(Status.RESOURCE_EXHAUSTED, f"{words}.", reason=_REASONS[error.limit])
+        return Refused(self.full, f"{words}.", reason=_REASONS[error.limit])
 
 
 def _refusing_unary(call: Unary, refusals: _Refusals) -> Unary:

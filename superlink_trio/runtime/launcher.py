@@ -8,6 +8,7 @@ without a name: in a command line everybody on the machine would see it.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -154,7 +155,10 @@ class Launcher:
         address = self.address()
         if address.host in ("0.0.0.0", "::"):
             address = attrs.evolve(address, host="127.0.0.1")
-        where = ["--runtime-api-address", str(address), "--token-file", f"/dev/fd/{token}"]
+        where = [
+            *("--runtime-api-address", str(address), "--token-file", f"/dev/fd/{token}"),
+            *("--parent-pid", str(os.getpid())),
+        ]
         return [program, *where, *tls]
 
     async def _end_with_its_run(self, process: trio.Process, run: RunRecord) -> None:

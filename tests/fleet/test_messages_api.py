@@ -15,6 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from superlink_trio.fleet.messages_api import messages_api
 from superlink_trio.rpc import Api, Refused, Status
+from superlink_trio.state import StateLimits
 from superlink_trio.state.messages import SERVER, MemoryMessages, NewRun
 from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.messages import Outcome
@@ -206,6 +207,31 @@ async def test_heartbeats_keep_a_node_online(
         response = await node.call("SendNodeHeartbeat", request, pb.SendNodeHeartbeatResponse)
         assert response.success
     assert await state.online_nodes() == [node.node_id]
+
+
+async def test_a_node_tries_again_where_there_is_no_room(mock_clock: MockClock) -> None:
+    state = MemoryMessages(
+        clock=lambda: BEGAN + trio.current_time(), limits=StateLimits(nodes=1, stored_size=10)
+    )
+    node, other = Node(api(state)), Node(api(state))
+    await node.register()
+    await refused(other.register(), Status.UNAVAILABLE)
+    other.node_id = 7
+    await refused(other.pull(), Status.UNAVAILABLE)
+    await node.activate()
+    run_id = await a_run(state)
+    asked = parcel(run_id, to=node.node_id)
+    await state.push(run_id, SERVER, [asked.envelope])
+    reply = parcel(run_id, source=node.node_id, to=SERVER, reply_to=asked.message_id)
+    await state.push(run_id, node.node_id, [reply.envelope])
+    request = pb.PushObjectRequest(
+        node=node.node,
+        run_id=run_id,
+        object_id=reply.message_id,
+        object_content=reply.objects[reply.message_id],
+    )
+    call = node.call("PushObject", request, pb.PushObjectResponse)
+    await refused(call, Status.UNAVAILABLE)
 
 
 async def test_a_node_may_activate_again(node: Node, mock_clock: MockClock) -> None:

@@ -65,6 +65,20 @@ def test_every_header_is_needed(signer: Signer, name: str) -> None:
     assert name in refusal(headers)
 
 
+# secp160r1: what OpenSSL still makes.
+OF_A_CURVE_THAT_IS_NOT_SUPPORTED = b"""\
+-----BEGIN PUBLIC KEY-----
+MD4wEAYHKoZIzj0CAQYFK4EEAAgDKgAEjktyHg0P0xv9y/H7U+R98rraxyY7csM8
+4LwA9V2MOtXsCoPQoep14w==
+-----END PUBLIC KEY-----
+"""
+
+
+def test_a_key_of_a_curve_that_nobody_uses_is_refused() -> None:
+    with pytest.raises(Refused, match="cannot be used: Curve"):
+        check_key(OF_A_CURVE_THAT_IS_NOT_SUPPORTED)
+
+
 def test_only_an_ec_key_is_a_nodes() -> None:
     key = rsa.generate_private_key(65537, 1024).public_key()
     pem = key.public_bytes(

@@ -8,14 +8,17 @@ SuperLink, all but those marked `beyond`.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Generator, Mapping
+from itertools import chain
 from pathlib import Path
 
 import pytest
 from _peers import NoPython, interpreter
 from interop.peers import REFERENCE, VERSIONS, Peers, open_peers
-from peering.processes import SuperLink
+from interop.today import Today, open_today
+from peering.processes import Program, SuperLink
 
-_PEERS = pytest.StashKey[Peers]()
+# Of one test, as they are started.
+_PROGRAMS = pytest.StashKey[list[list[Program]]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -33,8 +36,8 @@ def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.failed and _PEERS in item.stash:
-        for program in item.stash[_PEERS].programs:
+    if report.failed:
+        for program in chain(*item.stash.setdefault(_PROGRAMS, [])):
             report.sections.append((f"output of {program.name}", "\n".join(program.lines)))
     return report
 
@@ -54,8 +57,19 @@ async def peers(
 ) -> AsyncIterator[Peers]:
     """Programs for one test; if it fails its report shows all they wrote."""
     async with open_peers(interpreters) as peers:
-        request.node.stash[_PEERS] = peers
+        request.node.stash.setdefault(_PROGRAMS, []).append(peers.programs)
         yield peers
+
+
+@pytest.fixture
+async def today(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Today]:
+    """Programs of Flower 1.26 and 1.42 for one test; if it fails its report shows all they wrote.
+
+    An environment that is not there yet is made when a program of it is started.
+    """
+    async with open_today(tmp_path) as today:
+        request.node.stash.setdefault(_PROGRAMS, []).append(today.programs)
+        yield today
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 import sys
 from collections.abc import Callable
@@ -90,6 +91,8 @@ open({str(out)!r}, "w").write("|".join([open(name).read(), *sys.argv[1:]]))
     assert token not in " ".join(words)
     assert words[:2] == ["--runtime-api-address", "127.0.0.1:8000"]
     assert "--insecure" in words
+    # It ends when the SuperLink was killed.
+    assert words[words.index("--parent-pid") + 1] == str(os.getpid())
     # It has said nothing of how it ended.
     assert (run.outcome, run.details) == (Outcome.FAILED, "its process ended with status 0")
 

@@ -123,7 +123,10 @@ class MessageState(ABC):
 
     @abstractmethod
     async def activate_node(self, public_key: bytes, heartbeat_interval: float) -> int:
-        """Take a registered node for online, from now on; give its id. Raises NotFound."""
+        """Take a registered node for online, from now on; give its id. Raises NotFound.
+
+        It was started anew: what it had confirmed and not replied to, it will not reply to.
+        """
 
     @abstractmethod
     async def admit_node(self, node_id: int, public_key: bytes, *, readmit: bool) -> bool:
@@ -169,7 +172,7 @@ class MessageState(ABC):
 
     @abstractmethod
     async def fab(self, fab_hash: str) -> Fab | None:
-        """Give a bundle by its SHA-256 in hex."""
+        """Give a bundle by its SHA-256 in hex, for as long as a run of it is not over."""
 
     @abstractmethod
     async def claim_run(self) -> Claim | None:
@@ -193,7 +196,10 @@ class MessageState(ABC):
 
     @abstractmethod
     async def finish_run(self, run_id: int, outcome: Outcome, details: str = "") -> bool:
-        """End a run and delete its messages; say whether it was not over yet. Its token is void."""
+        """End a run and delete its messages; say whether it was not over yet. Its token is void.
+
+        The last line of its log says why, unless it was completed.
+        """
 
     @abstractmethod
     async def await_finished(self, run_id: int) -> None:
@@ -218,7 +224,8 @@ class MessageState(ABC):
         """Take messages of a run, from its app (`SERVER`) or from a node.
 
         An instruction is not taken for an unknown node or run, a reply only from the node that has
-        the instruction, once. Raises Wrong for a tree that is none.
+        the instruction, once. Raises Wrong for a tree that is none, and for metadata that name
+        another run or sender.
         """
 
     @abstractmethod

@@ -45,7 +45,7 @@ _APART = 1e-6
 
 _REASONS = {
     MESSAGE_UNAVAILABLE: "There is no such message (any more): its time may be out.",
-    REPLY_UNAVAILABLE: "The message's time ran out before its node replied.",
+    REPLY_UNAVAILABLE: "The node has not replied in time, or was started anew before it did.",
     NODE_UNAVAILABLE: "The node is offline: it has sent no heartbeat for a while.",
 }
 
@@ -127,6 +127,13 @@ def finished(run: RunRecord, outcome: Outcome, details: str, now: float) -> RunR
     )
 
 
+def last_words(run_id: int, outcome: Outcome, details: str) -> str:
+    """Give what ends a run's log: why it was not completed."""
+    if not details or outcome is Outcome.COMPLETED:
+        return ""
+    return f"Run {run_id} {outcome.value}: {details}\n"
+
+
 def is_silent(status: RunStatus, alive_at: float, now: float) -> bool:
     """Say whether a claimed run's process was heard of too long ago, at `alive_at`."""
     return now > alive_at + (CLAIM_TIMEOUT if status is RunStatus.STARTING else TASK_TIMEOUT)
@@ -160,6 +167,22 @@ class Asked(NamedTuple):
     expires_at: float
     replied: bool
     """Whether its reply, or an error in its place, is here."""
+
+
+def check_metadata(message: pb.Message, run_id: int, source: int) -> None:
+    """Raise Wrong where a message names another run, sender or reader than it has, or no time."""
+    meta = message.metadata
+    if meta.run_id != run_id:
+        raise Wrong(f"a message of run {run_id} says that it is one of run {meta.run_id}")
+    if meta.src_node_id != source:
+        raise Wrong(f"a message from node {source} says that it is from node {meta.src_node_id}")
+    if SERVER not in (source, meta.dst_node_id):
+        raise Wrong(f"a reply is for node {SERVER}, which is the run, not {meta.dst_node_id}")
+    if source == SERVER and not (meta.ttl > 0 and math.isfinite(meta.created_at)):
+        raise Wrong(
+            f"a message's ttl has to be above 0, and created_at a time: they are {meta.ttl} and "
+            f"{meta.created_at}"
+        )
 
 
 def takes_reply(asked: Asked, run_id: int, source: int) -> bool:

@@ -211,6 +211,8 @@ _FOURTH: Sequence[str] = (
         WHERE tree_id IS NOT NULL""",
     "CREATE INDEX superlink_arriving ON superlink_message(heard_at) WHERE phase = 0",
     "CREATE INDEX superlink_dropped ON superlink_message(number) WHERE phase = 4",
+    f"""CREATE TRIGGER superlink_discount_fab BEFORE DELETE ON superlink_fab
+        BEGIN {_STORED} - {_LENGTH.format("superlink_fab", "hash", "old")}; END""",
     f"""CREATE TRIGGER superlink_count_object AFTER UPDATE OF content ON superlink_object
         WHEN old.content IS NULL BEGIN {_STORED} + {_OBJECT_LENGTH.format("new")}; END""",
     f"""CREATE TRIGGER superlink_discount_object BEFORE DELETE ON superlink_object

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 
 import attrs
 import pytest
@@ -313,6 +314,16 @@ async def test_a_bundle_is_found_by_its_hash(state: MessageState, mock_clock: Mo
     assert await state.fab("no") is None
 
 
+async def test_a_bundle_is_kept_as_long_as_it_is_run(
+    state: MessageState, mock_clock: MockClock
+) -> None:
+    first, second = [await state.create_run(new_run(b"zip")) for _ in range(2)]
+    await state.finish_run(first.run_id, Outcome.COMPLETED)
+    assert await state.fab(first.fab_hash) is not None
+    await state.finish_run(second.run_id, Outcome.COMPLETED)
+    assert await state.fab(first.fab_hash) is None
+
+
 async def test_a_log_is_followed_to_its_end(state: MessageState, mock_clock: MockClock) -> None:
     run = await a_run(state)
     await state.log(run.run_id, "one\n")
@@ -334,6 +345,18 @@ async def test_a_log_is_followed_to_its_end(state: MessageState, mock_clock: Moc
     assert await state.logs(run.run_id, more.latest) == attrs.evolve(more, text="", over=True)
     with pytest.raises(NotFound):
         await state.logs(12345, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "last"), [(Outcome.FAILED, "Run {} failed: no reason\n"), (Outcome.COMPLETED, "")]
+)
+async def test_a_log_ends_with_the_reason(
+    outcome: Outcome, last: str, state: MessageState, mock_clock: MockClock
+) -> None:
+    run = await a_run(state)
+    await state.finish_run(run.run_id, outcome, "no reason")
+    logged = await state.logs(run.run_id, 0.0)
+    assert (logged.text, logged.over) == (last.format(run.run_id), True)
 
 
 async def test_a_log_keeps_its_latest_part(state: MessageState, mock_clock: MockClock) -> None:
@@ -514,6 +537,27 @@ async def test_of_two_replies_the_one_that_is_whole_first_counts(
     assert not await objects_in(lab.state)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("run_id", 4711), ("src_node_id", 4711), ("dst_node_id", 4711)]
+)
+async def test_nobody_replies_in_another_name(
+    lab: Lab, field: str, value: int, mock_clock: MockClock
+) -> None:
+    asked = await lab.ask()
+    reply = parcel(lab.run_id, source=lab.node_id, to=SERVER, reply_to=asked)
+    setattr(reply.envelope.message.metadata, field, value)
+    with pytest.raises(Wrong, match="4711"):
+        await lab.state.push(lab.run_id, lab.node_id, [reply.envelope])
+
+
+@pytest.mark.parametrize("details", [{"ttl": math.nan}, {"ttl": -1.0}, {"created_at": math.nan}])
+async def test_instructions_have_a_time(
+    lab: Lab, details: dict[str, float], mock_clock: MockClock
+) -> None:
+    with pytest.raises(Wrong, match="ttl has to be above 0"):
+        await lab.ask(**details)
+
+
 async def test_objects_are_for_those_whose_message_it_is(lab: Lab, mock_clock: MockClock) -> None:
     stranger = await a_node(lab.state, b"stranger")
     await lab.ask()
@@ -617,6 +661,22 @@ async def test_a_node_that_leaves_is_heard_of_at_once(lab: Lab, mock_clock: Mock
             await lab.state.deactivate_node(lab.node_id)
 
 
+async def test_a_node_that_was_started_anew_does_not_reply(lab: Lab, mock_clock: MockClock) -> None:
+    confirmed, handed_out = await lab.ask(), await lab.ask(parts=(b"more",))
+    envelope = await lab.state.take(lab.node_id)
+    assert envelope is not None
+    await read(lab.state, lab.run_id, lab.node_id, envelope)
+    assert await lab.state.take(lab.node_id) is not None
+    await lab.state.activate_node(b"key", 30.0)
+    with trio.fail_after(5):
+        await lab.state.await_replies(lab.run_id, [confirmed])
+    [error] = await lab.state.take_replies(lab.run_id, [confirmed, handed_out])
+    assert error.message.error.code == REPLY_UNAVAILABLE
+    again = await lab.state.take(lab.node_id)
+    assert again is not None
+    assert again.message_id == handed_out
+
+
 async def test_the_messages_of_a_run_end_with_it(lab: Lab, mock_clock: MockClock) -> None:
     asked = await lab.ask()
     assert await lab.state.take(lab.node_id) is not None
@@ -640,6 +700,19 @@ async def test_a_push_that_stops_half_way_is_given_up(lab: Lab, mock_clock: Mock
     assert await objects_in(lab.state) == 3
     await later(lab.state, 20)
     assert not await objects_in(lab.state)
+
+
+async def test_a_reply_that_stops_half_way_is_given_up(lab: Lab, mock_clock: MockClock) -> None:
+    asked = await lab.ask()
+    reply = parcel(lab.run_id, source=lab.node_id, to=SERVER, reply_to=asked)
+    await lab.state.push(lab.run_id, lab.node_id, [reply.envelope])
+    await lab.state.heartbeat(lab.node_id, 1800.0)
+    with trio.fail_after(SESSION_TIMEOUT + 20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lab.state.await_replies, lab.run_id, [asked])
+            await later(lab.state, SESSION_TIMEOUT + 10)
+    [error] = await lab.state.take_replies(lab.run_id, [asked])
+    assert error.message.error.code == REPLY_UNAVAILABLE
 
 
 async def test_an_instruction_out_of_time_is_forgotten(lab: Lab, mock_clock: MockClock) -> None:

@@ -12,6 +12,7 @@ TO_THIRD = [
         for statement in MIGRATIONS[3]
         if (found := re.match(r"CREATE TABLE (\w+)", statement))
     ),
+    "DROP TRIGGER superlink_discount_fab",
     "UPDATE superlink_schema SET version = 3",
 ]
 

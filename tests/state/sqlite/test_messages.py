@@ -374,6 +374,23 @@ async def test_equal_trees_are_stored_once(messages: Serving, file: Path) -> Non
         assert value(file, "SELECT count(*) FROM superlink_object") == 0
 
 
+async def test_a_bundle_goes_with_the_last_run_that_has_it(messages: Serving, file: Path) -> None:
+    async with messages() as state:
+        earlier, later = [await state.create_run(NEW_RUN) for _ in range(2)]
+        # A run of Flower 1.8 to 1.11 may ask for it at any time.
+        kept = Fab(hash=hashlib.sha256(b"kept").hexdigest(), content=b"kept")
+        await state._state.create_run(Run(fab_hash=kept.hash), kept)
+        shared = await state.create_run(attrs.evolve(NEW_RUN, fab=kept))
+        for run in (earlier, shared):
+            await state.finish_run(run.run_id, Outcome.STOPPED)
+        assert await state.fab(FAB.hash) == FAB
+        assert await state.fab(kept.hash) == kept
+        assert value(file, "SELECT stored FROM superlink_total") == len(b"fab" + b"kept")
+        await state.finish_run(later.run_id, Outcome.STOPPED)
+        assert await state.fab(FAB.hash) is None
+        assert value(file, "SELECT stored FROM superlink_total") == len(b"kept")
+
+
 async def test_a_bundle_needs_room_too(messages: Serving) -> None:
     async with messages(limits=StateLimits(stored_size=1000)) as state:
         content = bytes(600)

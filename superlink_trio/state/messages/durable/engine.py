@@ -98,6 +98,9 @@ class MessageTransaction(MessageQueries, Protocol):
 
     def admit_node(self, node: NodeRecord, *, readmit: bool) -> bool: ...
 
+    def activate_node(self, node: NodeRecord) -> bool:
+        """Store a node that was started anew; say whether it is known."""
+
     def update_node(self, node: NodeRecord) -> bool:
         """Store what became of a node; say whether it is known."""
 

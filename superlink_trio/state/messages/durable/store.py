@@ -145,12 +145,10 @@ class DurableMessages(MessageState):
         node = self._nodes.of_key(public_key)
         if node is None:
             raise NotFound(rules.NO_NODE)
-        if not await self._update(rules.activated(node, heartbeat_interval, self.now())):
+        active = rules.activated(node, heartbeat_interval, self.now())
+        if not await self._state.write(lambda tx: tx.messages.activate_node(active)):
             raise NotFound(rules.NO_NODE)
         return node.node_id
-
-    async def _update(self, node: NodeRecord) -> bool:
-        return await self._state.write(lambda tx: tx.messages.update_node(node))
 
     async def admit_node(self, node_id: int, public_key: bytes, *, readmit: bool) -> bool:
         known = self._nodes.of_key(public_key)
@@ -170,7 +168,10 @@ class DurableMessages(MessageState):
 
     async def deactivate_node(self, node_id: int) -> bool:
         node = self._nodes.get(node_id)
-        return node is not None and await self._update(rules.deactivated(node, self.now()))
+        if node is None:
+            return False
+        left = rules.deactivated(node, self.now())
+        return await self._state.write(lambda tx: tx.messages.update_node(left))
 
     async def unregister_node(self, node_id: int) -> bool:
         return await self._state.write(lambda tx: tx.messages.unregister_node(node_id))
@@ -237,8 +238,7 @@ class DurableMessages(MessageState):
             await run.news.wait()
 
     async def log(self, run_id: int, text: str) -> None:
-        if text:
-            await self._state.write(lambda tx: tx.messages.log(run_id, text), durable=False)
+        await self._state.write(lambda tx: tx.messages.log(run_id, text), durable=False)
 
     async def logs(self, run_id: int, after: float) -> Logged:
         return await self._state.read(lambda db: db.messages.logs(run_id, after))

@@ -262,6 +262,16 @@ class Messages:
         for run_id in {entry.run_id for entry in self._entries.values() if entry.reader == node_id}:
             self._bell(run_id).ring()
 
+    def node_started(self, node_id: int) -> None:
+        """Expect no reply to what the node had confirmed: who starts anew knows nothing of it."""
+        for entry in self._entries.values():
+            if entry.reader == node_id and entry.phase is Phase.DELIVERED and not entry.reply:
+                self._lose(entry)
+
+    def _lose(self, asked: Entry) -> None:
+        asked.expires_at = min(asked.expires_at, self._now())
+        self._bell(asked.run_id).ring()
+
     def forget_run(self, run_id: int) -> None:
         """Delete all messages of a run."""
         for entry in tuple(self._runs.get(run_id, {}).values()):
@@ -284,6 +294,8 @@ class Messages:
             )
             if fate is Fate.DELETE:
                 self._delete(entry)
+                if entry.asked is not None:
+                    self._lose(entry.asked)
             elif fate is Fate.RELEASE:
                 self._release(entry)
                 entry.phase = Phase.DELIVERED
@@ -296,9 +308,12 @@ class Messages:
                 del self._wanting[object_id]
         entry.missing.clear()
         if entry.phase is Phase.HANDED_OUT:
-            self._readable[entry.run_id, entry.reader].subtract(entry.object_ids)
-            self._readable[entry.run_id, entry.reader] += Counter()
-            if not self._readable[entry.run_id, entry.reader]:
+            readable = self._readable[entry.run_id, entry.reader]
+            for object_id in entry.object_ids:
+                readable[object_id] -= 1
+                if not readable[object_id]:
+                    del readable[object_id]
+            if not readable:
                 del self._readable[entry.run_id, entry.reader]
         if self._handed_out.get(entry.reader) is entry:
             del self._handed_out[entry.reader]

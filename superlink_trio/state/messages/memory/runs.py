@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -36,6 +36,8 @@ class Runs:
         self._by_id: dict[int, _Run] = {}
         self._by_token: dict[str, _Run] = {}
         self._fabs: dict[str, Fab] = {}
+        # Runs that are not over, by their bundle.
+        self._fab_uses: Counter[str] = Counter()
         self._pending: deque[_Run] = deque()
         self.pending = Bell()
 
@@ -45,6 +47,7 @@ class Runs:
     def create(self, new: NewRun) -> RunRecord:
         """See `MessageState.create_run`."""
         self._fabs[new.fab.hash] = new.fab
+        self._fab_uses[new.fab.hash] += 1
         record = new_run_record(new, self._now(), taken=self._by_id)
         run = self._by_id[record.run_id] = _Run(record)
         self._wait_for_claim(run)
@@ -113,11 +116,18 @@ class Runs:
             return False
         if run in self._pending:
             self._pending.remove(run)
+        self.log(run_id, rules.last_words(run_id, outcome, details))
         self._by_token.pop(run.token, None)
         run.token = ""
         run.record = rules.finished(run.record, outcome, details, self._now())
+        self._release_fab(run.record.fab_hash)
         run.news.ring()
         return True
+
+    def _release_fab(self, fab_hash: str) -> None:
+        self._fab_uses[fab_hash] -= 1
+        if not self._fab_uses[fab_hash]:
+            del self._fab_uses[fab_hash], self._fabs[fab_hash]
 
     async def await_finished(self, run_id: int) -> None:
         """See `MessageState.await_finished`."""

@@ -64,7 +64,9 @@ class MemoryMessages(MessageState):
         return self._nodes.register(public_key, name, location)
 
     async def activate_node(self, public_key: bytes, heartbeat_interval: float) -> int:
-        return self._nodes.activate(public_key, heartbeat_interval)
+        node_id = self._nodes.activate(public_key, heartbeat_interval)
+        self._messages.node_started(node_id)
+        return node_id
 
     async def admit_node(self, node_id: int, public_key: bytes, *, readmit: bool) -> bool:
         return self._nodes.admit(node_id, public_key, readmit=readmit)
@@ -150,6 +152,7 @@ class MemoryMessages(MessageState):
             if not going_on or (source == SERVER and not self._is_for_a_node(envelope)):
                 ids.append("")
                 continue
+            rules.check_metadata(envelope.message, run_id, source)
             message_id, misses = self._messages.push(run_id, source, envelope)
             ids.append(message_id)
             missing.update(dict.fromkeys(misses))

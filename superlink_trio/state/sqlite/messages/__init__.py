@@ -23,6 +23,7 @@ class MessageSteps(MessageQueries, Transaction):
     resume = resuming.resume
     register_node = nodes.register
     admit_node = nodes.admit
+    activate_node = messages.activate
     update_node = nodes.update
     unregister_node = nodes.unregister
     write_heartbeats = nodes.write_heartbeats

@@ -25,7 +25,7 @@ from superlink_trio.state.messages.rules import Asked, Phase
 from superlink_trio.state.sqlite.messages import nodes, objects, runs
 from superlink_trio.state.sqlite.transaction import Reading, Transaction
 from superlink_trio.wire import messages_pb2 as pb
-from superlink_trio.wire.messages import Envelope
+from superlink_trio.wire.messages import Envelope, NodeRecord
 from superlink_trio.wire.objects import root_of
 
 
@@ -109,16 +109,17 @@ def push(tx: Transaction, run_id: int, source: int, sent: Sequence[Sent]) -> Pus
 
 def _take_in(tx: Transaction, run_id: int, source: int, sent: Sent) -> Row | None:
     """Take one message; give its row, None if it is not taken."""
+    meta = sent.message.metadata
+    if source == SERVER and not nodes.exists(tx, meta.dst_node_id):
+        return None
+    rules.check_metadata(sent.message, run_id, source)
     known = _find(tx, sent.message_id)
     if known is not None:
         # Its sender has not had the answer, and sends it again.
         return known if (known.run, to_unsigned(known.source)) == (run_id, source) else None
     number = None
-    if source == SERVER:
-        if not nodes.exists(tx, sent.message.metadata.dst_node_id):
-            return None
-    else:
-        instruction = _find(tx, sent.message.metadata.reply_to_message_id)
+    if source != SERVER:
+        instruction = _find(tx, meta.reply_to_message_id)
         if instruction is None or not rules.takes_reply(instruction.as_asked, run_id, source):
             return None
         number = instruction.number
@@ -316,6 +317,29 @@ def confirm(tx: Transaction, run_id: int, reader: int, message_id: str) -> None:
     for one in (row, instruction):
         if one is not None:
             delete(tx, one)
+
+
+def activate(tx: Transaction, node: NodeRecord) -> bool:
+    """Store a node that was started anew, and knows nothing of what it had confirmed."""
+    known = nodes.update(tx, node)
+    if known:
+        _lose(tx, f"reader = ? AND phase = {Phase.DELIVERED}", to_signed(node.node_id))
+    return known
+
+
+def lose(tx: Transaction, number: int) -> None:
+    """Expect no reply to an instruction any more."""
+    _lose(tx, "number = ?", number)
+
+
+def _lose(tx: Transaction, which: str, value: int) -> None:
+    lost = tx.execute(
+        "UPDATE superlink_message SET expires_at = min(expires_at, ?)"
+        f" WHERE {which} AND asked IS NULL AND reply IS NULL RETURNING message_id",
+        *(tx.now, value),
+    ).fetchall()
+    for (message_id,) in lost:
+        tx.notify(ChangeKind.REPLY, message_id)
 
 
 def release(tx: Transaction, row: Row) -> None:

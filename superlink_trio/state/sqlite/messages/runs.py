@@ -117,11 +117,23 @@ def finish(tx: Transaction, run_id: int, outcome: Outcome, details: str) -> bool
     run = read(tx, run_id)
     if run is None or run.status is RunStatus.FINISHED:
         return False
+    log(tx, run_id, rules.last_words(run_id, outcome, details))
     _write(tx, rules.finished(run, outcome, details, tx.now), b"")
+    _forget_fab(tx, run.fab_hash)
     tx.execute(
         f"UPDATE superlink_message SET phase = {Phase.DROPPED} WHERE run_id = ?", to_signed(run_id)
     )
     return True
+
+
+def _forget_fab(tx: Transaction, fab_hash: str) -> None:
+    """Forget a bundle that no run has any more."""
+    tx.execute(
+        "DELETE FROM superlink_fab WHERE hash = ?1"
+        f" AND NOT EXISTS (SELECT 1 FROM superlink_app_run WHERE {_LIVE} AND fab_hash = ?1)"
+        " AND NOT EXISTS (SELECT 1 FROM superlink_run WHERE fab_hash = ?1)",
+        fab_hash,
+    )
 
 
 def _write(tx: Transaction, run: RunRecord, token: bytes) -> RunRecord:
@@ -137,6 +149,8 @@ def _write(tx: Transaction, run: RunRecord, token: bytes) -> RunRecord:
 
 def log(tx: Transaction, run_id: int, text: str) -> None:
     """Keep what a run logs: a bounded amount, the oldest goes first."""
+    if not text:
+        return
     signed = to_signed(run_id)
     size = tx.value("SELECT log_size FROM superlink_app_run WHERE run_id = ?", signed)
     if size is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from superlink_trio.state.messages.interface import SESSION_TIMEOUT
 from superlink_trio.state.messages.rules import Phase
-from superlink_trio.state.sqlite.messages.messages import FIELDS, Row, delete, release
+from superlink_trio.state.sqlite.messages.messages import FIELDS, Row, delete, lose, release
 from superlink_trio.state.sqlite.transaction import Transaction
 
 # Messages that one step deletes: each may have a large model for itself.
@@ -36,6 +36,8 @@ def sweep(tx: Transaction) -> bool:
     ]
     for row in {row.number: row for row in gone}.values():
         delete(tx, row)
+        if row.asked is not None:
+            lose(tx, row.asked)
     old = [Row._make(row) for row in tx.execute(_OUT_OF_TIME, tx.now, _PORTION).fetchall()]
     for row in old:
         release(tx, row)

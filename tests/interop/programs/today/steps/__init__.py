@@ -1,0 +1,1 @@
+"""An app that does what its run's config says."""

@@ -1,0 +1,211 @@
+"""Programs of Flower 1.26 and 1.42 around a SuperLink: nodes, and the command line `flwr`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from _peers import NoPython, interpreter
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from peering.processes import (
+    ANY_PORT,
+    CHECKOUT,
+    ROOT,
+    Launch,
+    Misbehaved,
+    Program,
+    SuperLink,
+    free_address,
+    launching,
+    start_superlink,
+)
+
+NEWEST = "1.42.0"
+"""The release of the command line, of what the SuperLink starts, and of most nodes."""
+
+EXAMPLE = ROOT / "examples" / "today"
+STEPS = Path(__file__).parent / "programs" / "today"
+
+
+@attrs.frozen
+class Link:
+    """A SuperLink that serves today's Flower, and where: over HTTP, and over gRPC."""
+
+    superlink: SuperLink
+    http: str
+
+    @property
+    def program(self) -> Program:
+        """Its process."""
+        return self.superlink.program
+
+    async def nodes(self, count: int) -> None:
+        """Wait until as many nodes have come online since its start."""
+        await self.program.line("is online", nth=count)
+
+
+@attrs.frozen
+class Today:
+    """Starts programs; what they keep is in one folder."""
+
+    folder: Path
+    _start: Launch
+    programs: list[Program] = attrs.field(factory=list)
+
+    @property
+    def home(self) -> Path:
+        """What Flower's programs take for the user's own folder."""
+        return self.folder / "flwr"
+
+    async def superlink(
+        self,
+        *options: str | Path,
+        http: str = ANY_PORT,
+        fleet: str = ANY_PORT,
+        ca: Path | None = None,
+    ) -> Link:
+        """Start a SuperLink, for which `flwr` has the name `mine` then."""
+        superlink = await start_superlink(
+            self._launch,
+            *("--port", http.rpartition(":")[2], *options),
+            fleet=fleet,
+            ca=ca,
+            PYTHONPATH=CHECKOUT,
+        )
+        http = (await superlink.program.report("flower_address"))["flower_address"]
+        self.home.mkdir(exist_ok=True)
+        trust = "insecure = true" if ca is None else f'root-certificates = "{ca}"'
+        (self.home / "config.toml").write_text(
+            f'[superlink]\ndefault = "mine"\n[superlink.mine]\naddress = "{http}"\n{trust}\n'
+        )
+        return Link(superlink, http)
+
+    async def node(self, link: Link, version: str = NEWEST, *, key: Path | None = None) -> Program:
+        """Start a SuperNode as it is installed."""
+        newest = version == NEWEST
+        own = free_address()
+        options = (
+            ["--port", own.rpartition(":")[2]] if newest else ["--clientappio-api-address", own]
+        )
+        if key is not None:
+            options += ["--auth-supernode-private-key", str(key)]
+        return await self._launch(
+            f"node of {version}",
+            *("flower-supernode", *link.superlink.client_options),
+            *("--superlink", link.http if newest else link.superlink.fleet, *options),
+            version=version,
+        )
+
+    def key(self) -> tuple[Path, Path]:
+        """Make a key pair as Flower's programs read it; give the private and the public file."""
+        private, public = self.folder / "node", self.folder / "node.pub"
+        key = ec.generate_private_key(ec.SECP384R1())
+        form = serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+        private.write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
+        openssh = serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+        public.write_bytes(key.public_key().public_bytes(*openssh))
+        return private, public
+
+    def app(self, source: Path = STEPS, **replaced: str) -> Path:
+        """Copy an app, since `flwr run` rewrites its project; some modules have another text."""
+        app = self.folder / f"app-{len(list(self.folder.glob('app-*')))}"
+        shutil.copytree(source, app)
+        for module, text in replaced.items():
+            (app / "steps" / f"{module}.py").write_text(text)
+        return app
+
+    async def run(self, app: Path, **config: object) -> Program:
+        """Start `flwr run --stream`; it ends with the run."""
+        words = " ".join(f"{key}={json.dumps(value)}" for key, value in config.items())
+        return await self.flwr(
+            *("run", app, "mine", "--stream"),
+            *(["--run-config", words.replace("_", "-")] if config else []),
+        )
+
+    async def ran(self, app: Path, **config: object) -> dict[str, list[float]]:
+        """Run an app to its end; give what its nodes told, by round."""
+        program = await self.run(app, **config)
+        if status := await program.end():
+            raise Misbehaved(f"{program.name} ended with status {status}")
+        return await program.report("sum")
+
+    async def flwr(self, *words: str | Path) -> Program:
+        """Start the command line."""
+        return await self._launch(f"flwr {words[0]}", "flwr", *words)
+
+    async def told(self, *words: str | Path) -> str:
+        """Run the command line to its end; give what it printed. Raises Misbehaved."""
+        program = await self.flwr(*words)
+        if status := await program.end():
+            raise Misbehaved(f"{program.name} ended with status {status}")
+        return "\n".join(program.lines)
+
+    async def newest_run(self) -> dict[str, Any]:
+        """Give what `flwr ls` tells of the run that was started last."""
+        listed = json.loads(await self.told("ls", "mine", "--format", "json"))
+        return dict(listed["runs"][0])
+
+    def processes(self, name: str) -> list[int]:
+        """Give the processes with this word in their command line, of those started from here."""
+        return [
+            pid
+            for pid in map(int, filter(str.isdecimal, os.listdir("/proc")))
+            if self._is(pid, name)
+        ]
+
+    async def none_of(self, name: str) -> None:
+        """Wait until such processes have ended, those that nobody here has a handle of."""
+        while self.processes(name):  # noqa: ASYNC110 - the kernel tells only who started them
+            await trio.sleep(0.05)
+
+    def _is(self, pid: int, name: str) -> bool:
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:  # It has ended, or is somebody else's.
+            return False
+        return f"FLWR_HOME={self.home}".encode() in environment and name.encode() in command
+
+    async def _launch(
+        self, name: str, *command: str | Path, version: str = NEWEST, **environment: str
+    ) -> Program:
+        # scripts/check has an environment of the newest alone: another is made when it is needed.
+        programs = (await trio.to_thread.run_sync(_interpreter, version)).parent
+        first, *words = command
+        program = await self._start(
+            name,
+            # What is a path already stays so.
+            *(programs / first, *words),
+            PATH=f"{programs}{os.pathsep}{os.environ['PATH']}",
+            FLWR_HOME=str(self.home),
+            FLWR_DISABLE_UPDATE_CHECK="1",
+            FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION="1",
+            NO_COLOR="1",
+            COLUMNS="200",
+            **environment,
+        )
+        self.programs.append(program)
+        return program
+
+
+@asynccontextmanager
+async def open_today(folder: Path) -> AsyncIterator[Today]:
+    """Give the block programs to start; none outlives it, and nothing that they have started."""
+    async with launching(sessions=True) as start:
+        yield Today(folder, start)
+
+
+def _interpreter(version: str) -> Path:
+    try:
+        return interpreter(version)
+    except NoPython as error:
+        pytest.skip(str(error))
