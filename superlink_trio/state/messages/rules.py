@@ -33,6 +33,12 @@ from superlink_trio.wire.objects import MalformedObject, children_of, error_repl
 LONGEST_LOG = 4_000_000
 """Characters of one run's log; a line more and the oldest goes."""
 
+KEPT_RUNS = 1000
+"""Runs that are over and still known: of more, the oldest are forgotten."""
+
+KEPT_LOGS = 64_000_000
+"""Characters in the logs of all runs that are over: of more, the oldest runs' go."""
+
 NO_NODE = "no node is registered with this key"
 
 NO_TOKEN = "the token is not valid (any more)"

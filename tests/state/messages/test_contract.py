@@ -23,6 +23,7 @@ from superlink_trio.state.messages import (
     NotFound,
     NotPermitted,
     Wrong,
+    rules,
 )
 from superlink_trio.state.messages.interface import (
     CLAIM_TIMEOUT,
@@ -357,6 +358,25 @@ async def test_a_log_ends_with_the_reason(
     await state.finish_run(run.run_id, outcome, "no reason")
     logged = await state.logs(run.run_id, 0.0)
     assert (logged.text, logged.over) == (last.format(run.run_id), True)
+
+
+async def test_the_oldest_runs_that_are_over_are_forgotten(
+    state: MessageState, monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock
+) -> None:
+    monkeypatch.setattr(rules, "KEPT_RUNS", 3)
+    monkeypatch.setattr(rules, "KEPT_LOGS", 20)
+    waiting, *others = [await state.create_run(new_run()) for _ in range(6)]
+    for run in others:
+        await state.log(run.run_id, "12345678\n")
+        await state.finish_run(run.run_id, Outcome.COMPLETED)
+    forgotten, kept = others[:2], others[2:]
+    known = {run.run_id for run in await state.runs(10)}
+    assert known == {run.run_id for run in (waiting, *kept)}
+    for run in forgotten:
+        with pytest.raises(NotFound):
+            await state.logs(run.run_id, 0.0)
+    logs = [(await state.logs(run.run_id, 0.0)).text for run in kept]
+    assert logs == ["", "12345678\n", "12345678\n"]
 
 
 async def test_a_log_keeps_its_latest_part(state: MessageState, mock_clock: MockClock) -> None:

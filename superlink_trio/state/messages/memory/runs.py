@@ -122,7 +122,19 @@ class Runs:
         run.record = rules.finished(run.record, outcome, details, self._now())
         self._release_fab(run.record.fab_hash)
         run.news.ring()
+        self._forget_oldest()
         return True
+
+    def _forget_oldest(self) -> None:
+        over = [run for run in self._by_id.values() if run.record.status is RunStatus.FINISHED]
+        for run in over[: -rules.KEPT_RUNS]:
+            del self._by_id[run.record.run_id]
+        kept = 0
+        for run in reversed(over):
+            kept += run.log_size
+            if kept > rules.KEPT_LOGS:
+                run.log.clear()
+                run.log_size = 0
 
     def _release_fab(self, fab_hash: str) -> None:
         self._fab_uses[fab_hash] -= 1

@@ -120,10 +120,27 @@ def finish(tx: Transaction, run_id: int, outcome: Outcome, details: str) -> bool
     log(tx, run_id, rules.last_words(run_id, outcome, details))
     _write(tx, rules.finished(run, outcome, details, tx.now), b"")
     _forget_fab(tx, run.fab_hash)
+    _forget_oldest_runs(tx)
     tx.execute(
         f"UPDATE superlink_message SET phase = {Phase.DROPPED} WHERE run_id = ?", to_signed(run_id)
     )
     return True
+
+
+def _forget_oldest_runs(tx: Transaction) -> None:
+    """Forget runs that are over, and logs of such, where there are more than are kept."""
+    over = tx.execute(
+        "SELECT run_id, row_number() OVER newest, sum(log_size) OVER newest"
+        f" FROM superlink_app_run WHERE NOT {_LIVE} WINDOW newest AS (ORDER BY number DESC)"
+    ).fetchall()
+    for run_id, rank, logged in over:
+        if rank > rules.KEPT_RUNS:
+            tx.execute("DELETE FROM superlink_app_run WHERE run_id = ?", run_id)
+        elif logged > rules.KEPT_LOGS:
+            tx.execute("UPDATE superlink_app_run SET log_size = 0 WHERE run_id = ?", run_id)
+        else:
+            continue
+        tx.execute("DELETE FROM superlink_app_log WHERE run_id = ?", run_id)
 
 
 def _forget_fab(tx: Transaction, fab_hash: str) -> None:
