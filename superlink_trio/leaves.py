@@ -100,6 +100,7 @@ class Leaves:
             nodes=self.presence.views,
             rounds=self.rounds.views,
             rates=self.watching.rates,
+            messages=self.messages,
         )
         return AdminService(
             config=self.config,

@@ -30,6 +30,7 @@ from superlink_trio.admin.counts import Counts
 from superlink_trio.admin.history import History, Part
 from superlink_trio.admin.tally import CallTally, Durations, MethodTally
 from superlink_trio.state import Census, State, Work
+from superlink_trio.state.messages import MessagesCensus, MessageState
 from superlink_trio.supervision import EventKind
 
 _CALL = ("service", "method")
@@ -44,6 +45,8 @@ class Sources:
     lag: Durations
     state: State
     counts: Counts
+    messages: MessageState | None = None
+    """Nodes and runs of Flower 1.23 and later, where they are served."""
 
 
 @attrs.frozen(kw_only=True)
@@ -57,6 +60,7 @@ class _Moment:
     held: Mapping[str, int]
     lag: Durations
     census: Census | None
+    flower: MessagesCensus | None
     work: Work | None
     stored_limit: float
 
@@ -75,6 +79,7 @@ class Metrics:
 
     def _moment(self, census: Census | None) -> _Moment:
         history, calls = self._sources.history, self._sources.calls
+        messages = self._sources.messages
         return _Moment(
             parts={path: attrs.evolve(part) for path, part in history.parts.items()},
             began=history.began,
@@ -83,6 +88,7 @@ class Metrics:
             held=dict(calls.held()),
             lag=self._sources.lag.copy(),
             census=census,
+            flower=None if messages is None else messages.census(),
             work=self._sources.state.work,
             stored_limit=self._sources.state.limits.stored_size,
         )
@@ -106,6 +112,8 @@ class _Collector(Collector):
         yield from _parts(self.moment)
         yield from _calls(self.moment)
         yield from _stored(self.moment.census, self.moment.stored_limit)
+        if self.moment.flower is not None:
+            yield from _flower(self.moment.flower)
         if self.moment.work is not None:
             yield from _work(self.moment.work)
         yield _histogram(
@@ -200,6 +208,16 @@ def _stored(census: Census | None, limit: float) -> Iterator[Metric]:
     yield gauge(
         "superlink_stored_bytes", "Bytes that count against --max-stored-size.", census.stored_bytes
     )
+
+
+def _flower(census: MessagesCensus) -> Iterator[Metric]:
+    gauge = GaugeMetricFamily
+    yield gauge("superlink_supernodes", "SuperNodes that are registered.", census.nodes)
+    yield gauge("superlink_supernodes_online", "SuperNodes that are online.", census.nodes_online)
+    runs = gauge("superlink_app_runs", "Runs of apps that are not over.", labels=["status"])
+    for status, count in census.runs.items():
+        runs.add_metric([status.value], count)
+    yield runs
 
 
 def _work(work: Work) -> Iterator[Metric]:

@@ -20,6 +20,7 @@ from superlink_trio.config import Address
 from superlink_trio.driver import RoundView
 from superlink_trio.fleet import NodeView, Work
 from superlink_trio.state import Census
+from superlink_trio.state.messages import MessagesCensus, MessageState
 
 Document: TypeAlias = Mapping[str, Any]
 
@@ -39,6 +40,8 @@ class Overview:
     rounds: Callable[[], Sequence[RoundView]]
     """The oldest first."""
     rates: Rates
+    messages: MessageState | None = None
+    """Nodes and runs of Flower 1.23 and later, where they are served."""
 
     async def document(self) -> Document:
         """Describe this moment."""
@@ -55,6 +58,7 @@ class Overview:
             "parts": _parts(self.history),
             "nodes": _nodes(census, self.nodes()),
             "runs": _runs(self.rounds()),
+            "flower": self.messages and _flower(self.messages.census()),
             "tasks": _tasks(census, now),
             "calls": self.rates.view(),
             "events": _events(self.history),
@@ -94,6 +98,14 @@ def _nodes(census: Census | None, shown: Sequence[NodeView]) -> Document:
             }
             for node in shown
         ],
+    }
+
+
+def _flower(census: MessagesCensus) -> Document:
+    return {
+        "known": census.nodes,
+        "online": census.nodes_online,
+        "runs": {status.value: count for status, count in census.runs.items()},
     }
 
 

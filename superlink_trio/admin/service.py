@@ -57,6 +57,7 @@ class AdminService:
                 lag=self.lag,
                 state=self.state,
                 counts=self.overview.counts,
+                messages=self.overview.messages,
             )
         )
         if not address.loopback:

@@ -32,6 +32,7 @@ def picture(overview: _Document) -> RenderableType:
         _parts(overview, now),
         "",
         *_nodes(overview["nodes"], now),
+        *_flower(overview["flower"]),
         "",
         *_rounds(overview["runs"], now),
         "",
@@ -91,6 +92,14 @@ def _nodes(nodes: _Document, now: float) -> Iterator[RenderableType]:
     left = nodes["known"] - len(shown)
     if shown and left > 0:
         yield Text(f"and {left} more", style="dim")
+
+
+def _flower(flower: _Document | None) -> Iterator[RenderableType]:
+    """Tell of Flower 1.23 and later, where it is served."""
+    if flower is not None:
+        runs = ", ".join(f"{count} {status}" for status, count in flower["runs"].items())
+        yield _heading(f"SuperNodes: {flower['online']} online of {flower['known']} known")
+        yield Text("Runs of apps: ", style="bold").append(runs, style="not bold")
 
 
 def _task(task: _Document | None, now: float) -> str:

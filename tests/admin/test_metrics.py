@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 @pytest.fixture
 async def link(nursery: trio.Nursery, tmp_path: Path) -> SuperLink:
-    config = watched_config(database=str(tmp_path / "state.db"), hold=0)
+    config = watched_config(database=str(tmp_path / "state.db"), hold=0, port=0)
     link: SuperLink = await nursery.start(run_superlink, config)
     return link
 
@@ -63,6 +63,8 @@ async def test_it_counts_what_happens(link: SuperLink) -> None:
     assert found["superlink_state_available{}"] == 1
     assert found["superlink_nodes_online{}"] == 1
     assert found["superlink_runs{}"] == 1
+    assert found["superlink_supernodes{}"] == found["superlink_supernodes_online{}"] == 0
+    assert found["superlink_app_runs{pending}"] == found["superlink_app_runs{running}"] == 0
     assert found["superlink_tasks{queued}"] == 1
     assert found["superlink_tasks{answered}"] == 1
     assert found["superlink_call_duration_seconds_count{PushTaskIns,flwr.proto.Driver,OK}"] == 1

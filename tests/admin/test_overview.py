@@ -38,6 +38,7 @@ async def test_it_follows_a_round(link: SuperLink) -> None:
     [run] = document["runs"]
     [under_way] = run["rounds"]
     assert (document["nodes"]["known"], document["nodes"]["online"]) == (1, 1)
+    assert document["flower"] is None
     assert node["online"]
     assert node["task"]["run_id"] == run["run_id"]
     assert (node["task"]["round"], node["task"]["kind"]) == ("1", "train")

@@ -27,7 +27,7 @@ WELL = "#health[data-state=good]"
 
 @pytest.fixture
 async def link(nursery: trio.Nursery) -> AsyncIterator[SuperLink]:
-    link: SuperLink = await nursery.start(run_superlink, watched_config())
+    link: SuperLink = await nursery.start(run_superlink, watched_config(port=0))
     yield link
     await link.stop()
 
@@ -43,6 +43,7 @@ async def test_it_shows_a_round_while_it_goes_on(link: SuperLink) -> None:
         with browsing(f"http://{link.admin_address}") as page:
             page.wait_for_selector(WELL)
             assert "No node has come yet" in page.inner_text("#nodes")
+            assert "of 0 known, Flower 1.23 and later" in page.inner_text("#figures")
             next(steps)
             page.wait_for_selector("#nodes >> text=train of run")
             page.wait_for_selector("#runs p >> text=0 of 1 answered")

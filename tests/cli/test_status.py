@@ -114,10 +114,13 @@ async def test_what_strangers_say_is_shown_as_it_is(link: SuperLink) -> None:
         "waiting_for": [{"node_id": "42", "since": now - 125}],
     }
     document["runs"] = [{"run_id": "-7", "rounds": [each]}]
+    document["flower"] = {"known": 3, "online": 2, "runs": {"pending": 1, "running": 4}}
     shown = drawn(document)
     assert "\x1b" not in shown
     assert r"\x1b[2J[bold]train[/bold] of run -7, round 3, for 2 min" in shown
     assert "1 of 30" in shown
+    assert "SuperNodes: 2 online of 3 known" in shown
+    assert "Runs of apps: 1 pending, 4 running" in shown
     assert "42 and 28 more" in shown
     assert "and 29 more" in shown
     await link.stop()

@@ -26,7 +26,7 @@ import attrs
 import trio
 
 from superlink_trio.state.interface import Clock
-from superlink_trio.wire.messages import Envelope, NodeRecord, Outcome, RunRecord
+from superlink_trio.wire.messages import Envelope, NodeRecord, Outcome, RunRecord, RunStatus
 from superlink_trio.wire.objects import MalformedObject
 from superlink_trio.wire.runs import Fab, Scalar
 
@@ -56,6 +56,16 @@ class NotPermitted(Exception):
 
 Wrong = MalformedObject
 """What was given is not what it should be; the message says why."""
+
+
+@attrs.frozen(kw_only=True)
+class MessagesCensus:
+    """How many nodes and runs there are."""
+
+    nodes: int
+    nodes_online: int
+    runs: Mapping[RunStatus, int]
+    """Those that are not over, by every status that they may have."""
 
 
 @attrs.frozen(kw_only=True)
@@ -116,6 +126,10 @@ class MessageState(ABC):
         """Run the store's own tasks until `stopping`; ready when the store is."""
 
     # Nodes
+
+    @abstractmethod
+    def census(self) -> MessagesCensus:
+        """Count nodes and runs, as this process knows them."""
 
     @abstractmethod
     async def register_node(self, public_key: bytes, *, name: str = "", location: str = "") -> int:

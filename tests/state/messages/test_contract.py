@@ -18,6 +18,7 @@ from superlink_trio.state.messages import (
     SERVER,
     DurableMessages,
     MemoryMessages,
+    MessagesCensus,
     MessageState,
     NewRun,
     NotFound,
@@ -358,6 +359,17 @@ async def test_a_log_ends_with_the_reason(
     await state.finish_run(run.run_id, outcome, "no reason")
     logged = await state.logs(run.run_id, 0.0)
     assert (logged.text, logged.over) == (last.format(run.run_id), True)
+
+
+async def test_nodes_and_runs_are_counted(state: MessageState, mock_clock: MockClock) -> None:
+    await state.register_node(b"offline")
+    await a_node(state)
+    await a_run(state)
+    await state.create_run(new_run())
+    over = await state.create_run(new_run())
+    await state.finish_run(over.run_id, Outcome.STOPPED)
+    runs = {RunStatus.PENDING: 1, RunStatus.STARTING: 0, RunStatus.RUNNING: 1}
+    assert state.census() == MessagesCensus(nodes=2, nodes_online=1, runs=runs)
 
 
 async def test_the_oldest_runs_that_are_over_are_forgotten(

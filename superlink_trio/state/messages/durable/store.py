@@ -23,6 +23,7 @@ from superlink_trio.state.messages.ids import draw_new_id, new_run_record
 from superlink_trio.state.messages.interface import (
     Claim,
     Logged,
+    MessagesCensus,
     MessageState,
     NewRun,
     NotFound,
@@ -127,6 +128,13 @@ class DurableMessages(MessageState):
         """Perform a step until there is no more for it to do; others may write in between."""
         while await self._state.write(lambda tx: portion(tx.messages), durable=False):
             pass
+
+    def census(self) -> MessagesCensus:
+        return MessagesCensus(
+            nodes=len(self._nodes),
+            nodes_online=len(self._nodes.online(self.now())),
+            runs=rules.count_runs(run.record for run in self._known.runs.values()),
+        )
 
     # Nodes
 

@@ -62,6 +62,10 @@ class Runs:
         run = self._by_id.get(run_id)
         return None if run is None else run.record
 
+    def all(self) -> Iterator[RunRecord]:
+        """Give every run, the oldest first."""
+        return (run.record for run in self._by_id.values())
+
     def newest(self, limit: int, skip: int) -> Sequence[RunRecord]:
         """See `MessageState.runs`."""
         runs = [run.record for run in reversed(self._by_id.values())]

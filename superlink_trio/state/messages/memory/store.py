@@ -14,6 +14,7 @@ from superlink_trio.state.messages.interface import (
     SERVER,
     Claim,
     Logged,
+    MessagesCensus,
     MessageState,
     NewRun,
     Pushed,
@@ -57,6 +58,13 @@ class MemoryMessages(MessageState):
                     self._runs.unclaim(run_id)
                 else:
                     await self.finish_run(run_id, Outcome.FAILED, rules.SILENT)
+
+    def census(self) -> MessagesCensus:
+        return MessagesCensus(
+            nodes=len(self._nodes),
+            nodes_online=len(self._nodes.online(self.now())),
+            runs=rules.count_runs(self._runs.all()),
+        )
 
     # Nodes
 
