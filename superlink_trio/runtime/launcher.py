@@ -155,10 +155,10 @@ class Launcher:
         address = self.address()
         if address.host in ("0.0.0.0", "::"):
             address = attrs.evolve(address, host="127.0.0.1")
-        where = [
-            *("--runtime-api-address", str(address), "--token-file", f"/dev/fd/{token}"),
-            *("--parent-pid", str(os.getpid())),
-        ]
+        where = ["--runtime-api-address", str(address), "--token-file", f"/dev/fd/{token}"]
+        if not self.state.outlives_process:
+            # It ends by itself then when this process was killed: nobody knows its run any more.
+            where += ["--parent-pid", str(os.getpid())]
         return [program, *where, *tls]
 
     async def _end_with_its_run(self, process: trio.Process, run: RunRecord) -> None:

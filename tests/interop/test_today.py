@@ -154,6 +154,27 @@ async def test_a_superlink_ends_in_a_run_and_its_nodes_come_back_to_the_next(
         assert (await today.ran(app))["sum"] == [1]
 
 
+async def test_a_run_goes_on_when_its_superlink_was_killed(today: Today, tmp_path: Path) -> None:
+    database = "--database", tmp_path / "state.db"
+    with trio.fail_after(120):
+        old = await today.superlink(*database)
+        await today.node(old)
+        await today.node(old, "1.26.1")
+        await old.nodes(2)
+        run = await today.run(today.app(), rounds=3, stall=2)
+        await run.line("configure_train")
+        before = today.processes("flwr-serverapp")
+        await old.program.terminate(signal.SIGKILL)
+        await run.end()
+        await today.superlink(*database, http=old.http, fleet=old.superlink.fleet)
+        assert today.processes("flwr-serverapp") == before
+        # It is followed to its end.
+        log = await today.told("log", (await today.newest_run())["run-id"], "mine")
+        assert '"sum": [1.0, 2.0, 3.0]' in log
+        assert (await today.newest_run())["status"] == "finished:completed"
+        await today.none_of("flwr-serverapp")
+
+
 @pytest.mark.alone
 async def test_stopping_in_the_middle_of_a_run_takes_no_longer_than_grace(today: Today) -> None:
     with trio.fail_after(60):

@@ -91,7 +91,7 @@ open({str(out)!r}, "w").write("|".join([open(name).read(), *sys.argv[1:]]))
     assert token not in " ".join(words)
     assert words[:2] == ["--runtime-api-address", "127.0.0.1:8000"]
     assert "--insecure" in words
-    # It ends when the SuperLink was killed.
+    # It ends when the SuperLink was killed, which has its run in memory.
     assert words[words.index("--parent-pid") + 1] == str(os.getpid())
     # It has said nothing of how it ended.
     assert (run.outcome, run.details) == (Outcome.FAILED, "its process ended with status 0")

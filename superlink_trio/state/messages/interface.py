@@ -21,6 +21,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import ClassVar
 
 import attrs
 import trio
@@ -112,6 +113,9 @@ class Logged:
 
 class MessageState(ABC):
     """Nodes, runs and messages of one SuperLink."""
+
+    outlives_process: ClassVar[bool]
+    """Whether all of it is there again when the process was killed and is started anew."""
 
     def __init__(self, *, clock: Clock = time.time) -> None:
         self.now = clock

@@ -46,6 +46,8 @@ _MOST = 2**63 - 1
 class DurableMessages(MessageState):
     """Nodes, runs and messages in a database, which no other process serves them from."""
 
+    outlives_process = True
+
     def __init__(self, state: DurableState) -> None:
         super().__init__(clock=state.now)
         self._state = state

@@ -35,6 +35,8 @@ _SWEEP = 5.0
 class MemoryMessages(MessageState):
     """Nodes, runs and messages in memory."""
 
+    outlives_process = False
+
     def __init__(self, *, clock: Clock = time.time, limits: StateLimits = NO_LIMITS) -> None:
         super().__init__(clock=clock)
         self._nodes = Nodes(clock, limits)
