@@ -201,7 +201,7 @@ class _RayBackend(Backend):
         if self._ended is not None:
             raise BackendDied(self._ended)
         number = next(self._numbers)
-        self._waiting[number], answer = trio.open_memory_channel[outcome.Outcome[Done]](1)
+        self._waiting[number], answer = trio.open_memory_channel["outcome.Outcome[Done]"](1)
         self._process.frames.send(
             Run(number, pickle.dumps(parcel.job), parcel.content, parcel.state, parcel.answers)
         )
