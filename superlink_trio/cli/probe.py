@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import attrs
 from google.protobuf.message import DecodeError, Message
 
+from superlink_trio.cli.status import NotTold, overview_at
 from superlink_trio.config import Address
 from superlink_trio.logs.wording import described, harmless
 from superlink_trio.transport.client import NotAnswered, Send, Trust, over_grpc, over_rest
@@ -47,6 +48,7 @@ def probe(argv: Sequence[str]) -> int:
         )
         driver = over_grpc(Address.parse(given.driver), "flwr.proto.Driver", trust)
         fleet = _fleet(given.fleet, attrs.evolve(trust, certificate=None, key=None))
+        admin = None if given.admin_address is None else Address.parse(given.admin_address)
     except (OSError, ValueError) as error:
         parser.error(described(error))
     # However it is ended, its node signs off.
@@ -55,12 +57,15 @@ def probe(argv: Sequence[str]) -> int:
     probe = _Probe(driver=driver, fleet=fleet, deadline=time.monotonic() + given.timeout)
     try:
         run_id = probe.run()
-    except Failed as error:
+        whose = "" if admin is None else f" from superlink-trio {overview_at(admin)['version']}"
+    except (Failed, NotTold) as error:
         for line in str(error).splitlines():
             sys.stderr.write(f"{parser.prog}: {harmless(line)}\n")
         return 1
     sys.stdout.write(f"{'all of it':<28}{sum(probe.took.values()):>9.1f} ms\n")
-    sys.stdout.write(f"A task came back; run {run_id}, which it belonged to, stays in the state.\n")
+    sys.stdout.write(
+        f"A task came back{whose}; run {run_id}, which it belonged to, stays in the state.\n"
+    )
     return 0
 
 
@@ -85,6 +90,11 @@ def fill_probe(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="HOST:PORT",
         help="where the Fleet API listens; http://HOST:PORT or https://HOST:PORT for REST",
+    )
+    parser.add_argument(
+        "--admin-address",
+        metavar="HOST:PORT",
+        help="where its admin surface listens, which tells its version",
     )
     parser.add_argument(
         "--root-certificates", type=Path, metavar="FILE", help="whom to trust, PEM; TLS with it"

@@ -49,7 +49,7 @@ def status(argv: Sequence[str]) -> int:
         if given.tasks:
             sys.stdout.write(_read(address, "/tasks"))
             return 0
-        document = _document(address)
+        document = overview_at(address)
     except NotTold as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")
         return 1
@@ -81,7 +81,8 @@ def fill_status(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _document(address: Address) -> dict[str, Any]:
+def overview_at(address: Address) -> dict[str, Any]:
+    """Give the overview of the SuperLink whose admin surface is there. Raises NotTold."""
     text = _read(address, "/status")
     with suppress(ValueError):
         document = json.loads(text)
@@ -127,7 +128,7 @@ def _watch(address: Address) -> int:
             while True:
                 shown: RenderableType
                 try:
-                    document = _document(address)
+                    document = overview_at(address)
                     shown, well = picture(document), not document["faults"]
                 except NotTold as error:
                     shown, well = Text(f"■ {error}", style="bold red"), False

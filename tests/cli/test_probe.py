@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import attrs
@@ -65,6 +66,16 @@ async def test_a_task_goes_there_and_back(link: SuperLink) -> None:
         *("push its answer", "pull the answer", "sign the node off", "all of it"),
     ]
     assert await nodes_of(link) == 0
+    await link.stop()
+
+
+async def test_it_tells_the_version_where_there_is_an_admin_surface(link: SuperLink) -> None:
+    both = link.driver_address, link.fleet_address
+    outcome = await probe(*both, "--admin-address", link.admin_address)
+    assert f"came back from superlink-trio {version('superlink-trio')};" in outcome.out
+    outcome = await probe(*both, "--admin-address", link.driver_address)
+    assert outcome.status == 1
+    assert "name the address that --admin-address gave the SuperLink" in outcome.err
     await link.stop()
 
 
