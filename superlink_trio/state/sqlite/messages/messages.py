@@ -177,12 +177,12 @@ def _arrive(tx: Transaction, number: int) -> None:
         " JOIN superlink_object AS root ON root.number = message.root"
         f" WHERE message.phase = {Phase.ARRIVING} AND tree.missing = 0"
         " AND root.content IS NOT NULL AND message.number IN ("
-        "SELECT number FROM superlink_message WHERE root = ?1 UNION"
+        "SELECT number FROM superlink_message WHERE root = ? UNION"
         " SELECT number FROM superlink_message WHERE tree_id IN (SELECT tree_id"
-        " FROM superlink_part JOIN superlink_tree USING (tree_id) WHERE object = ?1"
+        " FROM superlink_part JOIN superlink_tree USING (tree_id) WHERE object = ?"
         f" AND missing = 0) AND phase = {Phase.ARRIVING})"
         " ORDER BY message.number",
-        number,
+        *(number, number),
     ).fetchall()
     for row in map(Row._make, whole):
         if row.asked is None:

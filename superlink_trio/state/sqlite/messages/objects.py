@@ -40,9 +40,9 @@ def refer_to_tree(tx: Transaction, digest: bytes, content: bytes, parts: Sequenc
     )
     tx.execute(
         "UPDATE superlink_tree SET missing = (SELECT count(*) FROM superlink_part JOIN"
-        " superlink_object ON number = object WHERE tree_id = ?1 AND superlink_object.content"
-        " IS NULL) WHERE tree_id = ?1",
-        tree_id,
+        " superlink_object ON number = object WHERE tree_id = ? AND superlink_object.content"
+        " IS NULL) WHERE tree_id = ?",
+        *(tree_id, tree_id),
     )
     return tree_id
 
@@ -124,8 +124,8 @@ def release(tx: Transaction, root: int | None, tree_id: int | None) -> None:
         tx.execute("DELETE FROM superlink_part WHERE tree_id = ?", tree_id)
         tx.execute("DELETE FROM superlink_tree WHERE tree_id = ?", tree_id)
     tx.connection.executemany(
-        "DELETE FROM superlink_object WHERE number = ?1"
-        " AND NOT EXISTS (SELECT 1 FROM superlink_message WHERE root = ?1)"
-        " AND NOT EXISTS (SELECT 1 FROM superlink_part WHERE object = ?1)",
-        [(number,) for number in candidates],
+        "DELETE FROM superlink_object WHERE number = ?"
+        " AND NOT EXISTS (SELECT 1 FROM superlink_message WHERE root = ?)"
+        " AND NOT EXISTS (SELECT 1 FROM superlink_part WHERE object = ?)",
+        [(number, number, number) for number in candidates],
     )

@@ -146,10 +146,10 @@ def _forget_oldest_runs(tx: Transaction) -> None:
 def _forget_fab(tx: Transaction, fab_hash: str) -> None:
     """Forget a bundle that no run has any more."""
     tx.execute(
-        "DELETE FROM superlink_fab WHERE hash = ?1"
-        f" AND NOT EXISTS (SELECT 1 FROM superlink_app_run WHERE {_LIVE} AND fab_hash = ?1)"
-        " AND NOT EXISTS (SELECT 1 FROM superlink_run WHERE fab_hash = ?1)",
-        fab_hash,
+        "DELETE FROM superlink_fab WHERE hash = ?"
+        f" AND NOT EXISTS (SELECT 1 FROM superlink_app_run WHERE {_LIVE} AND fab_hash = ?)"
+        " AND NOT EXISTS (SELECT 1 FROM superlink_run WHERE fab_hash = ?)",
+        *(fab_hash, fab_hash, fab_hash),
     )
 
 

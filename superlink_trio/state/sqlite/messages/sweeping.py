@@ -17,7 +17,7 @@ _FIELDS = ", ".join(f"message.{name}" for name in Row._fields)
 
 _GIVEN_UP = f"""SELECT {_FIELDS} FROM superlink_message AS message
     JOIN superlink_tree AS tree USING (tree_id)
-    WHERE phase = {Phase.ARRIVING} AND message.heard_at < ?1 AND tree.heard_at < ?1 LIMIT ?2"""
+    WHERE phase = {Phase.ARRIVING} AND message.heard_at < ? AND tree.heard_at < ? LIMIT ?"""
 
 _FORGOTTEN = f"""SELECT {FIELDS} FROM superlink_message WHERE asked IS NULL AND reply IS NULL
     AND expires_at < ? AND phase != {Phase.DROPPED} LIMIT ?"""
@@ -31,8 +31,8 @@ def sweep(tx: Transaction) -> bool:
     long_ago = tx.now - SESSION_TIMEOUT
     gone = [
         Row._make(row)
-        for query in (_GIVEN_UP, _FORGOTTEN)
-        for row in tx.execute(query, long_ago, _PORTION).fetchall()
+        for query, before in ((_GIVEN_UP, (long_ago, long_ago)), (_FORGOTTEN, (long_ago,)))
+        for row in tx.execute(query, *before, _PORTION).fetchall()
     ]
     for row in {row.number: row for row in gone}.values():
         delete(tx, row)
