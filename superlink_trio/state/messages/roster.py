@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
-from superlink_trio.wire.messages import NodeRecord
+from superlink_trio.state.messages.interface import MessagesCensus
+from superlink_trio.wire.messages import NodeRecord, RunRecord, RunStatus
 
 
 class Roster:
@@ -55,6 +57,15 @@ class Roster:
         """Say when a node goes offline, in Unix seconds; 0 for one that is not registered."""
         node = self._by_id.get(node_id)
         return 0.0 if node is None else node.online_until
+
+    def census(self, runs: Iterable[RunRecord], now: float) -> MessagesCensus:
+        """Count nodes, and runs that are not over."""
+        counted = Counter(run.status for run in runs)
+        return MessagesCensus(
+            nodes=len(self),
+            nodes_online=len(self.online(now)),
+            runs={one: counted[one] for one in RunStatus if one is not RunStatus.FINISHED},
+        )
 
     def online(self, now: float) -> Sequence[int]:
         """Give the ids of the nodes that are online."""

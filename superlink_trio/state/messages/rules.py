@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import attrs
@@ -139,12 +138,6 @@ def last_words(run_id: int, outcome: Outcome, details: str) -> str:
     if not details or outcome is Outcome.COMPLETED:
         return ""
     return f"Run {run_id} {outcome.value}: {details}\n"
-
-
-def count_runs(runs: Iterable[RunRecord]) -> Mapping[RunStatus, int]:
-    """Count runs that are not over, by every status that they may have."""
-    counted = Counter(run.status for run in runs)
-    return {one: counted[one] for one in RunStatus if one is not RunStatus.FINISHED}
 
 
 def is_silent(status: RunStatus, alive_at: float, now: float) -> bool:

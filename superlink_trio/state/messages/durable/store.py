@@ -132,11 +132,8 @@ class DurableMessages(MessageState):
             pass
 
     def census(self) -> MessagesCensus:
-        return MessagesCensus(
-            nodes=len(self._nodes),
-            nodes_online=len(self._nodes.online(self.now())),
-            runs=rules.count_runs(run.record for run in self._known.runs.values()),
-        )
+        runs = (run.record for run in self._known.runs.values())
+        return self._nodes.census(runs, self.now())
 
     # Nodes
 

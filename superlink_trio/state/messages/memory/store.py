@@ -62,11 +62,7 @@ class MemoryMessages(MessageState):
                     await self.finish_run(run_id, Outcome.FAILED, rules.SILENT)
 
     def census(self) -> MessagesCensus:
-        return MessagesCensus(
-            nodes=len(self._nodes),
-            nodes_online=len(self._nodes.online(self.now())),
-            runs=rules.count_runs(self._runs.all()),
-        )
+        return self._nodes.census(self._runs.all(), self.now())
 
     # Nodes
 
