@@ -197,6 +197,17 @@ class MessageState(ABC):
         """Claim the oldest run that is pending, for who is about to start its process."""
 
     @abstractmethod
+    async def unclaim_run(self, token: str) -> bool:
+        """Let others claim a run that was claimed with this token and has not begun.
+
+        Say whether there is one; its token is void.
+        """
+
+    @abstractmethod
+    async def claimed_runs(self) -> Sequence[RunRecord]:
+        """Give the runs that have a token: those that are being started, and those under way."""
+
+    @abstractmethod
     async def await_pending_run(self) -> None:
         """Return when there is a run to claim."""
 

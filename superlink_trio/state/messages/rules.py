@@ -46,6 +46,9 @@ NO_TOKEN = "the token is not valid (any more)"
 SILENT = "its process was not heard of for a minute"
 """Why a run has failed whose process is silent."""
 
+UNUSED = f"Run %d was given away and has not begun within {CLAIM_TIMEOUT:g} s: it waits again"
+"""What operators are told of a claim that nobody has used."""
+
 # Log entries have different times, so that "after" is exact. In seconds.
 _APART = 1e-6
 

@@ -297,6 +297,39 @@ async def test_a_claim_that_is_not_used_is_given_to_others(
         await state.begin_run(first.token)
 
 
+async def test_who_has_claimed_a_run_may_give_it_back(
+    state: MessageState, mock_clock: MockClock
+) -> None:
+    await state.create_run(new_run())
+    first = await state.claim_run()
+    assert first is not None
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(state.await_pending_run)
+            await settle(state)
+            assert await state.unclaim_run(first.token)
+    assert not await state.unclaim_run(first.token)
+    with pytest.raises(NotFound):
+        await state.begin_run(first.token)
+    second = await state.claim_run()
+    assert second is not None
+    assert (second.run.run_id, second.run.status) == (first.run.run_id, RunStatus.STARTING)
+    await state.begin_run(second.token)
+    assert not await state.unclaim_run(second.token)
+    assert await state.run_of_token(second.token) is not None
+
+
+async def test_who_has_a_run_is_known(state: MessageState, mock_clock: MockClock) -> None:
+    running = await a_run(state)
+    for _ in range(2):
+        await state.create_run(new_run())
+    claim = await state.claim_run()
+    assert claim is not None
+    assert list(await state.claimed_runs()) == [running, claim.run]
+    await state.finish_run(running.run_id, Outcome.COMPLETED)
+    assert list(await state.claimed_runs()) == [claim.run]
+
+
 async def test_a_run_whose_process_is_silent_has_failed(
     state: MessageState, mock_clock: MockClock
 ) -> None:

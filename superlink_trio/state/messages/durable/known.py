@@ -6,6 +6,7 @@ It is the only one that serves them: what it knows is all there is to know, as o
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import attrs
 
@@ -69,13 +70,15 @@ class Known:
         """Whether there is a run to claim."""
         return any(run.record.status is RunStatus.PENDING for run in self.runs.values())
 
-    def silent(self) -> list[RunRecord]:
-        """Give the runs that were claimed, or are running, and whose process is silent."""
+    def claimed(self) -> Sequence[LiveRun]:
+        """Give the runs that were claimed, or are running."""
+        return tuple(self._by_token.values())
+
+    def silent(self) -> Sequence[LiveRun]:
+        """Give those whose process is silent."""
         now = self._now()
         return [
-            run.record
-            for run in self._by_token.values()
-            if rules.is_silent(run.record.status, run.alive_at, now)
+            run for run in self.claimed() if rules.is_silent(run.record.status, run.alive_at, now)
         ]
 
     def note(self, change: Change) -> None:

@@ -6,6 +6,7 @@ commits.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -18,7 +19,7 @@ from superlink_trio.state.durable.heartbeats import WRITE_BEHIND
 from superlink_trio.state.interface import CannotOpen, StateUnavailable
 from superlink_trio.state.messages import rules
 from superlink_trio.state.messages.durable.engine import MessageTransaction, Sent
-from superlink_trio.state.messages.durable.known import Known, digest_of
+from superlink_trio.state.messages.durable.known import Known, LiveRun, digest_of
 from superlink_trio.state.messages.ids import draw_new_id, new_run_record
 from superlink_trio.state.messages.interface import (
     Claim,
@@ -35,6 +36,8 @@ from superlink_trio.wire.bulk import in_thread_if_large
 from superlink_trio.wire.messages import Envelope, NodeRecord, Outcome, RunRecord, RunStatus
 from superlink_trio.wire.objects import object_id_of
 from superlink_trio.wire.runs import Fab
+
+_log = logging.getLogger(__name__)
 
 _SWEEP_EVERY = 5.0
 _TRY_AGAIN_AFTER = 1.0
@@ -110,11 +113,12 @@ class DurableMessages(MessageState):
                 for run in self._known.silent():
                     await self._give_up(run)
 
-    async def _give_up(self, run: RunRecord) -> None:
-        if run.status is RunStatus.STARTING:
-            await self._state.write(lambda tx: tx.messages.unclaim_run(run.run_id))
-        else:
-            await self.finish_run(run.run_id, Outcome.FAILED, rules.SILENT)
+    async def _give_up(self, run: LiveRun) -> None:
+        run_id, token = run.record.run_id, run.token
+        if run.record.status is not RunStatus.STARTING:
+            await self.finish_run(run_id, Outcome.FAILED, rules.SILENT)
+        elif await self._state.write(lambda tx: tx.messages.unclaim_run(token)):
+            _log.warning(rules.UNUSED, run_id)
 
     async def _purge(self) -> None:
         while True:
@@ -215,6 +219,12 @@ class DurableMessages(MessageState):
         token = secrets.token_hex(32)
         run = await self._state.write(lambda tx: tx.messages.claim_run(digest_of(token)))
         return None if run is None else Claim(run, token)
+
+    async def unclaim_run(self, token: str) -> bool:
+        return await self._state.write(lambda tx: tx.messages.unclaim_run(digest_of(token)))
+
+    async def claimed_runs(self) -> Sequence[RunRecord]:
+        return [run.record for run in self._known.claimed()]
 
     async def await_pending_run(self) -> None:
         while not self._known.has_pending:

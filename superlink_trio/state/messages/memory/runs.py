@@ -151,19 +151,27 @@ class Runs:
         while run is not None and run.record.status is not RunStatus.FINISHED:
             await run.news.wait()
 
-    def silent(self) -> Iterator[tuple[int, RunStatus]]:
+    def silent(self) -> Iterator[Claim]:
         """Give the runs that were claimed, or are running, and whose process is silent."""
         now = self._now()
         for run in tuple(self._by_token.values()):
             if rules.is_silent(run.record.status, run.alive_at, now):
-                yield run.record.run_id, run.record.status
+                yield Claim(run.record, run.token)
 
-    def unclaim(self, run_id: int) -> None:
-        """Let a run that was claimed and not begun be claimed by others."""
-        run = self._by_id[run_id]
-        self._by_token.pop(run.token, None)
+    def claimed(self) -> Sequence[RunRecord]:
+        """See `MessageState.claimed_runs`."""
+        return [run.record for run in self._by_token.values()]
+
+    def unclaim(self, token: str) -> bool:
+        """See `MessageState.unclaim_run`."""
+        run = self._by_token.get(token)
+        if run is None or run.record.status is not RunStatus.STARTING:
+            return False
+        del self._by_token[token]
+        run.token = ""
         run.record = rules.unclaimed(run.record)
         self._wait_for_claim(run)
+        return True
 
     def log(self, run_id: int, text: str) -> None:
         """See `MessageState.log`."""

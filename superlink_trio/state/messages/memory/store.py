@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 
@@ -27,6 +28,8 @@ from superlink_trio.wire.bulk import in_thread_if_large
 from superlink_trio.wire.messages import Envelope, NodeRecord, Outcome, RunRecord, RunStatus
 from superlink_trio.wire.objects import object_id_of
 from superlink_trio.wire.runs import Fab
+
+_log = logging.getLogger(__name__)
 
 _SWEEP = 5.0
 """Seconds between two looks for what came to nothing."""
@@ -55,11 +58,11 @@ class MemoryMessages(MessageState):
             with trio.move_on_after(_SWEEP):
                 await stopping.wait()
             self._messages.sweep()
-            for run_id, status in self._runs.silent():
-                if status is RunStatus.STARTING:
-                    self._runs.unclaim(run_id)
+            for claim in self._runs.silent():
+                if self._runs.unclaim(claim.token):
+                    _log.warning(rules.UNUSED, claim.run.run_id)
                 else:
-                    await self.finish_run(run_id, Outcome.FAILED, rules.SILENT)
+                    await self.finish_run(claim.run.run_id, Outcome.FAILED, rules.SILENT)
 
     def census(self) -> MessagesCensus:
         return self._nodes.census(self._runs.all(), self.now())
@@ -115,6 +118,12 @@ class MemoryMessages(MessageState):
 
     async def claim_run(self) -> Claim | None:
         return self._runs.claim()
+
+    async def unclaim_run(self, token: str) -> bool:
+        return self._runs.unclaim(token)
+
+    async def claimed_runs(self) -> Sequence[RunRecord]:
+        return self._runs.claimed()
 
     async def await_pending_run(self) -> None:
         while not self._runs.has_pending:

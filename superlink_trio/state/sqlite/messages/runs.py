@@ -97,11 +97,13 @@ def claim(tx: Transaction, token: bytes) -> RunRecord | None:
     return None if run is None else _write(tx, rules.claimed(run, tx.now), token)
 
 
-def unclaim(tx: Transaction, run_id: int) -> None:
-    """Let a run that was claimed and not begun be claimed by others."""
-    run = read(tx, run_id)
-    if run is not None and run.status is RunStatus.STARTING:
-        _write(tx, rules.unclaimed(run), b"")
+def unclaim(tx: Transaction, token: bytes) -> bool:
+    """Let a run that was claimed and not begun be claimed by others; say whether there is one."""
+    run = _read(tx, "token = ?", token)
+    if run is None or run.status is not RunStatus.STARTING:
+        return False
+    _write(tx, rules.unclaimed(run), b"")
+    return True
 
 
 def begin(tx: Transaction, token: bytes) -> RunRecord:
