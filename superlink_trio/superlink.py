@@ -185,7 +185,8 @@ async def _watching(config: SuperLinkConfig, apis: Apis, control: Control) -> Wa
 
 
 async def _credentials(config: SuperLinkConfig, apis: Apis) -> Credentials | None:
-    if not config.tls and (not config.over_http or config.rest_files is None):
+    https = config.over_http and config.rest_files is not None
+    if not (config.tls or https or config.superexec_auth_secret_file):
         return None
     # What reads keys takes a tenth of a second to import.
     from superlink_trio.credentials import load

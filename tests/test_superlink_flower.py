@@ -9,14 +9,16 @@ import time
 from pathlib import Path
 from typing import TypeVar
 
+import attrs
 import grpc
 import pytest
 import trio
 from control.test_api import bundle
 from google.protobuf.message import Message
-from signing import Signer
+from signing import Signer, SuperExecSigner
 
 from superlink_trio import ConfigErrors, SuperLink, SuperLinkConfig, run_superlink
+from superlink_trio.state.sqlite.backup import back_up
 from superlink_trio.wire import messages_pb2 as pb
 
 Response = TypeVar("Response", bound=Message)
@@ -32,6 +34,25 @@ async def link(nursery: trio.Nursery) -> SuperLink:
     )
     link: SuperLink = await nursery.start(run_superlink, config)
     return link
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    path = tmp_path / "secret"
+    path.write_bytes(b"secret")
+    path.chmod(0o600)
+    return path
+
+
+def with_superexecs(**values: object) -> SuperLinkConfig:
+    return SuperLinkConfig(
+        insecure=True,
+        driver_api_address="127.0.0.1:0",
+        grpc_rere_fleet_api_address="127.0.0.1:0",
+        port=0,
+        isolation="process",
+        **values,  # type: ignore[arg-type]
+    )
 
 
 async def post(
@@ -142,6 +163,86 @@ async def test_what_is_not_offered_is_said(link: SuperLink) -> None:
     status, body = await post(link, "/v1/control/list-automations", pb.ListRunsRequest())
     assert status == 501
     assert "does not offer this" in json.loads(body)["detail"]
+    await link.stop()
+
+
+ACQUIRE = pb.AcquireTaskRequest(supported_task_types=["flwr-serverapp"])
+
+
+def signed(secret: bytes) -> dict[str, str]:
+    return SuperExecSigner(secret).headers(ACQUIRE.SerializeToString(), time.time())
+
+
+async def acquire(link: SuperLink, secret: bytes) -> pb.AcquireTaskResponse:
+    status, body = await post(link, "/v1/runtime/acquire-task", ACQUIRE, signed(secret))
+    assert status == 200
+    return pb.AcquireTaskResponse.FromString(body)
+
+
+async def test_a_run_is_left_to_a_superexec_that_has_the_secret(
+    nursery: trio.Nursery, secret: Path
+) -> None:
+    config = with_superexecs(superexec_auth_secret_file=secret)
+    link: SuperLink = await nursery.start(run_superlink, config)
+    for headers in ({}, signed(b"wrong")):
+        status, body = await post(link, "/v1/runtime/acquire-task", ACQUIRE, headers)
+        assert (status, json.loads(body)["code"]) == (401, 1008)
+    given: list[pb.AcquireTaskResponse] = []
+
+    async def ask() -> None:
+        given.append(await acquire(link, b"secret"))
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as asking:
+            # It is held.
+            asking.start_soon(ask)
+            _, body = await post(link, "/v1/control/start-run", pb.StartRunRequest(fab=bundle()))
+    run_id = pb.StartRunResponse.FromString(body).run_id
+    [response] = given
+    assert response.task.run_id == run_id
+    token = {"flwr-task-token": response.token}
+    status, body = await post(link, "/v1/runtime/pull-task-input", pb.PullTaskInputRequest(), token)
+    assert (status, pb.PullTaskInputResponse.FromString(body).run.run_id) == (200, run_id)
+
+    _, body = await post(link, "/v1/control/stop-run", pb.StopRunRequest(run_id=run_id))
+    status, body = await post(link, "/v1/runtime/get-nodes", pb.GetNodesRequest(), token)
+    assert status == 401
+    secret.write_bytes(b"another")
+    await link.reload()
+    status, _ = await post(link, "/v1/runtime/acquire-task", ACQUIRE, signed(b"secret"))
+    assert status == 401
+    await link.stop()
+
+
+async def test_a_run_that_a_superexec_has_goes_on_after_a_crash_and_not_after_a_stop(
+    nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    config = with_superexecs(database=str(tmp_path / "state.db"))
+    before: SuperLink = await nursery.start(run_superlink, config)
+    for _ in range(2):
+        await post(before, "/v1/control/start-run", pb.StartRunRequest(fab=bundle()))
+    token = {"flwr-task-token": (await acquire(before, b"")).token}
+    await post(before, "/v1/runtime/pull-task-input", pb.PullTaskInputRequest(), token)
+    # What a crash leaves: the file as it is at this moment.
+    copy = tmp_path / "copy.db"
+    await trio.to_thread.run_sync(back_up, config.database, str(copy))
+    await before.stop()
+
+    for database, status in ((str(copy), 200), (config.database, 401)):
+        after: SuperLink = await nursery.start(
+            run_superlink, attrs.evolve(config, database=database)
+        )
+        answered, _ = await post(after, "/v1/runtime/get-nodes", pb.GetNodesRequest(), token)
+        assert answered == status
+        # The one that waited waits still.
+        assert (await acquire(after, b"")).token
+        await after.stop()
+
+
+async def test_a_superexec_is_told_why_it_is_given_nothing(link: SuperLink) -> None:
+    status, body = await post(link, "/v1/runtime/acquire-task", ACQUIRE)
+    assert status == 412
+    assert "--isolation process" in json.loads(body)["detail"]
     await link.stop()
 
 

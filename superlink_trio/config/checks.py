@@ -82,6 +82,8 @@ def faults(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
     if apis == Apis.BOTH and config.fleet_place is not None:
         yield from _one_port_twice(config.driver_place, config.fleet_place)
     yield from _database(config, apis)
+    if apis == Apis.BOTH and config.isolation == "process":
+        yield from _superexecs(config)
     if Apis.FLEET in apis and config.fleet_api_type == "vce":
         yield from _simulation(config)
 
@@ -99,6 +101,11 @@ def warnings(config: SuperLinkConfig, apis: Apis) -> list[str]:
     if serves_fleet and _certfiles_unused(config):
         warnings.append(
             "--ssl-certfile and --ssl-keyfile are not used: they rule the REST Fleet API only"
+        )
+    if config.superexec_auth_secret_file is not None and config.isolation != "process":
+        warnings.append(
+            "--superexec-auth-secret-file is not used: this SuperLink starts the process of a run "
+            "itself, unless there is --isolation process"
         )
     if serves_driver and config.tls and config.driver_client_ca is None and not driver.loopback:
         warnings.append(
@@ -193,6 +200,23 @@ def _database(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
     if config.database.startswith(("postgresql://", "postgres://")):
         yield ConfigError(
             f"PostgreSQL is not in this version yet; use a file, or {MEMORY} (default)", "database"
+        )
+
+
+def _superexecs(config: SuperLinkConfig) -> Iterator[ConfigError]:
+    place = config.flower_place
+    if place is None:
+        yield ConfigError(
+            "process needs the port where SuperExecs ask for runs: give --port (8000 is what "
+            "Flower's programs expect)",
+            *("isolation", "port"),
+        )
+    elif config.superexec_auth_secret_file is None and not place.address.loopback:
+        yield ConfigError(
+            f"whoever reaches {place.address} would be given runs, with their code and the right "
+            "to speak for them: give --superexec-auth-secret-file FILE, here and to each "
+            "flower-superexec, or leave --host out to give runs on this machine only",
+            *("superexec_auth_secret_file", "isolation", "host"),
         )
 
 

@@ -47,19 +47,6 @@ def _everywhere_or_here(port: int) -> str:
     return f"0.0.0.0:{port}; localhost:{port} without TLS and --insecure"
 
 
-def _one_worker(value: object) -> str | None:
-    if value == 1 and not isinstance(value, bool):
-        return None
-    return (
-        f"must be 1, not {value!r}: a held call is woken by the process that stores what it waits "
-        "for, and worker processes would not share that memory"
-    )
-
-
-def _default_backend_config() -> dict[str, object]:
-    return {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}, "tensorflow": 0}
-
-
 @attrs.frozen(kw_only=True)
 class SuperLinkConfig(Limits):
     """The settings of a SuperLink. The fields are the options' names; each says what it is for.
@@ -157,7 +144,7 @@ class SuperLinkConfig(Limits):
         converter=kinds.to_seconds,
         metadata=_fleet(
             kinds.SECONDS,
-            "how long a node's pull waits for a task; 0 answers at once",
+            "how long a node's pull waits for a task, and a SuperExec for a run; 0 answers at once",
             reloads=True,
         ),
     )
@@ -191,9 +178,7 @@ class SuperLinkConfig(Limits):
     )
     rest_fleet_api_workers: int = field(
         default=1,
-        metadata=_rest(
-            Apis.FLEET, attrs.evolve(kinds.COUNT, check=_one_worker), "1: another number is refused"
-        ),
+        metadata=_rest(Apis.FLEET, kinds.ONE_WORKER, "1: another number is refused"),
     )
 
     host: str = field(
@@ -216,11 +201,26 @@ class SuperLinkConfig(Limits):
             kinds.FLAG, "admit only nodes whose keys were given with `flwr supernode register`"
         ),
     )
+    isolation: Literal["subprocess", "process"] = field(
+        default="subprocess",
+        metadata=_current(
+            kinds.choice("subprocess", "process"),
+            "what starts the process of a run: this SuperLink, or a `flower-superexec` of yours",
+        ),
+    )
+    superexec_auth_secret_file: Path | None = field(
+        default=None,
+        converter=kinds.to_path,
+        metadata=_current(
+            kinds.FILE,
+            "a secret, which a `flower-superexec` has to have to be given runs",
+        ),
+    )
     max_server_apps: int = field(
         default=16,
         metadata=_current(
             kinds.within(kinds.COUNT, 1, 10_000, "number of processes"),
-            "runs that are under way at the same time, each a process; others wait",
+            "runs that this SuperLink has under way at the same time; others wait",
         ),
     )
 
@@ -279,7 +279,7 @@ class SuperLinkConfig(Limits):
         default="ray", metadata=_simulation(kinds.choice("ray", "process"), "what runs the apps")
     )
     backend_config: dict[str, object] = field(
-        factory=_default_backend_config,
+        factory=lambda: {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}, "tensorflow": 0},
         converter=kinds.to_dict,
         metadata=_simulation(kinds.TABLE, "settings of the backend"),
     )

@@ -2,7 +2,7 @@
 
 flower          rest for one
 ├── http        nodes, the processes of runs, and the command line `flwr`, on one port
-└── apps        a process for each run
+└── apps        a process for each run; or, where SuperExecs start them, their end
 """
 
 from __future__ import annotations
@@ -20,9 +20,17 @@ from superlink_trio.control.gate import for_this_machine_only
 from superlink_trio.fleet.messages_api import messages_api
 from superlink_trio.fleet.signatures import check_key
 from superlink_trio.rpc import CallObserver, observed
-from superlink_trio.runtime import Launcher, runtime_api
+from superlink_trio.runtime import (
+    Acquiring,
+    Launcher,
+    NoSuperExecs,
+    Signatures,
+    SuperExecs,
+    TakenRuns,
+    runtime_api,
+)
 from superlink_trio.state.messages import MessageState
-from superlink_trio.supervision import Child, Group, Restart, Strategy
+from superlink_trio.supervision import Child, Group, Restart, Service, Strategy
 from superlink_trio.transport.http import HttpOptions, protobuf_site, serve_http
 from superlink_trio.transport.listening import fitting, needed_by
 
@@ -56,14 +64,21 @@ def flower_group(
         return bound() or place.address
 
     http = FlowerService(
-        current=current, state=state, credentials=credentials, address=address, observers=observers
-    )
-    apps = Launcher(
+        current=current,
         state=state,
+        credentials=credentials,
         address=address,
-        certificate=_certificate(config),
-        most=config.max_server_apps,
+        observers=observers,
+        superexecs=_superexecs(current, state, credentials),
     )
+    apps: Service = TakenRuns(state=state, address=address)
+    if config.isolation == "subprocess":
+        apps = Launcher(
+            state=state,
+            address=address,
+            certificate=_certificate(config),
+            most=config.max_server_apps,
+        )
     grace = config.grace + _DRAIN
     return Group(
         name="flower",
@@ -72,6 +87,19 @@ def flower_group(
             Child(name="http", serve=http, restart=Restart.ON_FAILURE, grace=grace),
             Child(name="apps", serve=apps, restart=Restart.ON_FAILURE, grace=grace),
         ],
+    )
+
+
+def _superexecs(
+    current: Callable[[], SuperLinkConfig], state: MessageState, credentials: Credentials | None
+) -> Acquiring:
+    if current().isolation == "subprocess":
+        return NoSuperExecs()
+    secret = None if credentials is None else credentials.superexecs
+    return SuperExecs(
+        state=state,
+        hold=lambda: current().hold,
+        signatures=None if secret is None else Signatures(secret),
     )
 
 
@@ -92,6 +120,7 @@ class FlowerService:
     address: Callable[[], Address]
     """Where to listen, asked for at each start."""
     observers: Sequence[CallObserver]
+    superexecs: Acquiring
 
     async def __call__(
         self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]
@@ -104,7 +133,11 @@ class FlowerService:
                 readmit=config.readmit,
                 self_registration=not config.enable_supernode_auth,
             ),
-            "runtime": runtime_api(self.state, hold=lambda: self.current().driver_hold),
+            "runtime": runtime_api(
+                self.state,
+                hold=lambda: self.current().driver_hold,
+                superexecs=self.superexecs,
+            ),
             "control": for_this_machine_only(control_api(self.state, check_key)),
         }
         options = HttpOptions.of(config, max_connections=fitting(config.max_connections))

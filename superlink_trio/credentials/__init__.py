@@ -3,6 +3,7 @@
 from superlink_trio.credentials.allow_list import Denied, NodeKeys
 from superlink_trio.credentials.certificates import Certificates, Identity, Sources
 from superlink_trio.credentials.loading import Credentials, load
+from superlink_trio.credentials.shared_secret import SharedSecret
 
 __all__ = [
     "Certificates",
@@ -10,6 +11,7 @@ __all__ = [
     "Denied",
     "Identity",
     "NodeKeys",
+    "SharedSecret",
     "Sources",
     "load",
 ]

@@ -78,5 +78,5 @@ def read(path: Path, *, private: bool = False) -> bytes:
     if len(content) > _LARGEST:
         raise FileFault(path, "is too large for a file of certificates or keys")
     if private and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        _log.warning("Others may use the private key in %s: chmod 600 %s", path, path)
+        _log.warning("Others may use the secret in %s: chmod 600 %s", path, path)
     return content

@@ -1,4 +1,4 @@
-"""Every certificate and key that a SuperLink reads from files, at its start and on request."""
+"""Everything secret that a SuperLink reads from files, at its start and on request."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from superlink_trio.credentials.allow_list import NodeKeys
 from superlink_trio.credentials.certificates import Certificates, Sources
 from superlink_trio.credentials.files import Faults
 from superlink_trio.credentials.node_keys import KeySources, read_keys, read_node_keys
+from superlink_trio.credentials.shared_secret import SharedSecret
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ class Credentials:
     rest: Certificates | None
     """The same as `grpc` where REST has no files of its own."""
     nodes: NodeKeys | None
+    superexecs: SharedSecret | None = None
     _reloading: trio.Lock = attrs.field(factory=trio.Lock, init=False, repr=False)
 
     @property
@@ -35,18 +37,20 @@ class Credentials:
         return {name: found for name, found in sets.items() if found is not None}
 
     async def reload(self) -> None:
-        """Read the certificates and the list of nodes' keys again.
+        """Read the certificates, the list of nodes' keys and the secret of SuperExecs again.
 
         What is sound is used from now on; what is not leaves things as they are, and the log says
         why. Open connections stay open, but the calls of a key that is listed no more end at once.
         """
         async with self._reloading:
-            if not self.certificates and self.nodes is None:
+            if not self.certificates and self.nodes is None and self.superexecs is None:
                 _log.info("There are no keys or certificates to read again")
             for name, certificates in self.certificates.items():
                 await _reload_certificates(name, certificates)
             if self.nodes is not None:
                 await _reload_nodes(self.nodes)
+            if self.superexecs is not None:
+                await _reload_secret(self.superexecs)
 
 
 async def _reload_certificates(name: str, certificates: Certificates) -> None:
@@ -59,6 +63,12 @@ async def _reload_certificates(name: str, certificates: Certificates) -> None:
 async def _reload_nodes(nodes: NodeKeys) -> None:
     with _logged("The list of nodes' keys stays as it was"):
         nodes.replace(await trio.to_thread.run_sync(read_node_keys, nodes.source))
+
+
+async def _reload_secret(superexecs: SharedSecret) -> None:
+    with _logged("The secret of SuperExecs stays as it was"):
+        await trio.to_thread.run_sync(superexecs.reload)
+        _log.info("SuperExecs need the secret now that was read just now")
 
 
 @contextmanager
@@ -80,7 +90,7 @@ def load(config: SuperLinkConfig, apis: Apis) -> Credentials:
     Raises ConfigErrors with a part for everything that is wrong with any file.
     """
     errors: list[ConfigError] = []
-    grpc = rest = nodes = None
+    grpc = rest = nodes = superexecs = None
     if config.certificates and config.tls:
         with _collect(errors, "certificates"):
             grpc = Certificates(_grpc_sources(config.certificates, config, apis))
@@ -95,9 +105,12 @@ def load(config: SuperLinkConfig, apis: Apis) -> Credentials:
         sources = KeySources(*config.require_client_authentication)
         with _collect(errors, "require_client_authentication"):
             nodes = NodeKeys(*read_keys(sources), source=sources.nodes)
+    if config.superexec_auth_secret_file and config.isolation == "process" and apis is Apis.BOTH:
+        with _collect(errors, "superexec_auth_secret_file"):
+            superexecs = SharedSecret(config.superexec_auth_secret_file)
     if errors:
         raise ConfigErrors("files that cannot be used", errors)
-    return Credentials(grpc=grpc, rest=rest, nodes=nodes)
+    return Credentials(grpc=grpc, rest=rest, nodes=nodes, superexecs=superexecs)
 
 
 def _grpc_sources(files: Files, config: SuperLinkConfig, apis: Apis) -> Sources:

@@ -19,11 +19,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from superlink_trio.rpc import Refused, Status
+from superlink_trio.rpc.freshness import staleness
 
 _KEY, _SIGNATURE, _TIME = "flwr-public-key", "flwr-signature", "flwr-timestamp"
-
-OLDEST, NEWEST = 305.0, -5.0
-"""How old a signature may be, in seconds; clocks differ."""
 
 _LONGEST = 4096
 
@@ -42,9 +40,8 @@ def verify(headers: Mapping[str, str], now: float) -> bytes:
         raise _refusal(f"the header {_TIME} is {time[:40]!r}, no time") from None
     if signed_at.tzinfo is None:
         signed_at = signed_at.replace(tzinfo=datetime.UTC)
-    age = now - signed_at.timestamp()
-    if not NEWEST < age < OLDEST:
-        raise _refusal(f"the call was signed {age:.0f} s ago by the clock here: set both clocks")
+    if stale := staleness(signed_at.timestamp(), now):
+        raise _refusal(stale)
     try:
         _load(key).verify(signature, time.encode(), ec.ECDSA(hashes.SHA256()))
     except (InvalidSignature, UnicodeEncodeError):

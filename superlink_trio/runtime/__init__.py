@@ -2,5 +2,16 @@
 
 from superlink_trio.runtime.api import runtime_api
 from superlink_trio.runtime.launcher import Launcher
+from superlink_trio.runtime.signatures import Signatures
+from superlink_trio.runtime.superexecs import Acquiring, NoSuperExecs, SuperExecs
+from superlink_trio.runtime.taken import TakenRuns
 
-__all__ = ["Launcher", "runtime_api"]
+__all__ = [
+    "Acquiring",
+    "Launcher",
+    "NoSuperExecs",
+    "Signatures",
+    "SuperExecs",
+    "TakenRuns",
+    "runtime_api",
+]

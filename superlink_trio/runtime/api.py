@@ -1,13 +1,15 @@
 """The Runtime API: the process of a run gets its input, pushes instructions and pulls replies.
 
 Each call carries the token that the process was started with. One that is not valid any more
-(UNAUTHENTICATED) ends the process, which is how a run is stopped.
+(UNAUTHENTICATED) ends the process, which is how a run is stopped. Whoever asks for runs, to start
+their processes, has no token yet: see `superexecs`.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 import attrs
@@ -16,6 +18,7 @@ from google.protobuf.message import Message
 from superlink_trio.logs.context import note
 from superlink_trio.rpc import Api, Caller, Holds, Refused, Status, Unary, parse, with_refusals
 from superlink_trio.rpc.patience import Patience
+from superlink_trio.runtime.superexecs import Acquiring
 from superlink_trio.state.messages import SERVER, MessageState, NotFound, NotPermitted
 from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.messages import (
@@ -35,11 +38,11 @@ _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 Request = TypeVar("Request", bound=Message)
 
 
-def runtime_api(state: MessageState, *, hold: Callable[[], float]) -> Api:
+def runtime_api(state: MessageState, *, hold: Callable[[], float], superexecs: Acquiring) -> Api:
     """Make the Runtime API over a state.
 
     `hold` gives the seconds for which PullMessages waits until every reply is there, or, from the
-    first one on, until none follows for a moment.
+    first one on, until none follows for a moment. `superexecs` answers those who ask for runs.
     """
     holds = Holds()
     runtime = _Runtime(state=state, hold=hold, holds=holds)
@@ -60,7 +63,10 @@ def runtime_api(state: MessageState, *, hold: Callable[[], float]) -> Api:
                 "SendTaskHeartbeat": runtime.send_heartbeat,
                 **{name: runtime.of_run(kind, handle) for name, (kind, handle) in calls.items()},
             },
-            leased={"PullMessages": runtime.pull_messages},
+            leased={
+                "AcquireTask": partial(superexecs.acquire_task, holds),
+                "PullMessages": runtime.pull_messages,
+            },
             holds=holds,
         )
     )
@@ -153,6 +159,8 @@ class _Runtime:
         with self.holds.open(self.hold()) as scope:
             patience = Patience(scope, len(message_ids))
             await self.state.await_replies(run.run_id, message_ids, patience.note)
+        # Meanwhile the run may have been stopped: its process hears of it at once.
+        await self._run_of(caller)
         replies = await self.state.take_replies(run.run_id, message_ids)
         note(asked=len(message_ids), replies=len(replies))
         # What is not confirmed is given again: nothing is to be done where this does not arrive.

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import attrs
@@ -22,10 +22,11 @@ import trio
 
 from superlink_trio.config import Address
 from superlink_trio.processes.ending import end_session
+from superlink_trio.runtime.ending import STOPPED, fail_run
 from superlink_trio.runtime.output import Output
 from superlink_trio.state import StateUnavailable
 from superlink_trio.state.messages import Claim, MessageState
-from superlink_trio.wire.messages import Outcome, RunRecord
+from superlink_trio.wire.messages import RunRecord
 
 _log = logging.getLogger(__name__)
 
@@ -88,22 +89,13 @@ class Launcher:
 
     async def _run(self, claim: Claim, places: trio.CapacityLimiter, place: object) -> None:
         run_id = claim.run.run_id
-        failure = "the SuperLink was stopped"
+        failure = STOPPED
         try:
             failure = await self._launch(claim)
         finally:
             places.release_on_behalf_of(place)
-            failed = await self._fail(run_id, failure)
-            if failed:
+            if await fail_run(self.state, run_id, failure):
                 _log.warning("Run %d failed: %s", run_id, failure, extra={"run_id": run_id})
-
-    async def _fail(self, run_id: int, failure: str) -> bool:
-        failed = True
-        # Where that cannot be noted, the state fails it in a minute: its process is silent.
-        patience = trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL)
-        with patience, suppress(StateUnavailable):
-            failed = await self.state.finish_run(run_id, Outcome.FAILED, failure)
-        return failed
 
     async def _launch(self, claim: Claim) -> str:
         """Run the process of a run to its end; say why, for a run that is not over then."""

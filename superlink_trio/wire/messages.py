@@ -150,6 +150,19 @@ def write_run(run: RunRecord) -> pb.Run:
     )
 
 
+def write_task(run: RunRecord) -> pb.Task:
+    """Give a run as it is given to whoever starts its process."""
+    return pb.Task(
+        task_id=run.task_id,
+        type=SERVER_APP,
+        run_id=run.run_id,
+        status=pb.TaskStatus(status=run.status.value),
+        pending_at=iso(run.pending_at),
+        starting_at=iso(run.starting_at),
+        fab_hash=run.fab_hash,
+    )
+
+
 def write_node(node: NodeRecord, now: float) -> pb.NodeInfo:
     """Give a node as it is shown to apps and operators."""
     online = node.online_until > now

@@ -446,6 +446,52 @@ class GetNodesResponse(_message.Message):
     nodes: _containers.RepeatedCompositeFieldContainer[NodeInfo]
     def __init__(self, nodes: _Optional[_Iterable[_Union[NodeInfo, _Mapping]]] = ...) -> None: ...
 
+class TaskStatus(_message.Message):
+    __slots__ = ("status", "sub_status", "details")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    SUB_STATUS_FIELD_NUMBER: _ClassVar[int]
+    DETAILS_FIELD_NUMBER: _ClassVar[int]
+    status: str
+    sub_status: str
+    details: str
+    def __init__(self, status: _Optional[str] = ..., sub_status: _Optional[str] = ..., details: _Optional[str] = ...) -> None: ...
+
+class Task(_message.Message):
+    __slots__ = ("task_id", "type", "run_id", "status", "pending_at", "starting_at", "running_at", "finished_at", "fab_hash")
+    TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    PENDING_AT_FIELD_NUMBER: _ClassVar[int]
+    STARTING_AT_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_AT_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_AT_FIELD_NUMBER: _ClassVar[int]
+    FAB_HASH_FIELD_NUMBER: _ClassVar[int]
+    task_id: int
+    type: str
+    run_id: int
+    status: TaskStatus
+    pending_at: str
+    starting_at: str
+    running_at: str
+    finished_at: str
+    fab_hash: str
+    def __init__(self, task_id: _Optional[int] = ..., type: _Optional[str] = ..., run_id: _Optional[int] = ..., status: _Optional[_Union[TaskStatus, _Mapping]] = ..., pending_at: _Optional[str] = ..., starting_at: _Optional[str] = ..., running_at: _Optional[str] = ..., finished_at: _Optional[str] = ..., fab_hash: _Optional[str] = ...) -> None: ...
+
+class AcquireTaskRequest(_message.Message):
+    __slots__ = ("supported_task_types",)
+    SUPPORTED_TASK_TYPES_FIELD_NUMBER: _ClassVar[int]
+    supported_task_types: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, supported_task_types: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class AcquireTaskResponse(_message.Message):
+    __slots__ = ("task", "token")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    task: Task
+    token: str
+    def __init__(self, task: _Optional[_Union[Task, _Mapping]] = ..., token: _Optional[str] = ...) -> None: ...
+
 class PushLogsRequest(_message.Message):
     __slots__ = ("node", "run_id", "logs")
     NODE_FIELD_NUMBER: _ClassVar[int]

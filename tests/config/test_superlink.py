@@ -413,3 +413,30 @@ def test_apps_lie_in_a_directory(tmp_path: Path) -> None:
 def test_a_password_in_the_database_is_not_told() -> None:
     config = SuperLinkConfig(insecure=True, database="postgresql://user:secret@host/db")
     assert not any("secret" in str(fault) for fault in config.faults(Apis.BOTH))
+
+
+PROCESS: dict[str, Any] = {"isolation": "process"}
+
+
+def test_superexecs_need_a_port_where_they_ask() -> None:
+    assert "give --port (8000" in problems(SuperLinkConfig(**PROCESS))["isolation"]
+    assert "isolation" not in problems(SuperLinkConfig(**PROCESS), Apis.FLEET)
+    assert not problems(SuperLinkConfig(**PROCESS, port=8000))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "superlink.example.org"])
+def test_superexecs_of_other_machines_need_a_secret(host: str) -> None:
+    values: dict[str, Any] = {**PROCESS, "port": 8000, "host": host, "insecure": True}
+    found = problems(SuperLinkConfig(**values))
+    address = str(Address(host, 8000))
+    assert found.keys() == {"superexec_auth_secret_file"}
+    assert found["superexec_auth_secret_file"].startswith(f"whoever reaches {address} would be")
+    assert not problems(SuperLinkConfig(**values, superexec_auth_secret_file="secret"))
+    assert not problems(SuperLinkConfig(**{**values, "isolation": "subprocess"}))
+
+
+def test_a_secret_that_nobody_is_asked_for_is_told() -> None:
+    config = SuperLinkConfig(port=8000, superexec_auth_secret_file="secret")
+    [warning] = config.warnings(Apis.BOTH)
+    assert warning.startswith("--superexec-auth-secret-file is not used")
+    assert not attrs.evolve(config, isolation="process").warnings(Apis.BOTH)

@@ -13,7 +13,7 @@ from state.messages.parcels import parcel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from superlink_trio.rpc import Api, Caller, Refused, Status
-from superlink_trio.runtime import runtime_api
+from superlink_trio.runtime import NoSuperExecs, runtime_api
 from superlink_trio.state.messages import SERVER, MemoryMessages, NewRun
 from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.messages import Outcome, RunRecord, RunStatus
@@ -61,7 +61,8 @@ async def app(state: MemoryMessages) -> App:
     await state.create_run(new)
     claim = await state.claim_run()
     assert claim is not None
-    return App(runtime_api(state, hold=lambda: HOLD), claim.run, claim.token)
+    api = runtime_api(state, hold=lambda: HOLD, superexecs=NoSuperExecs())
+    return App(api, claim.run, claim.token)
 
 
 async def a_node(state: MemoryMessages) -> int:
@@ -193,6 +194,26 @@ async def test_a_pull_is_answered_when_the_server_stops(
         nursery.start_soon(app.pull, asked.message_id)
         await wait_all_tasks_blocked()
         app.api.holds.release()
+
+
+async def test_a_pull_ends_with_its_run(
+    app: App, state: MemoryMessages, mock_clock: MockClock
+) -> None:
+    await app.begin()
+    asked = parcel(app.run.run_id, to=await a_node(state))
+    await state.push(app.run.run_id, SERVER, [asked.envelope])
+    refused: list[Status] = []
+
+    async def pull() -> None:
+        with pytest.raises(Refused) as caught:
+            await app.pull(asked.message_id)
+        refused.append(caught.value.status)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pull)
+        await wait_all_tasks_blocked()
+        await state.finish_run(app.run.run_id, Outcome.STOPPED)
+    assert refused == [Status.UNAUTHENTICATED]
 
 
 @pytest.mark.parametrize("fault", ["no tree", "no content", "content and error", "content"])

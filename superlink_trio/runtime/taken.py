@@ -1,0 +1,50 @@
+"""Runs whose processes SuperExecs have started: nobody here has a handle of them.
+
+When such a run is over, the next call of its process is refused, and the process ends by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import attrs
+import trio
+
+from superlink_trio.config import Address
+from superlink_trio.runtime.ending import STOPPED, fail_run
+from superlink_trio.state.messages import MessageState
+
+_log = logging.getLogger(__name__)
+
+
+@attrs.frozen(kw_only=True)
+class TakenRuns:
+    """A service that ends the runs that SuperExecs have, when the SuperLink stops."""
+
+    state: MessageState
+    address: Callable[[], Address]
+    """Of the Runtime API."""
+
+    async def __call__(
+        self,
+        *,
+        stopping: trio.Event,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until `stopping`."""
+        _log.info(
+            "Runs wait until a SuperExec takes them: flower-superexec --runtime-api-address %s",
+            self.address(),
+        )
+        task_status.started()
+        try:
+            await stopping.wait()
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._end()
+
+    async def _end(self) -> None:
+        for run in await self.state.claimed_runs():
+            if await fail_run(self.state, run.run_id, STOPPED):
+                _log.warning("Run %d failed: %s", run.run_id, STOPPED, extra={"run_id": run.run_id})
