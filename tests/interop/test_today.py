@@ -175,6 +175,41 @@ async def test_a_run_goes_on_when_its_superlink_was_killed(today: Today, tmp_pat
         await today.none_of("flwr-serverapp")
 
 
+async def test_superexecs_run_what_is_left_to_them(today: Today, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue()
+    secrets = right, wrong = tmp_path / "right", tmp_path / "wrong"
+    for path in secrets:
+        path.write_text(f"{path.name}\n")
+        path.chmod(0o600)
+    with trio.fail_after(150):
+        link = await today.superlink(
+            *("--isolation", "process", "--superexec-auth-secret-file", right),
+            *("--certificates", *authority.files),
+            ca=authority.files[0],
+        )
+        await today.node(link)
+        await link.nodes(1)
+        stranger = await today.superexec(link, "--superexec-auth-secret-file", wrong)
+        await link.program.line("A SuperExec at .* is refused: it has another secret")
+        await stranger.end()
+        run = await today.run(today.app(), nodes=1)
+        await today.superexec(link, "--superexec-auth-secret-file", right)
+        assert await run.end() == 0
+        assert (await run.report("sum"))["sum"] == [1]
+        log = await today.told("log", (await today.newest_run())["run-id"], "mine")
+        assert '"sum": [1.0]' in log
+
+        # Nobody here can kill its process: it ends with its next call.
+        stalled = await today.run(today.app(), nodes=1, stall=30)
+        await stalled.line("configure_train")
+        assert today.processes("flwr-serverapp")
+        await today.told("stop", (await today.newest_run())["run-id"], "mine")
+        await stalled.end()
+        with trio.fail_after(10):
+            await today.none_of("flwr-serverapp")
+
+
 @pytest.mark.alone
 async def test_stopping_in_the_middle_of_a_run_takes_no_longer_than_grace(today: Today) -> None:
     with trio.fail_after(60):

@@ -105,6 +105,14 @@ class Today:
             version=version,
         )
 
+    async def superexec(self, link: Link, *options: str | Path) -> Program:
+        """Start a SuperExec as it is installed."""
+        return await self._launch(
+            "SuperExec",
+            *("flower-superexec", *link.superlink.client_options),
+            *("--runtime-api-address", link.http, *options),
+        )
+
     def key(self) -> tuple[Path, Path]:
         """Make a key pair as Flower's programs read it; give the private and the public file."""
         private, public = self.folder / "node", self.folder / "node.pub"

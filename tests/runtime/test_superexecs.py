@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import trio
 from signing import SuperExecSigner
+from state.messages.parcels import parcel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from superlink_trio.config import Address
 from superlink_trio.credentials import SharedSecret
 from superlink_trio.rpc import Api, Caller, Refused, Status
 from superlink_trio.runtime import NoSuperExecs, Signatures, SuperExecs, TakenRuns, runtime_api
-from superlink_trio.state.messages import MemoryMessages, NewRun, NotFound
+from superlink_trio.state.messages import SERVER, MemoryMessages, NewRun, NotFound
 from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.messages import Outcome, RunRecord, RunStatus
 from superlink_trio.wire.runs import Fab
@@ -210,6 +211,22 @@ async def test_nothing_is_given_away_where_runs_are_started_here(
     assert await state.claim_run() is not None
 
 
+async def wait_for_replies(
+    state: MemoryMessages, begun: pb.AcquireTaskResponse, heard: list[Status]
+) -> None:
+    await state.register_node(b"key")
+    node_id = await state.activate_node(b"key", 30.0)
+    asked = parcel(begun.task.run_id, to=node_id).envelope
+    await state.push(begun.task.run_id, SERVER, [asked])
+    raw = pb.PullAppMessagesRequest(message_ids=[asked.message_id]).SerializeToString()
+    waiting = runtime_api(state, hold=lambda: HOLD, superexecs=NoSuperExecs())
+    caller = Caller(metadata={"flwr-task-token": begun.token})
+    with pytest.raises(Refused) as caught:
+        async with waiting.leased["PullMessages"](raw, caller):
+            pass
+    heard.append(caught.value.status)
+
+
 async def test_a_stop_ends_what_superexecs_have_and_keeps_what_waits(
     state: MemoryMessages, api: Api, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
@@ -224,6 +241,9 @@ async def test_a_stop_ends_what_superexecs_have_and_keeps_what_waits(
     begun = await acquire(api)
     await state.begin_run(begun.token)
     await acquire(api)
+    heard: list[Status] = []
+    nursery.start_soon(wait_for_replies, state, begun, heard)
+    await wait_all_tasks_blocked()
     stopping.set()
     await wait_all_tasks_blocked()
     for run in (running, starting):
@@ -233,6 +253,8 @@ async def test_a_stop_ends_what_superexecs_have_and_keeps_what_waits(
     kept = await state.run(waiting.run_id)
     assert kept is not None
     assert kept.status is RunStatus.PENDING
+    # Its process hears of it where it waits, and else with its next call.
+    assert heard == [Status.UNAUTHENTICATED]
     with pytest.raises(Refused) as caught:
         await api.unary["GetNodes"](b"", Caller(metadata={"flwr-task-token": begun.token}))
     assert caught.value.status is Status.UNAUTHENTICATED
