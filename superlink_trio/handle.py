@@ -94,7 +94,7 @@ class SuperLink:
         self._control.cancel()
 
     async def reload(self, config: SuperLinkConfig | None = None) -> None:
-        """Read certificates and the list of nodes' keys again, without dropping connections.
+        """Read certificates, nodes' keys and the secret again, without dropping connections.
 
         What is not sound is not used: the log says why, and things stay as they were. The calls
         of a node whose key is listed no more end at once.

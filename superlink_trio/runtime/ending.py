@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 
 import trio
@@ -10,6 +11,8 @@ from superlink_trio.state import StateUnavailable
 from superlink_trio.state.messages import MessageState
 from superlink_trio.wire.messages import Outcome
 
+_log = logging.getLogger(__name__)
+
 STOPPED = "the SuperLink was stopped"
 """Why a run has failed that was under way then."""
 
@@ -17,11 +20,11 @@ STOPPED = "the SuperLink was stopped"
 _PATIENCE = 2.0
 
 
-async def fail_run(state: MessageState, run_id: int, reason: str) -> bool:
-    """Note that a run has failed, in a cancelled block too; say whether it was not over yet."""
+async def fail_run(state: MessageState, run_id: int, reason: str) -> None:
+    """Note that a run has failed, unless it is over already; in a cancelled block too."""
     failed = True
     # Where that cannot be noted, the state fails it in a minute: its process is silent.
-    patience = trio.CancelScope(shield=True, deadline=trio.current_time() + _PATIENCE)
-    with patience, suppress(StateUnavailable):
+    with trio.move_on_after(_PATIENCE, shield=True), suppress(StateUnavailable):
         failed = await state.finish_run(run_id, Outcome.FAILED, reason)
-    return failed
+    if failed:
+        _log.warning("Run %d failed: %s", run_id, reason, extra={"run_id": run_id})

@@ -88,14 +88,12 @@ class Launcher:
             nursery.start_soon(self._run, claim, places, place)
 
     async def _run(self, claim: Claim, places: trio.CapacityLimiter, place: object) -> None:
-        run_id = claim.run.run_id
         failure = STOPPED
         try:
             failure = await self._launch(claim)
         finally:
             places.release_on_behalf_of(place)
-            if await fail_run(self.state, run_id, failure):
-                _log.warning("Run %d failed: %s", run_id, failure, extra={"run_id": run_id})
+            await fail_run(self.state, claim.run.run_id, failure)
 
     async def _launch(self, claim: Claim) -> str:
         """Run the process of a run to its end; say why, for a run that is not over then."""

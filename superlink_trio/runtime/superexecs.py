@@ -32,8 +32,9 @@ _METHOD = "/flwr.proto.Runtime/AcquireTask"
 # Flower's number for a caller who is not who it should be.
 _NOT_AUTHENTICATED = 1008
 
-# How long it may take to note that a run waits again, in seconds.
-_PUT_BACK = 2.0
+# Seconds in which the state has to note what became of a run. Otherwise the run waits again in half
+# a minute.
+_PATIENCE = 2.0
 
 
 class Acquiring(Protocol):
@@ -102,17 +103,15 @@ class SuperExecs:
         with holds.open(self.hold()):
             while claim is None:
                 await self.state.await_pending_run()
-                # What is claimed has to be known here: others would wait for it.
-                with trio.CancelScope(shield=True):
+                # Whoever gives up in the middle of this would not know what is claimed.
+                with trio.move_on_after(_PATIENCE, shield=True):
                     claim = await self.state.claim_run()
         return claim
 
     async def _put_back(self, claim: Claim) -> None:
-        patience = trio.CancelScope(shield=True, deadline=trio.current_time() + _PUT_BACK)
-        # Where that cannot be noted, the state does so in half a minute.
-        with patience, suppress(StateUnavailable):
-            await self.state.unclaim_run(claim.token)
-            _log.info("Run %d waits again: a SuperExec went away", claim.run.run_id)
+        with trio.move_on_after(_PATIENCE, shield=True), suppress(StateUnavailable):
+            if await self.state.unclaim_run(claim.token):
+                _log.info("Run %d waits again: a SuperExec went away", claim.run.run_id)
 
 
 @attrs.frozen

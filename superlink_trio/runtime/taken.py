@@ -41,10 +41,8 @@ class TakenRuns:
         try:
             await stopping.wait()
         finally:
+            # Each has its own bound.
             with trio.CancelScope(shield=True):
-                await self._end()
-
-    async def _end(self) -> None:
-        for run in await self.state.claimed_runs():
-            if await fail_run(self.state, run.run_id, STOPPED):
-                _log.warning("Run %d failed: %s", run.run_id, STOPPED, extra={"run_id": run.run_id})
+                async with trio.open_nursery() as nursery:
+                    for run in await self.state.claimed_runs():
+                        nursery.start_soon(fail_run, self.state, run.run_id, STOPPED)
