@@ -17,7 +17,7 @@ import trio
 from peering.client import Client, fleet, over_grpc
 from peering.http2 import grpc_message
 from peering.messages import record_set, task_ins, task_res
-from peering.processes import SuperLink, output
+from peering.processes import ANY_PORT, SuperLink, output
 
 from benchmarks.comparison import Bench, NotMeasured, Side, group, in_thread, superlink
 from benchmarks.table import (
@@ -25,6 +25,7 @@ from benchmarks.table import (
     MEGABYTES,
     MEGABYTES_PER_SECOND,
     MILLISECONDS,
+    PERCENT,
     SECONDS,
     TIMES,
     Figure,
@@ -75,20 +76,49 @@ async def unary_sqlite(bench: Bench, side: Side) -> list[Figure]:
     ]
 
 
+@group(times=1, reference=0)
+async def admin(bench: Bench, side: Side) -> list[Figure]:
+    """What `--admin-address` costs: pings of two SuperLinks in turn, one with it and one without.
+
+    Both run all the while. Each pair of loads gives a ratio, and what is lost is the median of
+    these: what else the machine does falls on both.
+    """
+    ratios = []
+    with_it = ("--admin-address", ANY_PORT)
+    async with (
+        superlink(side, *_hold_off(bench, side)) as bare,
+        superlink(side, *_hold_off(bench, side), *with_it) as watched,
+    ):
+        pings = {link.fleet: (await in_thread(_calls, link, False))[0] for link in (bare, watched)}
+        for number in range(4 if bench.quick else 24):
+            rates = {}
+            for link in (bare, watched) if number % 2 else (watched, bare):
+                rates[link.fleet] = await _rate(bench, side, link, *pings[link.fleet])
+            ratios.append(rates[watched.fleet] / rates[bare.fleet])
+    lost = 100 * (1 - median(ratios))
+    return [Figure("calls/s lost to --admin-address", lost, PERCENT, at_most(3, PERCENT))]
+
+
 async def _over_grpc(bench: Bench, side: Side, *options: str) -> list[float]:
-    rates = []
     async with superlink(side, *_hold_off(bench, side), *options) as link:
-        for name, request, answer in await in_thread(_calls, link, False):
-            url = f"http://{link.fleet}/flwr.proto.Fleet/{name}"
-            rate, number, report = await _h2load(bench, *_GRPC, url, body=grpc_message(request))
-            # h2load takes every answer with an HTTP status of 200 for a success, and a gRPC error
-            # has one too, but no message: as many bytes came as good answers hold only if all are
-            # good. Only those count: the reference's SQLite answers a few of many with an error.
-            good = int(_find(r"\((\d+)\) data", report)) / (number * len(grpc_message(answer)))
-            if not (1 if side is bench.ours else 0.9) <= good <= 1:
-                raise NotMeasured(f"not every call of {name} was answered well:\n{report}")
-            rates.append(good * rate)
-    return rates
+        return [
+            await _rate(bench, side, link, *call) for call in await in_thread(_calls, link, False)
+        ]
+
+
+async def _rate(
+    bench: Bench, side: Side, link: SuperLink, name: str, request: bytes, answer: bytes
+) -> float:
+    """Make a call over 64 connections; give how many a second were answered well."""
+    url = f"http://{link.fleet}/flwr.proto.Fleet/{name}"
+    rate, number, report = await _h2load(bench, *_GRPC, url, body=grpc_message(request))
+    # h2load takes every answer with an HTTP status of 200 for a success, and a gRPC error has one
+    # too, but no message: as many bytes came as good answers hold only if all are good. Only those
+    # count: the reference's SQLite answers a few of many with an error.
+    good = int(_find(r"\((\d+)\) data", report)) / (number * len(grpc_message(answer)))
+    if not (1 if side is bench.ours else 0.9) <= good <= 1:
+        raise NotMeasured(f"not every call of {name} was answered well:\n{report}")
+    return good * rate
 
 
 @group(times=3)
