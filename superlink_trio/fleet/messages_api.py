@@ -143,7 +143,7 @@ class _Fleet:
                 "`flwr supernode register`.",
             )
         try:
-            node_id = await self.state.register_node(key)
+            node_id = await self.state.register_node(key, itself=True)
         except NotPermitted as error:
             raise Refused(Status.FAILED_PRECONDITION, f"{error}") from None
         self._tell(caller, "Node %d joined from %s", node_id, caller.connection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import TypeVar
 
 import attrs
@@ -17,6 +18,7 @@ from superlink_trio.fleet.messages_api import messages_api
 from superlink_trio.rpc import Api, Refused, Status
 from superlink_trio.state import StateLimits
 from superlink_trio.state.messages import SERVER, MemoryMessages, NewRun
+from superlink_trio.state.messages.interface import EVICT_AFTER
 from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.messages import Outcome
 from superlink_trio.wire.runs import Fab
@@ -280,6 +282,21 @@ async def test_only_the_operator_registers_where_nodes_have_to_be_known(
     assert "flwr supernode register" in message
     await state.register_node(node.signer.public)
     await node.activate()
+
+
+async def test_a_node_that_gave_way_to_another_comes_back(mock_clock: MockClock) -> None:
+    state = MemoryMessages(clock=lambda: BEGAN + trio.current_time(), limits=StateLimits(nodes=1))
+    node, other = Node(api(state)), Node(api(state))
+    await node.register()
+    await node.activate()
+    mock_clock.jump(2 * 30 + EVICT_AFTER + 1)
+    await other.register()
+    request = pb.SendNodeHeartbeatRequest(node=node.node, heartbeat_interval=30)
+    beat = partial(node.call, "SendNodeHeartbeat", request, pb.SendNodeHeartbeatResponse)
+    await refused(beat(), Status.UNAVAILABLE)
+    mock_clock.jump(EVICT_AFTER + 1)
+    assert (await beat()).success
+    assert await state.online_nodes() == [node.node_id]
 
 
 async def test_a_run_that_is_over_is_told_by_the_one_status_that_nodes_bear(

@@ -171,7 +171,8 @@ _FOURTH: Sequence[str] = (
     """CREATE TABLE superlink_supernode(
         node_id INTEGER PRIMARY KEY, public_key BLOB NOT NULL UNIQUE, registered_at REAL NOT NULL,
         activated_at REAL, deactivated_at REAL, online_until REAL NOT NULL,
-        heartbeat_interval REAL NOT NULL, name TEXT NOT NULL, location TEXT NOT NULL)""",
+        heartbeat_interval REAL NOT NULL, registered_itself INTEGER NOT NULL,
+        name TEXT NOT NULL, location TEXT NOT NULL)""",
     """CREATE TABLE superlink_unregistered(
         number INTEGER PRIMARY KEY AUTOINCREMENT, node_id INTEGER NOT NULL UNIQUE)""",
     """CREATE TABLE superlink_app_run(

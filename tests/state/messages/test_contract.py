@@ -14,6 +14,7 @@ from stores import settle
 from trio.testing import MockClock
 
 from superlink_trio.state import LimitReached, StateLimits
+from superlink_trio.state.interface import FORGET
 from superlink_trio.state.messages import (
     SERVER,
     DurableMessages,
@@ -28,6 +29,7 @@ from superlink_trio.state.messages import (
 )
 from superlink_trio.state.messages.interface import (
     CLAIM_TIMEOUT,
+    EVICT_AFTER,
     MESSAGE_UNAVAILABLE,
     NODE_UNAVAILABLE,
     REPLY_UNAVAILABLE,
@@ -218,6 +220,78 @@ async def test_only_so_many_nodes_are_registered(make: Make, mock_clock: MockClo
         await state.register_node(b"other")
     with pytest.raises(LimitReached):
         await state.admit_node(12345, b"third", readmit=True)
+
+
+async def test_who_registered_itself_and_is_offline_longest_gives_way(
+    make: Make, mock_clock: MockClock
+) -> None:
+    state = await make(StateLimits(nodes=3))
+    operators = await state.register_node(b"operator's")
+    first = await state.register_node(b"first", itself=True)
+    await state.activate_node(b"first", 10.0)
+    await later(state, 5)
+    second = await state.register_node(b"second", itself=True)
+    await state.activate_node(b"second", 10.0)
+    await later(state, 15 + EVICT_AFTER + 1)
+    third = await state.register_node(b"third", itself=True)
+    assert {node.node_id for node in await state.nodes()} == {operators, second, third}
+    await later(state, 5)
+    assert await state.admit_node(first, b"first", readmit=True), "it comes back as it was"
+    assert {node.node_id for node in await state.nodes()} == {operators, first, third}
+
+
+@pytest.mark.parametrize("what", ["never heard of", "online", "gone a moment ago", "back"])
+async def test_who_is_online_or_was_just_now_stays(
+    make: Make, what: str, mock_clock: MockClock
+) -> None:
+    state = await make(StateLimits(nodes=1))
+    node_id = await state.register_node(b"key", itself=True)
+    if what != "never heard of":
+        await state.activate_node(b"key", 30.0)
+        await later(state, 60 + EVICT_AFTER + 1 if what == "back" else 59)
+    if what == "back":
+        await state.heartbeat(node_id)
+    elif what == "gone a moment ago":
+        await state.deactivate_node(node_id)
+    if what not in ("online", "back"):
+        await later(state, EVICT_AFTER - 1)
+    with pytest.raises(LimitReached):
+        await state.register_node(b"other", itself=True)
+    with pytest.raises(LimitReached):
+        await state.admit_node(12345, b"third", readmit=True)
+    assert [node.node_id for node in await state.nodes()] == [node_id]
+
+
+async def test_who_registered_itself_is_forgotten_after_a_day(
+    state: MessageState, mock_clock: MockClock
+) -> None:
+    operators = await state.register_node(b"operator's")
+    await state.register_node(b"own", itself=True)
+    await state.activate_node(b"own", 30.0)
+    mock_clock.jump(FORGET)
+    await settle(state)
+    assert len(await state.nodes()) == 2
+    mock_clock.jump(FORGET / 24)
+    await settle(state)
+    assert [node.node_id for node in await state.nodes()] == [operators]
+
+
+async def test_a_node_that_gives_way_is_waited_for_no_more(
+    make: Make, mock_clock: MockClock
+) -> None:
+    state = await make(StateLimits(nodes=1))
+    node_id = await state.register_node(b"key", itself=True)
+    await later(state, EVICT_AFTER + 1)
+    outcome: list[bool] = []
+
+    async def pull() -> None:
+        outcome.append(await state.await_instruction(node_id))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pull)
+        await settle(state)
+        await state.register_node(b"other", itself=True)
+    assert outcome == [False]
 
 
 # Runs

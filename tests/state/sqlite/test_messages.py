@@ -103,6 +103,7 @@ async def test_nodes_runs_and_tokens_outlive_their_process(
 ) -> None:
     async with messages() as before:
         one = await running(before)
+        await before.register_node(b"its own", itself=True)
         waiting = await before.create_run(NEW_RUN)
         over = await before.create_run(attrs.evolve(NEW_RUN, series_id=7))
         await before.finish_run(over.run_id, Outcome.STOPPED, "enough")

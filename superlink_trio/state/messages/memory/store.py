@@ -39,7 +39,7 @@ class MemoryMessages(MessageState):
 
     def __init__(self, *, clock: Clock = time.time, limits: StateLimits = NO_LIMITS) -> None:
         super().__init__(clock=clock)
-        self._nodes = Nodes(clock, limits)
+        self._nodes = Nodes(clock, limits, self._node_gone)
         self._runs = Runs(clock)
         self._messages = Messages(clock, limits, self._nodes.online_until)
 
@@ -50,10 +50,16 @@ class MemoryMessages(MessageState):
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Look after what came to nothing until `stopping`."""
-        task_status.started()
-        while not stopping.is_set():
-            with trio.move_on_after(_SWEEP):
-                await stopping.wait()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._nodes.sweep)
+            nursery.start_soon(self._sweep)
+            task_status.started()
+            await stopping.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(_SWEEP)
             self._messages.sweep()
             for run_id, status in self._runs.silent():
                 if status is RunStatus.STARTING:
@@ -66,8 +72,14 @@ class MemoryMessages(MessageState):
 
     # Nodes
 
-    async def register_node(self, public_key: bytes, *, name: str = "", location: str = "") -> int:
-        return self._nodes.register(public_key, name, location)
+    async def register_node(
+        self, public_key: bytes, *, itself: bool = False, name: str = "", location: str = ""
+    ) -> int:
+        return self._nodes.register(public_key, itself=itself, name=name, location=location)
+
+    def _node_gone(self, node_id: int) -> None:
+        self._messages.parked.wake_all(node_id)
+        self._messages.node_changed(node_id)
 
     async def activate_node(self, public_key: bytes, heartbeat_interval: float) -> int:
         node_id = self._nodes.activate(public_key, heartbeat_interval)
@@ -87,11 +99,7 @@ class MemoryMessages(MessageState):
         return known
 
     async def unregister_node(self, node_id: int) -> bool:
-        known = self._nodes.unregister(node_id)
-        if known:
-            self._messages.parked.wake_all(node_id)
-            self._messages.node_changed(node_id)
-        return known
+        return self._nodes.unregister(node_id)
 
     async def nodes(self) -> Sequence[NodeRecord]:
         return self._nodes.all()
