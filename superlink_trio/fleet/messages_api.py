@@ -54,15 +54,16 @@ def messages_api(
 ) -> Api:
     """Make the Fleet API over a state.
 
-    `hold`: seconds for which PullMessages waits for a message. `readmit`: whether a node that is
-    not known any more is taken back by its key. `self_registration`: whether any key may register.
+    `hold`: seconds for which PullMessages waits for a message. `self_registration`: whether any key
+    may register. `readmit`: whether a node that is not known any more is taken back by its key; not
+    without `self_registration`, since any key could come back then that had never been here.
     `holds`: of the API that this one is to be a part of.
     """
     holds = Holds() if holds is None else holds
     fleet = _Fleet(
         state=state,
         hold=hold,
-        readmit=readmit,
+        readmit=readmit and self_registration,
         self_registration=self_registration,
         holds=holds,
     )

@@ -284,6 +284,14 @@ async def test_only_the_operator_registers_where_nodes_have_to_be_known(
     await node.activate()
 
 
+async def test_no_unknown_key_comes_back_where_nodes_have_to_be_known(
+    state: MemoryMessages, mock_clock: MockClock
+) -> None:
+    stranger = Node(api(state, self_registration=False), node_id=12345)
+    await refused(stranger.pull(), Status.UNAUTHENTICATED)
+    assert await state.nodes() == ()
+
+
 async def test_a_node_that_gave_way_to_another_comes_back(mock_clock: MockClock) -> None:
     state = MemoryMessages(clock=lambda: BEGAN + trio.current_time(), limits=StateLimits(nodes=1))
     node, other = Node(api(state)), Node(api(state))
