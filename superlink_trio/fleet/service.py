@@ -139,9 +139,15 @@ class FleetService:
 
         certificates = None if self.credentials is None else self.credentials.rest
         options = HttpOptions.of(self.config, max_connections=connections)
-        api = observed(self._api(readmit=self.config.readmit), self.observers)
+        site = fleet_site(
+            self._api(readmit=self.config.readmit),
+            options,
+            stopping,
+            observers=self.observers,
+            max_calls=lambda: self.current().max_calls,
+        )
         await serve_http(
-            fleet_site(api, options, stopping, max_calls=lambda: self.current().max_calls),
+            site,
             address,
             sockets=self.sockets,
             tls=None if certificates is None else certificates.context,
