@@ -17,8 +17,10 @@ import trio
 from superlink_trio.config import Address, SuperLinkConfig
 from superlink_trio.control.api import control_api
 from superlink_trio.control.gate import for_this_machine_only
+from superlink_trio.fleet import SuperNodes
 from superlink_trio.fleet.messages_api import messages_api
 from superlink_trio.fleet.signatures import check_key
+from superlink_trio.rounds import Rounds
 from superlink_trio.rpc import CallObserver, observed
 from superlink_trio.runtime import Launcher, runtime_api
 from superlink_trio.state.messages import MessageState
@@ -45,6 +47,8 @@ def flower_group(
     credentials: Credentials | None,
     bound: Callable[[], Address | None],
     observers: Sequence[CallObserver],
+    nodes: SuperNodes,
+    rounds: Rounds,
 ) -> Group:
     """Describe the part of the tree; `bound` says where its HTTP port listens, once it does."""
     config = current()
@@ -56,7 +60,13 @@ def flower_group(
         return bound() or place.address
 
     http = FlowerService(
-        current=current, state=state, credentials=credentials, address=address, observers=observers
+        current=current,
+        state=state,
+        credentials=credentials,
+        address=address,
+        observers=observers,
+        nodes=nodes,
+        rounds=rounds,
     )
     apps = Launcher(
         state=state,
@@ -92,6 +102,8 @@ class FlowerService:
     address: Callable[[], Address]
     """Where to listen, asked for at each start."""
     observers: Sequence[CallObserver]
+    nodes: SuperNodes
+    rounds: Rounds
 
     async def __call__(
         self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]
@@ -103,8 +115,11 @@ class FlowerService:
                 self.state,
                 readmit=config.readmit,
                 self_registration=not config.enable_supernode_auth,
+                nodes=self.nodes,
             ),
-            "runtime": runtime_api(self.state, hold=lambda: self.current().driver_hold),
+            "runtime": runtime_api(
+                self.state, hold=lambda: self.current().driver_hold, rounds=self.rounds
+            ),
             "control": for_this_machine_only(control_api(self.state, check_key)),
         }
         options = HttpOptions.of(config, max_connections=fitting(config.max_connections))
@@ -115,12 +130,16 @@ class FlowerService:
             max_calls=lambda: self.current().max_calls,
         )
         certificates = None if self.credentials is None else self.credentials.rest
-        with needed_by("the APIs of Flower 1.35 and later"):
-            await serve_http(
-                site,
-                self.address(),
-                tls=None if certificates is None else certificates.context,
-                options=options,
-                stopping=stopping,
-                task_status=task_status,
-            )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.nodes.report)
+            nursery.start_soon(self.rounds.report)
+            with needed_by("the APIs of Flower 1.35 and later"):
+                await serve_http(
+                    site,
+                    self.address(),
+                    tls=None if certificates is None else certificates.context,
+                    options=options,
+                    stopping=stopping,
+                    task_status=task_status,
+                )
+            nursery.cancel_scope.cancel()

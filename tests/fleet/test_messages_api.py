@@ -14,6 +14,7 @@ from signing import Signer
 from state.messages.parcels import parcel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from superlink_trio.fleet import SuperNodes
 from superlink_trio.fleet.messages_api import messages_api
 from superlink_trio.rpc import Api, Refused, Status
 from superlink_trio.state import StateLimits
@@ -305,6 +306,35 @@ async def test_a_node_that_gave_way_to_another_comes_back(mock_clock: MockClock)
     mock_clock.jump(EVICT_AFTER + 1)
     assert (await beat()).success
     assert await state.online_nodes() == [node.node_id]
+
+
+async def test_whoever_looks_sees_what_a_node_works_on(
+    state: MemoryMessages, mock_clock: MockClock
+) -> None:
+    nodes = SuperNodes(most=lambda: 10, runs=state.live_runs)
+    node = Node(messages_api(state, hold=HOLD, readmit=True, nodes=nodes))
+    await node.register()
+    await node.activate()
+    run_id = await a_run(state)
+    asked = parcel(run_id, to=node.node_id)
+    await state.push(run_id, SERVER, [asked.envelope])
+    for object_id, content in asked.objects.items():
+        await state.put_object(run_id, SERVER, object_id, content)
+    await node.pull()
+    [view] = nodes.views()
+    assert view.work is not None
+    assert (view.node_id, view.online, view.work.id) == (node.node_id, True, asked.message_id)
+    reply = parcel(run_id, source=node.node_id, to=SERVER, reply_to=asked.message_id)
+    request = pb.PushMessagesRequest(
+        node=node.node,
+        messages_list=[reply.envelope.message],
+        message_object_trees=[reply.envelope.tree],
+    )
+    await node.call("PushMessages", request, pb.PushMessagesResponse)
+    assert nodes.views()[0].work is None
+    leave = pb.DeactivateNodeRequest(node_id=node.node_id)
+    await node.call("DeactivateNode", leave, pb.DeactivateNodeResponse)
+    assert nodes.views() == []
 
 
 async def test_a_run_that_is_over_is_told_by_the_one_status_that_nodes_bear(

@@ -191,6 +191,10 @@ class MessageState(ABC):
     # Runs
 
     @abstractmethod
+    def live_runs(self) -> Mapping[int, RunRecord]:
+        """Give the runs that are not over, as this process knows them, the oldest first."""
+
+    @abstractmethod
     async def create_run(self, new: NewRun) -> RunRecord:
         """Store a run, which waits to be claimed."""
 

@@ -446,6 +446,16 @@ async def test_nodes_and_runs_are_counted(state: MessageState, mock_clock: MockC
     assert state.census() == MessagesCensus(nodes=2, nodes_online=1, runs=runs)
 
 
+async def test_runs_are_live_until_they_are_over(
+    state: MessageState, mock_clock: MockClock
+) -> None:
+    running = await a_run(state)
+    waiting = await state.create_run(new_run())
+    assert list(state.live_runs().values()) == [running, waiting]
+    await state.finish_run(running.run_id, Outcome.COMPLETED)
+    assert list(state.live_runs()) == [waiting.run_id]
+
+
 async def test_the_oldest_runs_that_are_over_are_forgotten(
     state: MessageState, monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock
 ) -> None:

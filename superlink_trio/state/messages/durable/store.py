@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 import trio
@@ -213,6 +213,9 @@ class DurableMessages(MessageState):
         return self._nodes.online(self.now())
 
     # Runs
+
+    def live_runs(self) -> Mapping[int, RunRecord]:
+        return {run_id: run.record for run_id, run in self._known.runs.items()}
 
     async def create_run(self, new: NewRun) -> RunRecord:
         run = new_run_record(new, self.now(), taken=self._known.runs)

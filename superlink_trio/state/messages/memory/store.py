@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import trio
 
@@ -108,6 +108,9 @@ class MemoryMessages(MessageState):
         return self._nodes.online(self.now())
 
     # Runs
+
+    def live_runs(self) -> Mapping[int, RunRecord]:
+        return self._runs.live()
 
     async def create_run(self, new: NewRun) -> RunRecord:
         return self._runs.create(new)
