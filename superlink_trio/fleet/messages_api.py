@@ -41,8 +41,8 @@ _LEAST_INTERVAL, _MOST_INTERVAL = 10.0, 1800.0
 
 _MOST_LINES = 1000
 
-# Nodes that are remembered where nobody looks at them.
-_MOST_UNSHOWN = 1
+# Nodes that are remembered, where nobody says how many.
+_MOST_NODES = 100_000
 
 
 NodeRequest = TypeVar("NodeRequest", bound=Message)
@@ -67,7 +67,7 @@ def messages_api(
     """
     holds = Holds() if holds is None else holds
     if nodes is None:
-        nodes = SuperNodes(most=lambda: _MOST_UNSHOWN, runs=state.live_runs)
+        nodes = SuperNodes(most=lambda: _MOST_NODES, runs=state.live_runs)
     fleet = _Fleet(
         state=state,
         hold=hold,
@@ -131,7 +131,8 @@ class _Fleet:
         node_id: int = request.node.node_id  # type: ignore[attr-defined]  # all of these have one
         note(node_id=node_id)
         await self._admit(node_id, caller)
-        self.nodes.called(node_id)
+        if self.nodes.called(node_id):
+            self._tell(caller, "Node %d came back", node_id)
         return node_id
 
     async def _admit(self, node_id: int, caller: Caller) -> None:

@@ -47,9 +47,15 @@ class SuperNodes:
         until = max(node.until, node.last_heartbeat + 2 * interval)
         self._attendance.keep_online(node_id, until)
 
-    def called(self, node_id: int) -> None:
-        """Note any other call: it keeps a node online no longer than it is."""
+    def called(self, node_id: int) -> bool:
+        """Note any other call: it keeps a node online no longer than it is.
+
+        Say whether nothing was known of the node, which was started before this SuperLink then, or
+        was forgotten meanwhile.
+        """
+        unknown = node_id not in self._attendance
         self._attendance.renew(node_id)
+        return unknown
 
     def given(self, node_id: int, instruction: Envelope) -> None:
         """Note that a node was given a message."""

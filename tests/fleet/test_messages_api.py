@@ -293,18 +293,26 @@ async def test_no_unknown_key_comes_back_where_nodes_have_to_be_known(
     assert await state.nodes() == ()
 
 
-async def test_a_node_that_gave_way_to_another_comes_back(mock_clock: MockClock) -> None:
+async def test_a_node_that_gave_way_to_another_comes_back(
+    mock_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "superlink_trio.fleet.messages_api")
     state = MemoryMessages(clock=lambda: BEGAN + trio.current_time(), limits=StateLimits(nodes=1))
-    node, other = Node(api(state)), Node(api(state))
+    nodes = SuperNodes(most=lambda: 1, runs=state.live_runs)
+    shared = messages_api(state, hold=HOLD, readmit=True, nodes=nodes)
+    node, other = Node(shared), Node(shared)
     await node.register()
     await node.activate()
     mock_clock.jump(2 * 30 + EVICT_AFTER + 1)
     await other.register()
+    await other.activate(10)
     request = pb.SendNodeHeartbeatRequest(node=node.node, heartbeat_interval=30)
     beat = partial(node.call, "SendNodeHeartbeat", request, pb.SendNodeHeartbeatResponse)
     await refused(beat(), Status.UNAVAILABLE)
-    mock_clock.jump(EVICT_AFTER + 1)
+    mock_clock.jump(2 * 10 + EVICT_AFTER + 1)
     assert (await beat()).success
+    assert (await beat()).success
+    assert caplog.messages.count(f"Node {node.node_id} came back") == 1
     assert await state.online_nodes() == [node.node_id]
 
 
