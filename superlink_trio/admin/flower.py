@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 
 import attrs
 
@@ -45,12 +45,13 @@ class Flower:
 
     async def _nodes(self) -> Sequence[Document]:
         """Describe nodes, those that work first, then those heard of last, then all others."""
-        records = {record.node_id: record for record in await self.state.nodes()}
-        views = {view.node_id: view for view in self.nodes.views() if view.node_id in records}
         now = self.state.now()
+        views = {view.node_id: view for view in self.nodes.views()}
+        heard = (record for id in views if (record := self.state.node(id)) is not None)
+        others = (node for node in await self.state.nodes() if node.node_id not in views)
         return [
-            _node(records[node_id], views.get(node_id), now)
-            for node_id in islice(dict.fromkeys((*views, *records)), MOST_NODES)
+            _node(record, views.get(record.node_id), now)
+            for record in islice(chain(heard, others), MOST_NODES)
         ]
 
     async def _runs(self) -> Sequence[Document]:

@@ -181,6 +181,10 @@ class MessageState(ABC):
         """Forget a node for good; say whether it was known. Its held pull ends."""
 
     @abstractmethod
+    def node(self, node_id: int) -> NodeRecord | None:
+        """Give a registered node, as this process knows it."""
+
+    @abstractmethod
     async def nodes(self) -> Sequence[NodeRecord]:
         """Give all registered nodes."""
 

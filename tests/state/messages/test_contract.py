@@ -240,6 +240,25 @@ async def test_who_registered_itself_and_is_offline_longest_gives_way(
     assert {node.node_id for node in await state.nodes()} == {operators, first, third}
 
 
+async def test_one_after_the_other_gives_way(make: Make, mock_clock: MockClock) -> None:
+    state = await make(StateLimits(nodes=4))
+    node_ids = []
+    for key in (b"1", b"2", b"3", b"4"):
+        node_ids.append(await state.register_node(key, itself=True))
+        await later(state, 1)
+    await later(state, EVICT_AFTER)
+    await state.register_node(b"5", itself=True)
+    await state.heartbeat(node_ids[1], 10.0)
+    await state.register_node(b"6", itself=True)
+    assert {node.node_id for node in await state.nodes()}.isdisjoint({node_ids[0], node_ids[2]})
+    assert state.node(node_ids[0]) is None
+    assert state.node(node_ids[3]) is not None
+    await state.register_node(b"7", itself=True)
+    with pytest.raises(LimitReached):
+        await state.register_node(b"8", itself=True)
+    assert state.node(node_ids[1]) is not None
+
+
 @pytest.mark.parametrize("what", ["never heard of", "online", "gone a moment ago", "back"])
 async def test_who_is_online_or_was_just_now_stays(
     make: Make, what: str, mock_clock: MockClock

@@ -206,6 +206,9 @@ class DurableMessages(MessageState):
     async def unregister_node(self, node_id: int) -> bool:
         return await self._state.write(lambda tx: tx.messages.unregister_node(node_id))
 
+    def node(self, node_id: int) -> NodeRecord | None:
+        return self._nodes.get(node_id)
+
     async def nodes(self) -> Sequence[NodeRecord]:
         return self._nodes.all()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
 import trio
@@ -16,7 +16,7 @@ from superlink_trio.state.messages.interface import EVICT_AFTER, NotFound
 from superlink_trio.state.messages.roster import Roster
 from superlink_trio.wire.messages import NodeRecord
 
-_EVICT_AGAIN_AFTER = 1.0  # where none gives way: each time looks at all nodes
+_LOOK_AGAIN_AFTER = 1.0  # seconds between two looks at all nodes for those that give way
 
 
 class Nodes(Roster):
@@ -30,7 +30,10 @@ class Nodes(Roster):
         self._now = clock
         self._limits = limits
         self._unregistered: OrderedDict[int, None] = OrderedDict()
-        self._evict_again_at = -math.inf
+        # Nodes that give way, and since when they are offline, the one first that is it longest:
+        # to find them, all nodes have to be looked at.
+        self._next_to_go: deque[tuple[float, int]] = deque()
+        self._look_again_at = -math.inf
 
     def register(self, public_key: bytes, *, itself: bool, name: str, location: str) -> int:
         """See `MessageState.register_node`."""
@@ -48,24 +51,37 @@ class Nodes(Roster):
         return node.node_id
 
     def _add(self, node: NodeRecord) -> None:
-        now = self._now()
-        if len(self) >= self._limits.nodes and now >= self._evict_again_at:
-            offline = self._offline(now - EVICT_AFTER)
-            for one in sorted(offline, key=rules.offline_since)[:1]:
-                self._forget(one.node_id)
-            if not offline:
-                self._evict_again_at = now + _EVICT_AGAIN_AFTER
+        if len(self) >= self._limits.nodes:
+            self._evict_one()
         self._limits.check_node(len(self))
         self.put(node)
+
+    def _evict_one(self) -> None:
+        """Forget the node that is offline longest, if one gives way."""
+        now = self._now()
+        if not self._next_to_go and now >= self._look_again_at:
+            self._look_again_at = now + _LOOK_AGAIN_AFTER
+            offline = ((rules.offline_since(node), node) for node in self._offline(EVICT_AFTER))
+            found = sorted((since, node.node_id) for since, node in offline)
+            self._next_to_go = deque(found)
+        while self._next_to_go:
+            since, node_id = self._next_to_go.popleft()
+            node = self.get(node_id)
+            # Who is online again meanwhile is not, or no more, who is offline longest.
+            if node is not None and rules.offline_since(node) == since:
+                self._forget(node_id)
+                return
 
     async def sweep(self) -> None:
         """Forget those who registered themselves and were not online for long, until cancelled."""
         while True:
             await trio.sleep(FORGET / 24)
-            for node in self._offline(self._now() - FORGET):
+            for node in self._offline(FORGET):
                 self._forget(node.node_id)
 
-    def _offline(self, since: float) -> Sequence[NodeRecord]:
+    def _offline(self, seconds: float) -> Sequence[NodeRecord]:
+        """Give the nodes that give way after so many seconds offline."""
+        since = self._now() - seconds
         return [node for node in self.all() if rules.gives_way(node, since)]
 
     def _forget(self, node_id: int) -> bool:

@@ -101,6 +101,9 @@ class MemoryMessages(MessageState):
     async def unregister_node(self, node_id: int) -> bool:
         return self._nodes.unregister(node_id)
 
+    def node(self, node_id: int) -> NodeRecord | None:
+        return self._nodes.get(node_id)
+
     async def nodes(self) -> Sequence[NodeRecord]:
         return self._nodes.all()
 
