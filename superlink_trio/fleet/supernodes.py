@@ -79,11 +79,16 @@ class SuperNodes:
         return self._attendance.views(most)
 
     def under_way(self) -> Counter[tuple[int, str, str]]:
-        """Count what nodes work on, by run, group and kind."""
+        """Count what nodes work on, by run, group and kind.
+
+        Nobody waits for one that is offline: an error stands in.
+        """
+        now = trio.current_time()
         return Counter(
             (work.run_id, work.group_id, work.kind)
             for _, node in self._attendance.working()
             for work in node.works.values()
+            if node.until > now
         )
 
     async def report(self) -> None:

@@ -81,6 +81,8 @@ async def test_a_node_works_on_all_that_it_has_not_answered(
     assert view.work is not None
     assert (view.work.id, view.works) == (second.message_id, 1)
     nodes.replied(1, "nothing that it was given")
+    autojump_clock.jump(60)
+    assert nodes.under_way() == {}
     nodes.activated(1, 30.0)
     assert only(nodes).work is None, "who is started anew knows nothing of it"
 
