@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
-from superlink_trio.admin import AdminService, Counts, Overview, Watching
+from superlink_trio.admin import AdminService, Counts, Flower, Overview, Watching
 from superlink_trio.config import Apis, SuperLinkConfig
 from superlink_trio.config.changes import Current
-from superlink_trio.driver import DriverService, Rounds
+from superlink_trio.driver import DriverService
 from superlink_trio.fleet import FleetService, Presence
 from superlink_trio.handle import HTTP, SuperLink
+from superlink_trio.rounds import Rounds
 from superlink_trio.state import State
-from superlink_trio.state.messages import MessageState
 from superlink_trio.supervision import Child, Group, Restart, Service
 from superlink_trio.transport.grpc import GrpcService
 
@@ -51,7 +51,7 @@ class Leaves:
     rounds: Rounds
     sockets: Sockets
     display: Display | None
-    messages: MessageState | None
+    flower: Flower | None
 
     @property
     def config(self) -> SuperLinkConfig:
@@ -62,8 +62,8 @@ class Leaves:
         """Give what keeps nodes, runs, tasks and messages."""
         # What is in memory is gone when its store fails: starting it again would hide that.
         yield Child(name="state", serve=self.state.serve, grace=_STATE_GRACE)
-        if self.messages is not None:
-            yield Child(name="messages", serve=self.messages.serve, grace=_STATE_GRACE)
+        if self.flower is not None:
+            yield Child(name="messages", serve=self.flower.state.serve, grace=_STATE_GRACE)
 
     def traces(self) -> Iterator[Child]:
         """Give what sends spans."""
@@ -89,8 +89,8 @@ class Leaves:
             else:
                 # Apps do not know of the grace: the supervisor ends them.
                 yield _api("fleet", self._simulation(), grace)
-        if self.messages is not None:
-            yield self._flower(self.messages)
+        if self.flower is not None:
+            yield self._flower(self.flower)
 
     def _admin(self) -> Service:
         overview = Overview(
@@ -100,7 +100,7 @@ class Leaves:
             nodes=self.presence.views,
             rounds=self.rounds.views,
             rates=self.watching.rates,
-            messages=self.messages,
+            flower=self.flower,
         )
         return AdminService(
             config=self.config,
@@ -110,13 +110,15 @@ class Leaves:
             sockets=self.sockets.get("admin_address", ()),
         )
 
-    def _flower(self, messages: MessageState) -> Group:
+    def _flower(self, flower: Flower) -> Group:
         # What a SuperLink of older releases need not have.
         from superlink_trio.control.service import flower_group
 
         return flower_group(
             current=self.current,
-            state=messages,
+            state=flower.state,
+            nodes=flower.nodes,
+            rounds=flower.rounds,
             credentials=self.credentials,
             bound=lambda: self.link.addresses().get(HTTP),
             observers=self.watching.observers("http", lambda: self.link.flower_address),
@@ -155,7 +157,8 @@ class Leaves:
             driver_address=lambda: self.link.driver_address,
             share=1 - self._drivers_share if self._drivers_share < 1 else 1.0,
             observers=self.watching.observers(carrier, lambda: self.link.fleet_address),
-            messages=self.messages,
+            messages=None if self.flower is None else self.flower.state,
+            supernodes=None if self.flower is None else self.flower.nodes,
             sockets=self.sockets.get("rest_fleet_api_address", ()),
         )
 

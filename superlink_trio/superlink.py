@@ -27,15 +27,15 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from superlink_trio.admin import Watching, traces
+from superlink_trio.admin import Flower, Watching, traces
 from superlink_trio.config import Apis, SuperLinkConfig
 from superlink_trio.config.changes import Current
-from superlink_trio.driver import Rounds
-from superlink_trio.fleet import Presence
+from superlink_trio.fleet import Presence, SuperNodes
 from superlink_trio.handle import DRIVER, FLEET, SuperLink, state_limits, stored_size
 from superlink_trio.leaves import Leaves, Sockets
 from superlink_trio.logs.events import EventLog
-from superlink_trio.state import open_state
+from superlink_trio.rounds import Rounds
+from superlink_trio.state import State, open_state
 from superlink_trio.state.messages import messages_beside
 from superlink_trio.supervision import Control, Event, Group, Strategy, shielded_stop, supervise
 from superlink_trio.transport.grpc import GrpcService, open_loop
@@ -146,9 +146,9 @@ async def _run(
         grpc = GrpcService(
             current=current, loop=loop, certificates=certificates, health=watching.health
         )
-        messages = None
+        flower = None
         if config.port is not None and apis is Apis.BOTH:
-            messages = messages_beside(state)
+            flower = _flower(state)
         leaves = Leaves(
             served=apis,
             current=current,
@@ -161,7 +161,7 @@ async def _run(
             rounds=Rounds(),
             sockets=sockets,
             display=display,
-            messages=messages,
+            flower=flower,
         )
         try:
             await supervise(
@@ -172,6 +172,15 @@ async def _run(
             )
         finally:
             link.ended()
+
+
+def _flower(state: State) -> Flower:
+    messages = messages_beside(state)
+    return Flower(
+        state=messages,
+        nodes=SuperNodes(most=lambda: state.limits.nodes, runs=messages.live_runs),
+        rounds=Rounds(work="message", runs=messages.live_runs),
+    )
 
 
 async def _watching(config: SuperLinkConfig, apis: Apis, control: Control) -> Watching:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from builders import pb_node, pb_task_ins
 
-from superlink_trio.driver import Rounds, driver_api
+from superlink_trio.driver import driver_api
 from superlink_trio.fleet import adapter_api, fleet_api
+from superlink_trio.rounds import Rounds
 from superlink_trio.rpc import Api, Caller, Refused, Status
 from superlink_trio.state import SqliteState
 from superlink_trio.wire import superlink_pb2 as pb

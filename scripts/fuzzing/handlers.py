@@ -13,8 +13,9 @@ import trio
 from google.protobuf.message import Message
 from peering.messages import task_ins, task_res
 
-from superlink_trio.driver import Rounds, driver_api
+from superlink_trio.driver import driver_api
 from superlink_trio.fleet import adapter_api, fleet_api
+from superlink_trio.rounds import Rounds
 from superlink_trio.rpc import Api, Caller, Refused
 from superlink_trio.state import MemoryState
 from superlink_trio.wire import superlink_pb2 as pb

@@ -1,6 +1,8 @@
 """What an operator looks at while a SuperLink runs: health, figures, a page. It changes nothing.
 
 history    what has happened to the parts of the tree
+flower     nodes and runs of Flower 1.23 and later, one by one
+documents  what both generations have in the overview
 overview   how everything is doing at this moment, as one JSON document
 tally      plain counters that calls bump on their way
 metrics    what Prometheus is told of them, and of what is stored
@@ -16,6 +18,7 @@ service    the leaf of the tree
 """
 
 from superlink_trio.admin.counts import Counts
+from superlink_trio.admin.flower import Flower
 from superlink_trio.admin.history import History
 from superlink_trio.admin.overview import Overview
 from superlink_trio.admin.rates import Rates
@@ -23,4 +26,13 @@ from superlink_trio.admin.service import AdminService
 from superlink_trio.admin.tally import CallTally
 from superlink_trio.admin.watching import Watching
 
-__all__ = ["AdminService", "CallTally", "Counts", "History", "Overview", "Rates", "Watching"]
+__all__ = [
+    "AdminService",
+    "CallTally",
+    "Counts",
+    "Flower",
+    "History",
+    "Overview",
+    "Rates",
+    "Watching",
+]

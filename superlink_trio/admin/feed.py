@@ -12,7 +12,8 @@ from typing import TypeAlias
 import attrs
 import trio
 
-from superlink_trio.admin.overview import Document, Overview
+from superlink_trio.admin.documents import Document
+from superlink_trio.admin.overview import Overview
 
 # A browser has six connections to one place; this is a few people with a tab or two each.
 _MOST_VIEWERS = 24

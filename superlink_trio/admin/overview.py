@@ -9,22 +9,18 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
-from typing import Any, TypeAlias
 
 import attrs
 
 from superlink_trio.admin.counts import Counts
+from superlink_trio.admin.documents import Document, of_round, of_work
+from superlink_trio.admin.flower import Flower
 from superlink_trio.admin.history import History
 from superlink_trio.admin.rates import Rates
 from superlink_trio.config import Address
-from superlink_trio.driver import RoundView
-from superlink_trio.fleet import NodeView, Work
+from superlink_trio.fleet import NodeView
+from superlink_trio.rounds import RoundView
 from superlink_trio.state import Census
-from superlink_trio.state.messages import MessagesCensus, MessageState
-
-Document: TypeAlias = Mapping[str, Any]
-
-_MOST_NAMED = 5  # nodes that a round waits for
 
 
 @attrs.frozen(kw_only=True)
@@ -40,7 +36,7 @@ class Overview:
     rounds: Callable[[], Sequence[RoundView]]
     """The oldest first."""
     rates: Rates
-    messages: MessageState | None = None
+    flower: Flower | None = None
     """Nodes and runs of Flower 1.23 and later, where they are served."""
 
     async def document(self) -> Document:
@@ -58,7 +54,7 @@ class Overview:
             "parts": _parts(self.history),
             "nodes": _nodes(census, self.nodes()),
             "runs": _runs(self.rounds()),
-            "flower": self.messages and _flower(self.messages.census()),
+            "flower": self.flower and await self.flower.document(),
             "tasks": _tasks(census, now),
             "calls": self.rates.view(),
             "events": _events(self.history),
@@ -94,28 +90,10 @@ def _nodes(census: Census | None, shown: Sequence[NodeView]) -> Document:
                 "online": node.online,
                 # Worked out from another clock, it is not the same to the last digit twice.
                 "heard": round(node.heard, 1),
-                "task": node.work and _work(node.work),
+                "task": node.work and of_work(node.work, "task"),
             }
             for node in shown
         ],
-    }
-
-
-def _flower(census: MessagesCensus) -> Document:
-    return {
-        "known": census.nodes,
-        "online": census.nodes_online,
-        "runs": {status.value: count for status, count in census.runs.items()},
-    }
-
-
-def _work(work: Work) -> Document:
-    return {
-        "task_id": work.task_id,
-        "run_id": str(work.run_id),
-        "round": work.group_id,
-        "kind": work.kind,
-        "since": work.since,
     }
 
 
@@ -123,28 +101,11 @@ def _runs(rounds: Sequence[RoundView]) -> list[Document]:
     """Put the rounds of a run together: the run of the latest round first, its oldest first."""
     runs: dict[int, list[Document]] = {}
     for each in reversed(rounds):
-        runs.setdefault(each.run_id, []).append(_round(each))
+        runs.setdefault(each.run_id, []).append(of_round(each))
     return [
         {"run_id": str(run_id), "rounds": latest_first[::-1]}
         for run_id, latest_first in runs.items()
     ]
-
-
-def _round(view: RoundView) -> Document:
-    return {
-        "round": view.group_id,
-        "kind": view.kind,
-        "began": view.began,
-        "ended": view.ended,
-        "asked": view.asked,
-        "answered": view.answered,
-        "errors": view.errors,
-        "missing": view.missing,
-        "waiting_for": [
-            {"node_id": str(node.node_id), "since": node.since}
-            for node in view.waiting_for[:_MOST_NAMED]
-        ],
-    }
 
 
 def _tasks(census: Census | None, now: float) -> Document | None:

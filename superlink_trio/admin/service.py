@@ -50,6 +50,7 @@ class AdminService:
         options = HttpOptions.of(
             self.config, max_connections=_MOST_CONNECTIONS, max_message_size=_LARGEST_REQUEST
         )
+        flower = self.overview.flower
         metrics = Metrics(
             Sources(
                 history=self.overview.history,
@@ -57,7 +58,7 @@ class AdminService:
                 lag=self.lag,
                 state=self.state,
                 counts=self.overview.counts,
-                messages=self.overview.messages,
+                messages=None if flower is None else flower.state,
             )
         )
         if not address.loopback:

@@ -7,7 +7,7 @@ terminal, nor look like markup.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -16,7 +16,8 @@ from rich.text import Text
 
 from superlink_trio.logs.wording import counted, harmless, lasting, sized
 
-_MOST_NODES, _MOST_ROUNDS, _MOST_EVENTS = 20, 12, 5
+_MOST_NODES, _MOST_RUNS, _MOST_ROUNDS, _MOST_EVENTS = 20, 12, 12, 5
+_MOST_LINES = 5  # of what a run said when it failed
 
 _STYLES = {"ready": "green", "failed": "bold red", "stopped": "dim", "online": "green"}
 
@@ -32,7 +33,7 @@ def picture(overview: _Document) -> RenderableType:
         _parts(overview, now),
         "",
         *_nodes(overview["nodes"], now),
-        *_flower(overview["flower"]),
+        *_flower(overview["flower"], now),
         "",
         *_rounds(overview["runs"], now),
         "",
@@ -75,31 +76,87 @@ def _nodes(nodes: _Document, now: float) -> Iterator[RenderableType]:
         yield _heading("Nodes: not known")
         return
     yield _heading(f"Nodes: {nodes['online']} online of {nodes['known']} known")
-    shown = nodes["shown"][:_MOST_NODES]
+    yield from _most(
+        nodes["shown"][:_MOST_NODES],
+        nodes["known"],
+        ("Node", "State", "Heard of", "Task"),
+        lambda node: (
+            node["node_id"],
+            "online" if node["online"] else "offline",
+            f"{lasting(now - node['heard'])} ago",
+            _task(node["task"], now),
+        ),
+    )
+
+
+def _most(
+    shown: Sequence[_Document],
+    known: int,
+    headings: Iterable[str],
+    row: Callable[[_Document], Iterable[str]],
+) -> Iterator[RenderableType]:
+    """Draw a table of nodes, and say how many more there are."""
     if shown:
-        yield _table(
-            ("Node", "State", "Heard of", "Task"),
-            (
-                (
-                    node["node_id"],
-                    "online" if node["online"] else "offline",
-                    f"{lasting(now - node['heard'])} ago",
-                    _task(node["task"], now),
-                )
-                for node in shown
-            ),
-        )
-    left = nodes["known"] - len(shown)
-    if shown and left > 0:
-        yield Text(f"and {left} more", style="dim")
+        yield _table(headings, map(row, shown))
+        if known > len(shown):
+            yield Text(f"and {known - len(shown)} more", style="dim")
 
 
-def _flower(flower: _Document | None) -> Iterator[RenderableType]:
+def _flower(flower: _Document | None, now: float) -> Iterator[RenderableType]:
     """Tell of Flower 1.23 and later, where it is served."""
-    if flower is not None:
-        runs = ", ".join(f"{count} {status}" for status, count in flower["runs"].items())
-        yield _heading(f"SuperNodes: {flower['online']} online of {flower['known']} known")
-        yield Text("Runs of apps: ", style="bold").append(runs, style="not bold")
+    if flower is None:
+        return
+    yield ""
+    yield _heading(f"SuperNodes: {flower['online']} online of {flower['known']} known")
+    yield from _most(
+        flower["shown_nodes"][:_MOST_NODES],
+        flower["known"],
+        ("Node", "Name", "State", "Heard of", "Message"),
+        lambda node: (
+            node["node_id"],
+            node["name"],
+            node["state"],
+            "" if node["heard"] is None else f"{lasting(now - node['heard'])} ago",
+            _messages(node, now),
+        ),
+    )
+    yield ""
+    counts = ", ".join(f"{count} {status}" for status, count in flower["runs"].items())
+    yield _heading(f"Runs of apps: {counts}")
+    runs = flower["shown_runs"][:_MOST_RUNS]
+    if runs:
+        yield _table(
+            ("Run", "App", "Status", "For", "Took", "Round", "Messages", "Waits for"),
+            (_app_run(run, now) for run in runs),
+        )
+    for run in runs:
+        if run["status"] == "failed":
+            yield Text(f"Run {run['run_id']} failed:", style="bold red")
+            for line in run["reason"].splitlines()[-_MOST_LINES:]:
+                yield Text(f"  {harmless(line)}")
+
+
+def _messages(node: _Document, now: float) -> str:
+    more = node["messages"] - 1
+    return _task(node["message"], now) + (f" and {more} more" if more > 0 else "")
+
+
+def _app_run(run: _Document, now: float) -> Iterator[str]:
+    yield run["run_id"]
+    yield f"{run['fab_id']} {run['fab_version']}".strip()
+    yield run["status"]
+    yield lasting(now - run["since"])
+    yield lasting((run["ended"] or now) - run["began"]) if run["began"] else ""
+    latest = run["round"]
+    if latest is None:
+        yield from ("", "", "")
+        return
+    yield f"{latest['round']} {latest['kind']}".strip()
+    yield (
+        f"{latest['waiting']} waiting, {latest['under_way']} under way, "
+        f"{latest['answered']} of {latest['asked']} answered"
+    )
+    yield _missing(latest)
 
 
 def _task(task: _Document | None, now: float) -> str:

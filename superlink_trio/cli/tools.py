@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import attrs
 import shtab
 
-from superlink_trio.logs.wording import counted, lasting, sized
+from superlink_trio.logs.wording import counted, harmless, lasting, sized
 from superlink_trio.state.census import TaskState
 from superlink_trio.state.interface import CannotOpen
 from superlink_trio.state.sqlite.backup import back_up
@@ -100,21 +100,33 @@ def _lines(found: Report) -> Iterator[str]:
     yield ""
     yield f"{'run':<22}{'app':<28}" + "".join(f"{state:>13}" for state in TaskState)
     for run in found.runs:
-        app = " ".join(filter(None, (run.fab_id, run.fab_version)))
+        app = _app(run.fab_id, run.fab_version)
         counts = "".join(f"{run.tasks.get(state, 0):>13}" for state in TaskState)
         yield f"{run.run_id:<22}{app:<28}{counts}"
     if found.messages is not None and (found.messages.nodes or found.messages.runs):
         yield ""
-        yield from _lines_of_messages(found.messages)
+        yield from _lines_of_messages(found.messages, time.time())
 
 
-def _lines_of_messages(found: MessagesReport) -> Iterator[str]:
+def _app(fab_id: str, fab_version: str) -> str:
+    return harmless(" ".join(filter(None, (fab_id, fab_version))))
+
+
+def _lines_of_messages(found: MessagesReport, now: float) -> Iterator[str]:
     yield "Flower 1.23 and later"
     yield f"nodes      {found.nodes}, {found.nodes_online} of them online"
     yield f"objects    {found.objects.count}, {sized(found.objects.size)}"
     yield ""
+    yield f"{'node':<22}{'name':<28}{'state':>13}{'registered by':>15}"
+    for node in found.latest_nodes:
+        state = "online" if node.online_until > now else "offline"
+        registrar = "itself" if node.registered_itself else "operator"
+        yield f"{node.node_id:<22}{harmless(node.name):<28}{state:>13}{registrar:>15}"
+    if found.nodes > len(found.latest_nodes):
+        yield f"and {found.nodes - len(found.latest_nodes)} more"
+    yield ""
     yield f"{'run':<22}{'app':<28}{'status':>13}" + "".join(f"{name:>13}" for name in PHASES)
     for run in found.runs:
-        app = " ".join(filter(None, (run.fab_id, run.fab_version)))
+        app = _app(run.fab_id, run.fab_version)
         counts = "".join(f"{number:>13}" for number in run.messages.values())
         yield f"{run.run_id:<22}{app:<28}{run.status:>13}{counts}"

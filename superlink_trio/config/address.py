@@ -8,7 +8,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Sequence
-from urllib.parse import unquote
 
 import attrs
 
@@ -84,22 +83,6 @@ class Place:
     def address(self) -> Address:
         """Where to listen."""
         return self.given or Address("0.0.0.0" if self.secured else "localhost", self.port)
-
-
-def peer_name(uri: str) -> str:
-    """Write a peer as an address: `[::1]:4711` for gRPC's `ipv6:%5B::1%5D:4711`.
-
-    What is no such URI (a Unix socket's) stays as it is.
-
-    Source: https://github.com/grpc/grpc/blob/master/doc/naming.md
-    """
-    scheme, _, rest = uri.partition(":")
-    if scheme not in ("ipv4", "ipv6"):
-        return uri
-    try:
-        return str(Address.parse(unquote(rest)))
-    except ValueError:
-        return uri
 
 
 def _is_ipv6(host: str) -> bool:

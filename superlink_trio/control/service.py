@@ -17,8 +17,10 @@ import trio
 from superlink_trio.config import Address, SuperLinkConfig
 from superlink_trio.control.api import control_api
 from superlink_trio.control.gate import for_this_machine_only
+from superlink_trio.fleet import SuperNodes
 from superlink_trio.fleet.messages_api import messages_api
 from superlink_trio.fleet.signatures import check_key
+from superlink_trio.rounds import Rounds
 from superlink_trio.rpc import CallObserver, observed
 from superlink_trio.runtime import (
     Acquiring,
@@ -53,6 +55,8 @@ def flower_group(
     credentials: Credentials | None,
     bound: Callable[[], Address | None],
     observers: Sequence[CallObserver],
+    nodes: SuperNodes,
+    rounds: Rounds,
 ) -> Group:
     """Describe the part of the tree; `bound` says where its HTTP port listens, once it does."""
     config = current()
@@ -69,6 +73,8 @@ def flower_group(
         credentials=credentials,
         address=address,
         observers=observers,
+        nodes=nodes,
+        rounds=rounds,
         superexecs=_superexecs(current, state, credentials),
     )
     apps: Service = TakenRuns(state=state, address=address)
@@ -120,6 +126,8 @@ class FlowerService:
     address: Callable[[], Address]
     """Where to listen, asked for at each start."""
     observers: Sequence[CallObserver]
+    nodes: SuperNodes
+    rounds: Rounds
     superexecs: Acquiring
 
     async def __call__(
@@ -132,11 +140,13 @@ class FlowerService:
                 self.state,
                 readmit=config.readmit,
                 self_registration=not config.enable_supernode_auth,
+                nodes=self.nodes,
             ),
             "runtime": runtime_api(
                 self.state,
                 hold=lambda: self.current().driver_hold,
                 superexecs=self.superexecs,
+                rounds=self.rounds,
             ),
             "control": for_this_machine_only(control_api(self.state, check_key)),
         }
@@ -148,12 +158,16 @@ class FlowerService:
             max_calls=lambda: self.current().max_calls,
         )
         certificates = None if self.credentials is None else self.credentials.rest
-        with needed_by("the APIs of Flower 1.35 and later"):
-            await serve_http(
-                site,
-                self.address(),
-                tls=None if certificates is None else certificates.context,
-                options=options,
-                stopping=stopping,
-                task_status=task_status,
-            )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.nodes.report)
+            nursery.start_soon(self.rounds.report)
+            with needed_by("the APIs of Flower 1.35 and later"):
+                await serve_http(
+                    site,
+                    self.address(),
+                    tls=None if certificates is None else certificates.context,
+                    options=options,
+                    stopping=stopping,
+                    task_status=task_status,
+                )
+            nursery.cancel_scope.cancel()

@@ -15,10 +15,11 @@ from contextlib import asynccontextmanager
 
 import attrs
 
-from superlink_trio.driver.rounds import Rounds
 from superlink_trio.logs.context import note
 from superlink_trio.logs.throttle import Throttle, shorten
 from superlink_trio.logs.wording import counted
+from superlink_trio.rounds import Rounds
+from superlink_trio.rounds import tasks as following
 from superlink_trio.rpc import (
     Api,
     Caller,
@@ -158,7 +159,7 @@ class _Driver:
 
     def _note(self, tasks: Sequence[Task], task_ids: Sequence[str], caller: Caller) -> None:
         pairs = list(zip(tasks, task_ids, strict=True))
-        self.rounds.sent([task for task, task_id in pairs if task_id])
+        self.rounds.sent(following.asked(task for task, task_id in pairs if task_id))
         refused = Counter(task.run_id for task, task_id in pairs if not task_id)
         for run_id, count in refused.items():
             self.throttle.log(
@@ -185,7 +186,7 @@ class _Driver:
         async with self.state.handing_over_task_res(answers):
             parts = write_pull_task_res(answers, timestamp(self.state.now()))
             yield await join(parts)
-        self.rounds.collected(answers)
+        self.rounds.collected(following.answered(answers))
 
 
 def _read_fab(fab: pb.Fab) -> Fab:

@@ -9,7 +9,7 @@ import trio
 
 from superlink_trio.config import Address, SuperLinkConfig
 from superlink_trio.driver.api import driver_api
-from superlink_trio.driver.rounds import Rounds
+from superlink_trio.rounds import Rounds
 from superlink_trio.rpc import CallObserver, observed
 from superlink_trio.state import State
 from superlink_trio.transport.grpc import GrpcService

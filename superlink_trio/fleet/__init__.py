@@ -5,11 +5,13 @@ from superlink_trio.fleet.api import fleet_api
 from superlink_trio.fleet.nodes import NodeView, Work
 from superlink_trio.fleet.presence import Presence
 from superlink_trio.fleet.service import FleetService
+from superlink_trio.fleet.supernodes import SuperNodes
 
 __all__ = [
     "FleetService",
     "NodeView",
     "Presence",
+    "SuperNodes",
     "Work",
     "adapter_api",
     "fleet_api",

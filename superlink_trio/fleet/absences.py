@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 import attrs
 import trio
@@ -35,6 +36,8 @@ class Absences:
     """
 
     _nodes: Mapping[int, Node]
+    _work: str
+    """What a node's work is called."""
     _heap: list[tuple[float, int]] = attrs.field(factory=list, init=False)
     _due: dict[int, float] = attrs.field(factory=dict, init=False)
     """Which of a node's moments in the heap counts: the earliest."""
@@ -97,18 +100,18 @@ class Absences:
     def _tell_of_absent(self, gone: Sequence[int]) -> None:
         nodes = [self._nodes[node_id] for node_id in gone]
         if len(gone) > _MOST_SINGLE:
-            tasks = counted(sum(node.work is not None for node in nodes), "task")
-            self._tell(f"{_named(gone)} are offline ({tasks} with them)", nodes=len(gone))
+            works = counted(sum(len(node.works) for node in nodes), self._work)
+            self._tell(f"{_named(gone)} are offline ({works} with them)", nodes=len(gone))
             return
         for node_id, node in zip(gone, nodes, strict=True):
             silent = trio.current_time() - node.last_heartbeat
             fields: dict[str, object] = {"node_id": node_id, "silent_seconds": round(silent, 1)}
-            task = ""
-            if node.work is not None:
-                fields |= {"task_id": node.work.task_id, "run_id": node.work.run_id}
-                task = ", 1 task with it"
+            works = ""
+            for work in islice(node.works.values(), 1):
+                fields |= {f"{self._work}_id": work.id, "run_id": work.run_id}
+                works = f", {counted(len(node.works), self._work)} with it"
             self._tell(
-                f"Node {node_id} is offline (last heard of {silent:.0f} s ago{task})", **fields
+                f"Node {node_id} is offline (last heard of {silent:.0f} s ago{works})", **fields
             )
 
     def _tell_of_back(self) -> None:

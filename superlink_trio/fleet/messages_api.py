@@ -16,6 +16,7 @@ import attrs
 from google.protobuf.message import Message
 
 from superlink_trio.fleet.signatures import check_key, verify
+from superlink_trio.fleet.supernodes import SuperNodes
 from superlink_trio.logs import Throttle
 from superlink_trio.logs.context import note
 from superlink_trio.rpc import Api, Caller, Holds, Refused, Status, Unary, parse, with_refusals
@@ -40,6 +41,9 @@ _LEAST_INTERVAL, _MOST_INTERVAL = 10.0, 1800.0
 
 _MOST_LINES = 1000
 
+# Nodes that are remembered, where nobody says how many.
+_MOST_NODES = 100_000
+
 
 NodeRequest = TypeVar("NodeRequest", bound=Message)
 
@@ -51,20 +55,26 @@ def messages_api(
     hold: float = HOLD,
     self_registration: bool = True,
     holds: Holds | None = None,
+    nodes: SuperNodes | None = None,
 ) -> Api:
     """Make the Fleet API over a state.
 
-    `hold`: seconds for which PullMessages waits for a message. `readmit`: whether a node that is
-    not known any more is taken back by its key. `self_registration`: whether any key may register.
-    `holds`: of the API that this one is to be a part of.
+    `hold`: seconds for which PullMessages waits for a message. `self_registration`: whether any key
+    may register. `readmit`: whether a node that is not known any more is taken back by its key; not
+    without `self_registration`, since any key could come back then that had never been here.
+    `holds`: of the API that this one is to be a part of. `nodes` is told which nodes there are and
+    what they work on.
     """
     holds = Holds() if holds is None else holds
+    if nodes is None:
+        nodes = SuperNodes(most=lambda: _MOST_NODES, runs=state.live_runs)
     fleet = _Fleet(
         state=state,
         hold=hold,
-        readmit=readmit,
+        readmit=readmit and self_registration,
         self_registration=self_registration,
         holds=holds,
+        nodes=nodes,
     )
     return with_refusals(
         Api(
@@ -100,6 +110,7 @@ class _Fleet:
     readmit: bool
     self_registration: bool
     holds: Holds
+    nodes: SuperNodes
     throttle: Throttle = attrs.field(factory=lambda: Throttle(_log, burst=_MOST_LINES))
 
     def of_node(
@@ -120,6 +131,8 @@ class _Fleet:
         node_id: int = request.node.node_id  # type: ignore[attr-defined]  # all of these have one
         note(node_id=node_id)
         await self._admit(node_id, caller)
+        if self.nodes.called(node_id):
+            self._tell(caller, "Node %d came back", node_id)
         return node_id
 
     async def _admit(self, node_id: int, caller: Caller) -> None:
@@ -143,7 +156,7 @@ class _Fleet:
                 "`flwr supernode register`.",
             )
         try:
-            node_id = await self.state.register_node(key)
+            node_id = await self.state.register_node(key, itself=True)
         except NotPermitted as error:
             raise Refused(Status.FAILED_PRECONDITION, f"{error}") from None
         self._tell(caller, "Node %d joined from %s", node_id, caller.connection)
@@ -163,6 +176,7 @@ class _Fleet:
             node_id = await self.state.activate_node(key, interval)
         except NotFound as error:
             raise Refused(Status.FAILED_PRECONDITION, f"{error}") from None
+        self.nodes.activated(node_id, interval)
         self._tell(caller, "Node %d is online", node_id)
         return pb.ActivateNodeResponse(node_id=node_id).SerializeToString()
 
@@ -180,6 +194,7 @@ class _Fleet:
         node_id = parse(pb.DeactivateNodeRequest, raw).node_id
         await self._admit(node_id, caller)
         await self.state.deactivate_node(node_id)
+        self.nodes.left(node_id)
         self._tell(caller, "Node %d left", node_id)
         return b""
 
@@ -187,6 +202,7 @@ class _Fleet:
         node_id = parse(pb.UnregisterNodeFleetRequest, raw).node_id
         await self._admit(node_id, caller)
         await self.state.unregister_node(node_id)
+        self.nodes.left(node_id)
         return b""
 
     async def send_heartbeat(
@@ -194,6 +210,8 @@ class _Fleet:
     ) -> pb.SendNodeHeartbeatResponse:
         interval = min(max(request.heartbeat_interval, _LEAST_INTERVAL), _MOST_INTERVAL)
         known = await self.state.heartbeat(node_id, interval)
+        if known:
+            self.nodes.heard(node_id, interval)
         return pb.SendNodeHeartbeatResponse(success=known)
 
     # Messages
@@ -211,6 +229,7 @@ class _Fleet:
             note(run_id=meta.run_id, round=meta.group_id, message_id=meta.message_id)
             response.messages_list.append(envelope.message)
             response.message_object_trees.append(envelope.tree)
+            self.nodes.given(node_id, envelope)
         # What is not confirmed is given again: nothing is to be done where this does not arrive.
         yield response.SerializeToString()
 
@@ -224,6 +243,7 @@ class _Fleet:
             await self._running(run_id)
             note(run_id=run_id, message_id=envelope.message_id)
             pushed = await self.state.push(run_id, node_id, [envelope])
+            self.nodes.replied(node_id, envelope.message.metadata.reply_to_message_id)
             response.results[envelope.message_id] = 0
             response.objects_to_push.extend(pushed.missing)
             response.session_id = pushed.session_id

@@ -9,9 +9,12 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class Work:
-    """The task that a node was given and has not answered. `since` is Unix seconds."""
+    """A task, or a message, that a node was given and has not answered.
 
-    task_id: str
+    `since` is Unix seconds.
+    """
+
+    id: str
     run_id: int
     group_id: str
     """The round, as its driver calls it."""
@@ -32,7 +35,8 @@ class Node:
     """Whether its last call, pings aside, has got its answer."""
     worked: bool = False
     """Whether that call brought the answer to a task."""
-    work: Work | None = None
+    works: dict[str, Work] = attrs.field(factory=dict)
+    """What it was given and has not answered, by the ids of that, the oldest first."""
 
 
 @attrs.frozen(kw_only=True)
@@ -46,3 +50,6 @@ class NodeView:
     online_until: float
     """If nothing else happens before."""
     work: Work | None
+    """What it was given first of what it has not answered."""
+    works: int
+    """How much that is in all."""

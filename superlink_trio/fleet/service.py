@@ -13,6 +13,7 @@ from superlink_trio.config import Address, SuperLinkConfig
 from superlink_trio.fleet.adapter import adapter_api, refusing_adapter_api
 from superlink_trio.fleet.api import fleet_api
 from superlink_trio.fleet.presence import Presence
+from superlink_trio.fleet.supernodes import SuperNodes
 from superlink_trio.rpc import Api, CallObserver, observed
 from superlink_trio.state import State
 from superlink_trio.state.messages import MessageState
@@ -44,6 +45,8 @@ class FleetService:
     observers: Sequence[CallObserver]
     messages: MessageState | None = None
     """Nodes of Flower 1.23 to 1.39, which come over gRPC; None: they are not served."""
+    supernodes: SuperNodes | None = None
+    """Is told of these nodes."""
     sockets: Sequence[socket.socket] = ()
     """What listens at the address of REST already, if anything does."""
 
@@ -107,6 +110,7 @@ class FleetService:
             readmit=self.config.readmit,
             self_registration=not self.config.enable_supernode_auth,
             holds=api.holds,
+            nodes=self.supernodes,
         )
         return both(api, messages)
 
@@ -139,9 +143,15 @@ class FleetService:
 
         certificates = None if self.credentials is None else self.credentials.rest
         options = HttpOptions.of(self.config, max_connections=connections)
-        api = observed(self._api(readmit=self.config.readmit), self.observers)
+        site = fleet_site(
+            self._api(readmit=self.config.readmit),
+            options,
+            stopping,
+            observers=self.observers,
+            max_calls=lambda: self.current().max_calls,
+        )
         await serve_http(
-            fleet_site(api, options, stopping, max_calls=lambda: self.current().max_calls),
+            site,
             address,
             sockets=self.sockets,
             tls=None if certificates is None else certificates.context,

@@ -16,6 +16,8 @@ import attrs
 from google.protobuf.message import Message
 
 from superlink_trio.logs.context import note
+from superlink_trio.rounds import Rounds
+from superlink_trio.rounds import messages as following
 from superlink_trio.rpc import Api, Caller, Holds, Refused, Status, Unary, parse, with_refusals
 from superlink_trio.rpc.patience import Patience
 from superlink_trio.runtime.superexecs import Acquiring
@@ -38,14 +40,21 @@ _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 Request = TypeVar("Request", bound=Message)
 
 
-def runtime_api(state: MessageState, *, hold: Callable[[], float], superexecs: Acquiring) -> Api:
+def runtime_api(
+    state: MessageState,
+    *,
+    hold: Callable[[], float],
+    superexecs: Acquiring,
+    rounds: Rounds | None = None,
+) -> Api:
     """Make the Runtime API over a state.
 
     `hold` gives the seconds for which PullMessages waits until every reply is there, or, from the
     first one on, until none follows for a moment. `superexecs` answers those who ask for runs.
+    `rounds` is told what moves.
     """
     holds = Holds()
-    runtime = _Runtime(state=state, hold=hold, holds=holds)
+    runtime = _Runtime(state=state, hold=hold, holds=holds, rounds=rounds or Rounds())
     calls: dict[str, tuple[type[Message], Callable[..., Awaitable[Message]]]] = {
         "GetNodes": (pb.GetNodesRequest, runtime.get_nodes),
         "PushMessages": (pb.PushAppMessagesRequest, runtime.push_messages),
@@ -77,6 +86,7 @@ class _Runtime:
     state: MessageState
     hold: Callable[[], float]
     holds: Holds
+    rounds: Rounds
 
     def of_run(
         self,
@@ -146,6 +156,9 @@ class _Runtime:
         envelopes = envelopes_of(request.messages_list, request.message_object_trees)
         note(messages=len(envelopes))
         pushed = await self.state.push(run.run_id, SERVER, envelopes)
+        pairs = zip(envelopes, pushed.message_ids, strict=True)
+        taken = (envelope for envelope, message_id in pairs if message_id)
+        self.rounds.sent(following.asked(taken, self.state.now()))
         return pb.PushAppMessagesResponse(
             message_ids=pushed.message_ids,
             objects_to_push=pushed.missing,
@@ -168,6 +181,7 @@ class _Runtime:
             messages_list=[reply.message for reply in replies],
             message_object_trees=[reply.tree for reply in replies],
         ).SerializeToString()
+        self.rounds.collected(following.answered(replies))
 
     # Objects
 

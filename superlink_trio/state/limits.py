@@ -43,7 +43,8 @@ class StateLimits:
     """Bytes of payloads and bundles, equal ones once where the store keeps them once, and of what
     tasks take besides."""
     nodes: int = sys.maxsize
-    """Registered nodes. Those that are offline give way to new ones, but for those with a key."""
+    """Registered nodes. Those that are offline give way to new ones, but for those that are kept:
+    see `rules.gives_way`."""
     tasks_per_node: int = sys.maxsize
     """TaskIns for one node that have no answer. Anonymous nodes count as one."""
 

@@ -78,6 +78,14 @@ def bind(
     return admit(node_id, registered=False, deleted=deleted, readmit=readmit)
 
 
+def gives_way(*, kept: bool, online_until: float, since: float) -> bool:
+    """Say whether a node is forgotten: it was not online at any time since.
+
+    `kept`: whether it stays however long it is offline, since somebody counts on finding it.
+    """
+    return not kept and online_until <= since
+
+
 # From the driver to the nodes
 
 

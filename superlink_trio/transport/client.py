@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TypeAlias
 
 import attrs
@@ -19,6 +21,9 @@ Send: TypeAlias = Callable[[str, bytes, float], bytes]
 
 Raises NotAnswered.
 """
+
+Begin: TypeAlias = Callable[[str, bytes, float], Callable[[], bytes]]
+"""Send such a request; give what waits for its answer. Both raise NotAnswered."""
 
 _MEDIA = {"Content-Type": "application/protobuf", "Accept": "application/protobuf"}
 
@@ -60,15 +65,23 @@ def over_grpc(address: Address, service: str, trust: Trust) -> Send:
     return send
 
 
-def over_rest(address: Address, trust: Trust, *, tls: bool) -> Send:
-    """Call the Fleet API over REST, with a connection for each call, as Flower's nodes do.
+def over_http(
+    address: Address,
+    trust: Trust,
+    *,
+    tls: bool,
+    folder: str,
+    headers: Callable[[], Mapping[str, str]] = dict,
+) -> Begin:
+    """Call over HTTP what is below a path, with a connection for each call, as Flower's nodes do.
 
-    With `tls` and no roots, those of the system are trusted.
+    With `tls` and no roots, those of the system are trusted. `headers` gives what a call has
+    besides. Raises ssl.SSLError for roots that are none.
     """
     roots = None if trust.roots is None else trust.roots.decode()
     context = ssl.create_default_context(cadata=roots) if tls else None
 
-    def send(name: str, request: bytes, seconds: float) -> bytes:
+    def begin(name: str, request: bytes, seconds: float) -> Callable[[], bytes]:
         connection = (
             http.client.HTTPConnection(address.host, address.port, timeout=seconds)
             if context is None
@@ -77,16 +90,42 @@ def over_rest(address: Address, trust: Trust, *, tls: bool) -> Send:
             )
         )
         path = re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
-        try:
-            connection.request("POST", f"/api/v0/fleet/{path}", request, _MEDIA)
-            response = connection.getresponse()
-            body = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise NotAnswered("", described(error).strip()) from None
-        finally:
-            connection.close()
-        if response.status != http.client.OK:
-            raise NotAnswered(str(response.status), body.decode(errors="replace").strip())
-        return body
+        with _told_as_not_answered(connection):
+            connection.request("POST", f"{folder}/{path}", request, {**_MEDIA, **headers()})
 
-    return send
+        def end() -> bytes:
+            with _told_as_not_answered(connection):
+                response = connection.getresponse()
+                body = response.read()
+            connection.close()
+            if response.status != http.client.OK:
+                raise NotAnswered(str(response.status), _said(body))
+            return body
+
+        return end
+
+    return begin
+
+
+def at_once(begin: Begin) -> Send:
+    """Wait for each answer as soon as its request is sent."""
+    return lambda name, request, seconds: begin(name, request, seconds)()
+
+
+def _said(body: bytes) -> str:
+    """Give what an error says: our own are JSON, with a detail."""
+    text = body.decode(errors="replace").strip()
+    with suppress(ValueError):
+        document = json.loads(text)
+        if isinstance(document, dict) and isinstance(document.get("detail"), str):
+            return str(document["detail"])
+    return text
+
+
+@contextmanager
+def _told_as_not_answered(connection: http.client.HTTPConnection) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, http.client.HTTPException) as error:
+        connection.close()
+        raise NotAnswered("", described(error).strip()) from None

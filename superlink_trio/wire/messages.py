@@ -30,6 +30,8 @@ class NodeRecord:
     deactivated_at: float | None = None
     online_until: float = 0.0
     heartbeat_interval: float = 0.0
+    registered_itself: bool = False
+    """Whether nobody but the node has asked for it."""
     name: str = ""
     location: str = ""
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 from browsing import browsing
+from message_rounds import a_message_round, place_app
 from operators import a_round, watched_config
 from peering.processes import CHECKOUT, free_address, launching, start_superlink
 
@@ -70,6 +73,35 @@ async def test_what_a_driver_says_is_text(link: SuperLink) -> None:
             assert page.locator("img").count() == 0
 
     await browse(look)
+
+
+async def test_it_shows_a_run_of_todays_flower(
+    nursery: trio.Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = place_app(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    link: SuperLink = await nursery.start(run_superlink, watched_config(port=0))
+
+    def look() -> None:
+        steps = a_message_round(link, told, kind="<img src=x onerror=alert(1)>")
+        with browsing(f"http://{link.admin_address}", viewport=PHONE) as page:
+            page.wait_for_selector(WELL)
+            assert "No SuperNode has come yet" in page.inner_text("#supernodes")
+            assert "No run was started yet" in page.inner_text("#apps")
+            next(steps)
+            page.wait_for_selector("#supernodes >> text=of run")
+            page.wait_for_selector("#apps >> text=0 of 2 answered, 1 under way, 1 waiting")
+            assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+            next(steps)
+            page.wait_for_selector("#apps >> text=1 of 2 answered, 0 under way, 1 waiting")
+            next(steps)
+            page.wait_for_selector("#apps >> text=no <b>such</b> model")
+            assert page.locator("#apps .bad").inner_text() == "failed"
+            assert page.locator("img").count() == 0
+            assert faults_for_readers(page) == ""
+
+    await browse(look)
+    await link.stop()
 
 
 async def test_it_comes_back_after_a_restart(nursery: trio.Nursery) -> None:

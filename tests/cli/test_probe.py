@@ -25,19 +25,14 @@ class Outcome:
 
 
 async def probe(driver: object, fleet: object, *options: object) -> Outcome:
-    command = [
-        sys.executable,
-        "-m",
-        "superlink_trio",
-        "probe",
-        "--driver",
-        driver,
-        "--fleet",
-        fleet,
-    ]
+    return await run("--driver", driver, "--fleet", fleet, *options)
+
+
+async def run(*options: object) -> Outcome:
+    command = [sys.executable, "-m", "superlink_trio", "probe", *options]
     with trio.fail_after(60):
         ran = await trio.run_process(
-            [str(word) for word in (*command, *options)],
+            [str(word) for word in command],
             check=False,
             capture_stdout=True,
             capture_stderr=True,
@@ -144,6 +139,60 @@ async def test_it_gives_up_in_time(link: SuperLink) -> None:
     await link.stop()
 
 
+SUPERNODE_STEPS = [
+    *("register a SuperNode", "activate it", "send a heartbeat", "deactivate it"),
+    *("unregister it", "end its held pull"),
+]
+
+
+async def flower_of(link: SuperLink) -> tuple[int, int]:
+    """Count SuperNodes, and the calls that are under way."""
+    _, text = await get(link, "/status")
+    document = json.loads(text)
+    return document["flower"]["known"], document["calls"]["under_way"]
+
+
+async def test_a_node_of_todays_flower_comes_and_goes(nursery: trio.Nursery) -> None:
+    link: SuperLink = await nursery.start(run_superlink, watched_config(port=0))
+    version_from = "--admin-address", link.admin_address
+    outcome = await run("--superlink", link.flower_address, *version_from)
+    assert outcome.status == 0, outcome.err
+    *lines, last = outcome.out.splitlines()
+    assert [line[:28].strip() for line in lines] == [*SUPERNODE_STEPS, "all of it"]
+    ours = f"superlink-trio {version('superlink-trio')}"
+    assert last == f"A SuperNode had its answers from {ours}; nothing of it stays."
+    assert await flower_of(link) == (0, 0)
+    both = "--driver", link.driver_address, "--fleet", link.fleet_address
+    outcome = await run(*both, "--superlink", f"http://{link.flower_address}")
+    assert outcome.status == 0, outcome.err
+    assert "A task came back" in outcome.out
+    assert "A SuperNode had its answers; nothing" in outcome.out
+    await link.stop()
+
+
+async def test_over_tls_a_node_is_let_in_that_may_register(
+    nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    authority.issue()
+    files = authority.files
+    config = watched_config(insecure=False, certificates=files, port=0)
+    link: SuperLink = await nursery.start(run_superlink, config)
+    trusting = "--root-certificates", files[0]
+    outcome = await run("--superlink", link.flower_address, *trusting)
+    assert outcome.status == 0, outcome.err
+    plain = await run("--superlink", f"http://{link.flower_address}")
+    assert (plain.status, "http or https" in plain.err) == (1, True)
+    await link.stop()
+    config = watched_config(insecure=False, certificates=files, port=0, enable_supernode_auth=True)
+    strict: SuperLink = await nursery.start(run_superlink, config)
+    refused = await run("--superlink", strict.flower_address, *trusting)
+    assert refused.status == 1
+    assert "register a SuperNode: 412" in refused.err
+    assert "--enable-supernode-auth" in refused.err
+    await strict.stop()
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -151,6 +200,9 @@ async def test_it_gives_up_in_time(link: SuperLink) -> None:
         (["--driver", "localhost:1", "--fleet", "ftp://localhost:1"], "http://HOST:PORT"),
         (["--driver", "a:1", "--fleet", "a:1", "--root-certificates", "/none"], "No such file"),
         (["--driver", "a:1", "--fleet", "a:1", "--timeout", "-1"], "more than 0"),
+        (["--driver", "a:1"], "go together"),
+        (["--superlink", "a"], "names no port"),
+        ([], "--superlink"),
     ],
 )
 def test_what_cannot_be_right_is_said_at_once(options: list[str], said: str) -> None:

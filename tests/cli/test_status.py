@@ -114,13 +114,43 @@ async def test_what_strangers_say_is_shown_as_it_is(link: SuperLink) -> None:
         "waiting_for": [{"node_id": "42", "since": now - 125}],
     }
     document["runs"] = [{"run_id": "-7", "rounds": [each]}]
-    document["flower"] = {"known": 3, "online": 2, "runs": {"pending": 1, "running": 4}}
+    message = {**task, "message_id": "m"}
+    document["flower"] = {
+        "known": 3,
+        "online": 2,
+        "runs": {"pending": 1, "running": 4},
+        "shown_nodes": [
+            {
+                "node_id": "43",
+                "name": kind,
+                "state": "online",
+                "heard": now - 2,
+                "message": message,
+                "messages": 3,
+            }
+        ],
+        "shown_runs": [
+            {
+                "run_id": "9",
+                "fab_id": f"me/{kind}",
+                "fab_version": "1.0",
+                "status": "failed",
+                "since": now - 125,
+                "began": now - 130,
+                "ended": now - 125,
+                "reason": f"first\n{kind}\nlast",
+                "round": None,
+            }
+        ],
+    }
     shown = drawn(document)
     assert "\x1b" not in shown
     assert r"\x1b[2J[bold]train[/bold] of run -7, round 3, for 2 min" in shown
     assert "1 of 30" in shown
     assert "SuperNodes: 2 online of 3 known" in shown
     assert "Runs of apps: 1 pending, 4 running" in shown
+    assert "for 2 min and 2 more" in shown
+    assert r"  \x1b[2J[bold]train[/bold]" in shown
     assert "42 and 28 more" in shown
     assert "and 29 more" in shown
     await link.stop()

@@ -127,8 +127,10 @@ async def fill_today(state: SqliteState, nursery: trio.Nursery) -> int:
         lambda task_status: messages.serve(stopping=trio.Event(), task_status=task_status)
     )
     fab = Fab(hash="f", content=b"bundle")
-    run_id = (await messages.create_run(NewRun(fab=fab, fab_id="me/app", fab_version="2"))).run_id
-    node_id = await messages.register_node(b"key")
+    run_id = (
+        await messages.create_run(NewRun(fab=fab, fab_id="me/\x1b[2Japp", fab_version="2"))
+    ).run_id
+    node_id = await messages.register_node(b"key", itself=True, name="ward\a7")
     await messages.activate_node(b"key", 30.0)
     for content in (bytes(2000), b"other"):
         sent = parcel(run_id, to=node_id, parts=(content,), created_at=time.time())
@@ -145,13 +147,18 @@ async def test_inspect_tells_of_todays_flower_too(
 ) -> None:
     run_id = await fill_today(state, nursery)
     assert cli.main(["inspect", str(file)]) == 0
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "\a" not in out
+    lines = [line.split() for line in out.splitlines()]
     section = lines[lines.index(["Flower", "1.23", "and", "later"]) :]
     assert ["nodes", "1,", "1", "of", "them", "online"] in section
     assert ["objects", "2,", "2", "KiB"] in section
-    assert [str(run_id), "me/app", "2", "pending", "1", "0", "1"] in section
+    assert [str(run_id), r"me/\x1b[2Japp", "2", "pending", "1", "0", "1"] in section
+    assert section[5][1:] == [r"ward\x077", "online", "itself"]
     assert cli.main(["inspect", "--json", str(file)]) == 0
     told = json.loads(capsys.readouterr().out)["messages"]
+    assert section[5][0] == str(told["latest_nodes"][0]["node_id"])
     assert told["runs"][0]["messages"] == {"arriving": 1, "queued": 0, "handed out": 1}
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("UPDATE superlink_schema SET version = 3")

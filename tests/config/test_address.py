@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from superlink_trio.config.address import Address, peer_name
+from superlink_trio.config.address import Address
 
 labels = st.text(string.ascii_letters + string.digits + "_", min_size=1, max_size=20)
 domains = (
@@ -97,19 +97,3 @@ def test_faults_say_what_to_write(text: str, advice: str) -> None:
 )
 def test_only_loopback_addresses_are_out_of_reach(text: str, loopback: bool) -> None:
     assert Address.parse(text).loopback is loopback
-
-
-@pytest.mark.parametrize(
-    ("uri", "name"),
-    [
-        ("ipv4:127.0.0.1:4711", "127.0.0.1:4711"),
-        ("ipv6:%5B::1%5D:4711", "[::1]:4711"),
-        ("ipv6:[::1]:4711", "[::1]:4711"),
-        ("ipv6:%5Bfe80::1%25eth0%5D:4711", "[fe80::1%eth0]:4711"),
-        ("unix:", "unix:"),
-        ("ipv4:%0A", "ipv4:%0A"),
-        ("", ""),
-    ],
-)
-def test_peers_are_written_as_addresses(uri: str, name: str) -> None:
-    assert peer_name(uri) == name

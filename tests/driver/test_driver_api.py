@@ -11,7 +11,9 @@ import trio.lowlevel
 from builders import EPOCH, answer_to, is_error, pb_task_ins, task_ins
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from superlink_trio.driver import Rounds, driver_api
+from superlink_trio.driver import driver_api
+from superlink_trio.rounds import Rounds
+from superlink_trio.rounds import tasks as following
 from superlink_trio.rpc import Api, Caller, Refused, Status
 from superlink_trio.state import MemoryState, StateLimits
 from superlink_trio.wire import superlink_pb2 as pb
@@ -338,12 +340,12 @@ async def test_the_log_tells_what_moved_once_a_second(
 async def test_one_is_no_plural(
     kinds: list[str], errors: int, line: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", "superlink_trio.driver.progress")
+    caplog.set_level("INFO", "superlink_trio.rounds.progress")
     rounds = Rounds()
     tasks = [task_ins(1, task_type=kind, group_id="") for kind in kinds]
-    rounds.sent(tasks)
+    rounds.sent(following.asked(tasks))
     failed = [answer_to(task, content=TaskError(0, "broken")) for task in tasks[:errors]]
-    rounds.collected(failed)
+    rounds.collected(following.answered(failed))
     with trio.CancelScope() as scope:
         scope.cancel()
         await rounds.report()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import TypeVar
 
 import attrs
@@ -13,10 +14,12 @@ from signing import Signer
 from state.messages.parcels import parcel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from superlink_trio.fleet import SuperNodes
 from superlink_trio.fleet.messages_api import messages_api
 from superlink_trio.rpc import Api, Refused, Status
 from superlink_trio.state import StateLimits
 from superlink_trio.state.messages import SERVER, MemoryMessages, NewRun
+from superlink_trio.state.messages.interface import EVICT_AFTER
 from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.messages import Outcome
 from superlink_trio.wire.runs import Fab
@@ -280,6 +283,66 @@ async def test_only_the_operator_registers_where_nodes_have_to_be_known(
     assert "flwr supernode register" in message
     await state.register_node(node.signer.public)
     await node.activate()
+
+
+async def test_no_unknown_key_comes_back_where_nodes_have_to_be_known(
+    state: MemoryMessages, mock_clock: MockClock
+) -> None:
+    stranger = Node(api(state, self_registration=False), node_id=12345)
+    await refused(stranger.pull(), Status.UNAUTHENTICATED)
+    assert await state.nodes() == ()
+
+
+async def test_a_node_that_gave_way_to_another_comes_back(
+    mock_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "superlink_trio.fleet.messages_api")
+    state = MemoryMessages(clock=lambda: BEGAN + trio.current_time(), limits=StateLimits(nodes=1))
+    nodes = SuperNodes(most=lambda: 1, runs=state.live_runs)
+    shared = messages_api(state, hold=HOLD, readmit=True, nodes=nodes)
+    node, other = Node(shared), Node(shared)
+    await node.register()
+    await node.activate()
+    mock_clock.jump(2 * 30 + EVICT_AFTER + 1)
+    await other.register()
+    await other.activate(10)
+    request = pb.SendNodeHeartbeatRequest(node=node.node, heartbeat_interval=30)
+    beat = partial(node.call, "SendNodeHeartbeat", request, pb.SendNodeHeartbeatResponse)
+    await refused(beat(), Status.UNAVAILABLE)
+    mock_clock.jump(2 * 10 + EVICT_AFTER + 1)
+    assert (await beat()).success
+    assert (await beat()).success
+    assert caplog.messages.count(f"Node {node.node_id} came back") == 1
+    assert await state.online_nodes() == [node.node_id]
+
+
+async def test_whoever_looks_sees_what_a_node_works_on(
+    state: MemoryMessages, mock_clock: MockClock
+) -> None:
+    nodes = SuperNodes(most=lambda: 10, runs=state.live_runs)
+    node = Node(messages_api(state, hold=HOLD, readmit=True, nodes=nodes))
+    await node.register()
+    await node.activate()
+    run_id = await a_run(state)
+    asked = parcel(run_id, to=node.node_id)
+    await state.push(run_id, SERVER, [asked.envelope])
+    for object_id, content in asked.objects.items():
+        await state.put_object(run_id, SERVER, object_id, content)
+    await node.pull()
+    [view] = nodes.views()
+    assert view.work is not None
+    assert (view.node_id, view.online, view.work.id) == (node.node_id, True, asked.message_id)
+    reply = parcel(run_id, source=node.node_id, to=SERVER, reply_to=asked.message_id)
+    request = pb.PushMessagesRequest(
+        node=node.node,
+        messages_list=[reply.envelope.message],
+        message_object_trees=[reply.envelope.tree],
+    )
+    await node.call("PushMessages", request, pb.PushMessagesResponse)
+    assert nodes.views()[0].work is None
+    leave = pb.DeactivateNodeRequest(node_id=node.node_id)
+    await node.call("DeactivateNode", leave, pb.DeactivateNodeResponse)
+    assert nodes.views() == []
 
 
 async def test_a_run_that_is_over_is_told_by_the_one_status_that_nodes_bear(

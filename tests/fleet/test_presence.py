@@ -86,7 +86,7 @@ async def test_a_node_works_from_its_task_to_its_answer(
     autojump_clock.jump(5)
     work = only(presence).work
     assert work is not None
-    assert (work.task_id, work.run_id, work.group_id) == (task.task_id, 3, "2")
+    assert (work.id, work.run_id, work.group_id) == (task.task_id, 3, "2")
     assert work.since == began
     assert len(work.kind) < 100
     presence.worked(7)
@@ -226,7 +226,7 @@ async def test_the_fleet_api_tells_what_its_nodes_do(
         assert only(presence).work is None
     work = only(presence).work
     assert work is not None
-    assert work.task_id == task.task_id
+    assert work.id == task.task_id
 
     async def hold() -> None:
         async with api.leased["PullTaskIns"](request, caller):

@@ -181,5 +181,7 @@ class Nodes:
         self._by_id = {
             node_id: node
             for node_id, node in self._by_id.items()
-            if node.public_key or node.online(since)
+            if not rules.gives_way(
+                kept=bool(node.public_key), online_until=node.until(since), since=since
+            )
         }

@@ -26,7 +26,7 @@ from typing import ClassVar
 import attrs
 import trio
 
-from superlink_trio.state.interface import Clock
+from superlink_trio.state.interface import HEARTBEAT_TIMEOUT, Clock
 from superlink_trio.wire.messages import Envelope, NodeRecord, Outcome, RunRecord, RunStatus
 from superlink_trio.wire.objects import MalformedObject
 from superlink_trio.wire.runs import Fab, Scalar
@@ -42,6 +42,12 @@ CLAIM_TIMEOUT = 30.0
 
 TASK_TIMEOUT = 60.0
 """Seconds without a heartbeat after which the process of a run is taken for dead."""
+
+EVICT_AFTER = 2 * HEARTBEAT_TIMEOUT
+"""Seconds offline after which a node that registered itself gives way, where there is no room.
+
+As long as a usual heartbeat keeps a node online: who has just come has that time for the first.
+"""
 
 MESSAGE_UNAVAILABLE, REPLY_UNAVAILABLE, NODE_UNAVAILABLE = 3, 4, 5
 """Codes of errors that stand in for replies, as Flower's apps know them."""
@@ -136,8 +142,15 @@ class MessageState(ABC):
         """Count nodes and runs, as this process knows them."""
 
     @abstractmethod
-    async def register_node(self, public_key: bytes, *, name: str = "", location: str = "") -> int:
-        """Register the node of a key; give its new id. Raises NotPermitted if the key has one."""
+    async def register_node(
+        self, public_key: bytes, *, itself: bool = False, name: str = "", location: str = ""
+    ) -> int:
+        """Register the node of a key; give its new id.
+
+        `itself`: nobody but the node has asked for it. It is forgotten when it has been offline
+        for `FORGET` seconds, or for `EVICT_AFTER` where there is no room for another: then the one
+        that is offline longest. Raises NotPermitted if the key has a node, and LimitReached.
+        """
 
     @abstractmethod
     async def activate_node(self, public_key: bytes, heartbeat_interval: float) -> int:
@@ -151,7 +164,8 @@ class MessageState(ABC):
         """Say whether a node is the key's.
 
         With `readmit` a key that has no node is given this one, if that is no other key's: it was
-        registered before this SuperLink was started. A node that was unregistered stays so.
+        registered before this SuperLink was started, or was forgotten. It counts as registered by
+        itself. A node that was unregistered stays so. Raises LimitReached.
         """
 
     @abstractmethod
@@ -167,6 +181,10 @@ class MessageState(ABC):
         """Forget a node for good; say whether it was known. Its held pull ends."""
 
     @abstractmethod
+    def node(self, node_id: int) -> NodeRecord | None:
+        """Give a registered node, as this process knows it."""
+
+    @abstractmethod
     async def nodes(self) -> Sequence[NodeRecord]:
         """Give all registered nodes."""
 
@@ -175,6 +193,10 @@ class MessageState(ABC):
         """Give the ids of the nodes that are online."""
 
     # Runs
+
+    @abstractmethod
+    def live_runs(self) -> Mapping[int, RunRecord]:
+        """Give the runs that are not over, as this process knows them, the oldest first."""
 
     @abstractmethod
     async def create_run(self, new: NewRun) -> RunRecord:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import attrs
 
+from superlink_trio.state import rules as state_rules
 from superlink_trio.state.interface import Admission
 from superlink_trio.state.messages.interface import (
     CLAIM_TIMEOUT,
@@ -107,6 +108,18 @@ def heard_of(node: NodeRecord, interval: float | None, now: float) -> NodeRecord
 def deactivated(node: NodeRecord, now: float) -> NodeRecord:
     """Give a node that has said that it leaves."""
     return attrs.evolve(node, deactivated_at=now, online_until=0.0)
+
+
+def offline_since(node: NodeRecord) -> float:
+    """Say until when a node was online, or might have been about to be."""
+    return max(node.online_until, node.deactivated_at or 0.0, node.registered_at)
+
+
+def gives_way(node: NodeRecord, since: float) -> bool:
+    """Say whether a node is forgotten: it registered itself, and was offline all the time since."""
+    return state_rules.gives_way(
+        kept=not node.registered_itself, online_until=offline_since(node), since=since
+    )
 
 
 # Runs

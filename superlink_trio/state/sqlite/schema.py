@@ -171,7 +171,10 @@ _FOURTH: Sequence[str] = (
     """CREATE TABLE superlink_supernode(
         node_id INTEGER PRIMARY KEY, public_key BLOB NOT NULL UNIQUE, registered_at REAL NOT NULL,
         activated_at REAL, deactivated_at REAL, online_until REAL NOT NULL,
-        heartbeat_interval REAL NOT NULL, name TEXT NOT NULL, location TEXT NOT NULL)""",
+        heartbeat_interval REAL NOT NULL, registered_itself INTEGER NOT NULL,
+        name TEXT NOT NULL, location TEXT NOT NULL)""",
+    """CREATE INDEX superlink_gives_way ON superlink_supernode(
+        max(online_until, coalesce(deactivated_at, 0), registered_at)) WHERE registered_itself""",
     """CREATE TABLE superlink_unregistered(
         number INTEGER PRIMARY KEY AUTOINCREMENT, node_id INTEGER NOT NULL UNIQUE)""",
     """CREATE TABLE superlink_app_run(

@@ -22,7 +22,6 @@ import grpc
 import grpc.aio
 import trio
 
-from superlink_trio.config.address import peer_name
 from superlink_trio.rpc import (
     Api,
     Caller,
@@ -36,6 +35,7 @@ from superlink_trio.rpc import (
     fault,
 )
 from superlink_trio.transport.grpc.loop import TrioEventLoop
+from superlink_trio.transport.grpc.peers import peer_name
 from superlink_trio.wire.bulk import give_back
 
 _log = logging.getLogger(__name__)

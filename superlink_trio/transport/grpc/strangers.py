@@ -10,9 +10,9 @@ import attrs
 import grpc
 import grpc.aio
 
-from superlink_trio.config.address import peer_name
 from superlink_trio.logs.throttle import Throttle, shorten
 from superlink_trio.rpc import Api
+from superlink_trio.transport.grpc.peers import peer_name
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ and a ping alone may be refused: they are made again, whatever comes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from http import HTTPStatus
@@ -27,7 +27,18 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from superlink_trio.config.address import Address
-from superlink_trio.rpc import Api, Caller, CallLimit, Leased, Refused, Status, Unary, fault
+from superlink_trio.rpc import (
+    Api,
+    Caller,
+    CallLimit,
+    CallObserver,
+    Leased,
+    Refused,
+    Status,
+    Unary,
+    fault,
+    observed,
+)
 from superlink_trio.transport.http.budget import Budget, Full
 from superlink_trio.transport.http.options import HttpOptions
 from superlink_trio.transport.http.problems import Problem, too_large
@@ -66,13 +77,19 @@ def fleet_site(
     options: HttpOptions,
     stopping: trio.Event,
     *,
+    observers: Sequence[CallObserver] = (),
     max_calls: Callable[[], int] | None = None,
 ) -> Site:
     """Make what serves the Fleet API; `stopping` says that its server is.
 
-    `max_calls` gives the limit of that name where it may change, in the place of the option.
+    `observers` see every call, one too whose answer there is no room for. `max_calls` gives the
+    limit of that name where it may change, in the place of the option.
     """
     answers = Budget(options.max_answers)
+    counted = {name: _counted(handler, answers) for name, handler in api.unary.items()}
+    api = attrs.evolve(api, unary=counted)
+    if observers:
+        api = observed(api, observers)
     most = max_calls or (lambda: options.max_calls)
     limit = CallLimit(most, [api.holds], patience=options.request_timeout)
     ways = {name: _unary(handler, answers) for name, handler in api.unary.items()}
@@ -96,9 +113,24 @@ _Way: TypeAlias = Callable[[bytes, Caller, Send], Awaitable[None]]
 """How a call is answered, once its request is here."""
 
 
+def _counted(handler: Unary, answers: Budget) -> Unary:
+    """Keep room for the answer of a handler: whoever sends it gives that back."""
+
+    async def answer(request: bytes, caller: Caller) -> bytes:
+        response = await handler(request, caller)
+        _take(answers, response)
+        return response
+
+    return answer
+
+
 def _unary(handler: Unary, answers: Budget) -> _Way:
     async def answer(request: bytes, caller: Caller, send: Send) -> None:
-        await _send_counted(send, await handler(request, caller), answers)
+        response = await handler(request, caller)
+        try:
+            await _send_ok(send, response)
+        finally:
+            _give_back(answers, response)
 
     return answer
 
@@ -127,7 +159,11 @@ def _leased(leased: Leased, answers: Budget, stopping: trio.Event) -> _Way:
         if stopping.is_set():
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "The server is stopping.")
         async with leased(request, caller) as response:
-            await _send_counted(send, response, answers)
+            _take(answers, response)
+            try:
+                await _send_ok(send, response)
+            finally:
+                _give_back(answers, response)
 
     return answer
 
@@ -141,18 +177,17 @@ def _create_or_delete(create: _Way, delete: _Way) -> _Way:
     return answer
 
 
-async def _send_counted(send: Send, body: bytes, answers: Budget) -> None:
-    """Send an answer that has a share of the room for them. Raises _NoRoom."""
-    if len(body) <= _SMALL:
-        await _send_ok(send, body)
-        return
-    try:
-        answers.take(len(body))
-    except Full:
-        raise _NoRoom from None
-    try:
-        await _send_ok(send, body)
-    finally:
+def _take(answers: Budget, body: bytes) -> None:
+    """Keep room for an answer. Raises _NoRoom."""
+    if len(body) > _SMALL:
+        try:
+            answers.take(len(body))
+        except Full:
+            raise _NoRoom from None
+
+
+def _give_back(answers: Budget, body: bytes) -> None:
+    if len(body) > _SMALL:
         answers.give_back(len(body))
 
 

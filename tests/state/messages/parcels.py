@@ -34,6 +34,7 @@ def parcel(
     created_at: float = 1_800_000_000.0,
     ttl: float = 3600.0,
     message_type: str = "train",
+    group_id: str = "",
 ) -> Parcel:
     """Make a message whose root has a child for each part."""
     chunks = [b"ArrayChunk  %d\0%s" % (len(part), part) for part in parts]
@@ -43,7 +44,7 @@ def parcel(
     message.metadata.src_node_id, message.metadata.dst_node_id = source, to
     message.metadata.reply_to_message_id = reply_to
     message.metadata.created_at, message.metadata.ttl = created_at, ttl
-    message.metadata.message_type = message_type
+    message.metadata.message_type, message.metadata.group_id = message_type, group_id
     body = message.SerializeToString(deterministic=True)
     root = f"Message {','.join(ids)} {len(body)}".encode() + b"\0" + body
     root_id = object_id_of(root)

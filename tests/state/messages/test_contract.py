@@ -14,6 +14,7 @@ from stores import settle
 from trio.testing import MockClock
 
 from superlink_trio.state import LimitReached, StateLimits
+from superlink_trio.state.interface import FORGET
 from superlink_trio.state.messages import (
     SERVER,
     DurableMessages,
@@ -28,6 +29,7 @@ from superlink_trio.state.messages import (
 )
 from superlink_trio.state.messages.interface import (
     CLAIM_TIMEOUT,
+    EVICT_AFTER,
     MESSAGE_UNAVAILABLE,
     NODE_UNAVAILABLE,
     REPLY_UNAVAILABLE,
@@ -220,6 +222,97 @@ async def test_only_so_many_nodes_are_registered(make: Make, mock_clock: MockClo
         await state.admit_node(12345, b"third", readmit=True)
 
 
+async def test_who_registered_itself_and_is_offline_longest_gives_way(
+    make: Make, mock_clock: MockClock
+) -> None:
+    state = await make(StateLimits(nodes=3))
+    operators = await state.register_node(b"operator's")
+    first = await state.register_node(b"first", itself=True)
+    await state.activate_node(b"first", 10.0)
+    await later(state, 5)
+    second = await state.register_node(b"second", itself=True)
+    await state.activate_node(b"second", 10.0)
+    await later(state, 15 + EVICT_AFTER + 1)
+    third = await state.register_node(b"third", itself=True)
+    assert {node.node_id for node in await state.nodes()} == {operators, second, third}
+    await later(state, 5)
+    assert await state.admit_node(first, b"first", readmit=True), "it comes back as it was"
+    assert {node.node_id for node in await state.nodes()} == {operators, first, third}
+
+
+async def test_one_after_the_other_gives_way(make: Make, mock_clock: MockClock) -> None:
+    state = await make(StateLimits(nodes=4))
+    node_ids = []
+    for key in (b"1", b"2", b"3", b"4"):
+        node_ids.append(await state.register_node(key, itself=True))
+        await later(state, 1)
+    await later(state, EVICT_AFTER)
+    await state.register_node(b"5", itself=True)
+    await state.heartbeat(node_ids[1], 10.0)
+    await state.register_node(b"6", itself=True)
+    assert {node.node_id for node in await state.nodes()}.isdisjoint({node_ids[0], node_ids[2]})
+    assert state.node(node_ids[0]) is None
+    assert state.node(node_ids[3]) is not None
+    await state.register_node(b"7", itself=True)
+    with pytest.raises(LimitReached):
+        await state.register_node(b"8", itself=True)
+    assert state.node(node_ids[1]) is not None
+
+
+@pytest.mark.parametrize("what", ["never heard of", "online", "gone a moment ago", "back"])
+async def test_who_is_online_or_was_just_now_stays(
+    make: Make, what: str, mock_clock: MockClock
+) -> None:
+    state = await make(StateLimits(nodes=1))
+    node_id = await state.register_node(b"key", itself=True)
+    if what != "never heard of":
+        await state.activate_node(b"key", 30.0)
+        await later(state, 60 + EVICT_AFTER + 1 if what == "back" else 59)
+    if what == "back":
+        await state.heartbeat(node_id)
+    elif what == "gone a moment ago":
+        await state.deactivate_node(node_id)
+    if what not in ("online", "back"):
+        await later(state, EVICT_AFTER - 1)
+    with pytest.raises(LimitReached):
+        await state.register_node(b"other", itself=True)
+    with pytest.raises(LimitReached):
+        await state.admit_node(12345, b"third", readmit=True)
+    assert [node.node_id for node in await state.nodes()] == [node_id]
+
+
+async def test_who_registered_itself_is_forgotten_after_a_day(
+    state: MessageState, mock_clock: MockClock
+) -> None:
+    operators = await state.register_node(b"operator's")
+    await state.register_node(b"own", itself=True)
+    await state.activate_node(b"own", 30.0)
+    mock_clock.jump(FORGET)
+    await settle(state)
+    assert len(await state.nodes()) == 2
+    mock_clock.jump(FORGET / 24)
+    await settle(state)
+    assert [node.node_id for node in await state.nodes()] == [operators]
+
+
+async def test_a_node_that_gives_way_is_waited_for_no_more(
+    make: Make, mock_clock: MockClock
+) -> None:
+    state = await make(StateLimits(nodes=1))
+    node_id = await state.register_node(b"key", itself=True)
+    await later(state, EVICT_AFTER + 1)
+    outcome: list[bool] = []
+
+    async def pull() -> None:
+        outcome.append(await state.await_instruction(node_id))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pull)
+        await settle(state)
+        await state.register_node(b"other", itself=True)
+    assert outcome == [False]
+
+
 # Runs
 
 
@@ -403,6 +496,16 @@ async def test_nodes_and_runs_are_counted(state: MessageState, mock_clock: MockC
     await state.finish_run(over.run_id, Outcome.STOPPED)
     runs = {RunStatus.PENDING: 1, RunStatus.STARTING: 0, RunStatus.RUNNING: 1}
     assert state.census() == MessagesCensus(nodes=2, nodes_online=1, runs=runs)
+
+
+async def test_runs_are_live_until_they_are_over(
+    state: MessageState, mock_clock: MockClock
+) -> None:
+    running = await a_run(state)
+    waiting = await state.create_run(new_run())
+    assert list(state.live_runs().values()) == [running, waiting]
+    await state.finish_run(running.run_id, Outcome.COMPLETED)
+    assert list(state.live_runs()) == [waiting.run_id]
 
 
 async def test_the_oldest_runs_that_are_over_are_forgotten(

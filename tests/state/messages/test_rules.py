@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import attrs
 import pytest
 from state.messages.parcels import parcel
 
@@ -84,6 +85,21 @@ def test_a_heartbeat_prolongs_and_never_shortens() -> None:
     assert rules.heard_of(after, None, NOW + 90).online_until == NOW + 110
     assert rules.heard_of(after, math.nan, NOW) == after
     assert rules.deactivated(after, NOW).online_until == 0.0
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"online_until": 50.0},
+        {"deactivated_at": 50.0},
+        {"registered_at": 50.0},
+    ],
+)
+def test_a_node_that_registered_itself_gives_way_in_time(details: dict[str, float]) -> None:
+    known = attrs.evolve(node(), registered_itself=True, **details)  # type: ignore[arg-type]
+    assert rules.gives_way(known, since=50.0)
+    assert not rules.gives_way(known, since=49.0)
+    assert not rules.gives_way(attrs.evolve(known, registered_itself=False), since=50.0)
 
 
 def test_a_run_begins_once_and_after_it_was_claimed() -> None:

@@ -13,7 +13,7 @@ from transport.http.clients import FLEET, Answer, Http1, connect
 from trio.testing import MockClock
 
 from superlink_trio.config.address import Address
-from superlink_trio.rpc import Api, Caller, Holds, Leased, Refused, Unary
+from superlink_trio.rpc import Api, Caller, CallObserver, Holds, Leased, Refused, Unary
 from superlink_trio.transport.http import HttpOptions, fleet_site, serve_http
 
 UNARY = ("CreateNode", "DeleteNode", "Ping", "PushTaskRes", "GetRun", "GetFab")
@@ -83,6 +83,7 @@ def serving() -> Serving:
         sockets: Sequence[socket.socket] = (),
         tls: Callable[[], ssl.SSLContext] | None = None,
         options: HttpOptions = HttpOptions(grace=5),  # noqa: B008 (frozen)
+        observers: Sequence[CallObserver] = (),
     ) -> AsyncIterator[Server]:
         holds = Holds()
         refused: list[str] = []
@@ -103,7 +104,7 @@ def serving() -> Serving:
             try:
                 with scope:
                     await serve_http(
-                        fleet_site(api, options, stopping),
+                        fleet_site(api, options, stopping, observers=observers),
                         address,
                         sockets=sockets,
                         tls=tls,

@@ -12,7 +12,7 @@ import trio
 from transport.http.clients import FLEET, PROTOBUF, connect, head
 from trio.testing import MockClock
 
-from superlink_trio.rpc import Caller, Refused, Status
+from superlink_trio.rpc import Call, Caller, Refused, Status
 from superlink_trio.transport.http import HttpOptions
 
 PING = FLEET + "ping"
@@ -211,6 +211,37 @@ async def test_a_pull_for_which_there_is_no_room_is_put_back(
         assert large_lease.outcome == "put back"
         assert reasons == ["max_answers"]
         assert (await server.post("ping")).status == 200
+
+
+class Outcomes:
+    """Observes how calls end."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str, str]] = []
+
+    def begun(self, call: Call) -> None:
+        pass
+
+    def over(self, call: Call) -> None:
+        self.seen.append((call.method, call.outcome, call.reason))
+
+
+async def test_an_answer_that_there_is_no_room_for_is_seen_as_what_it_is(
+    serving: Any, clock: MockClock
+) -> None:
+    async def large(request: bytes, caller: Caller) -> bytes:
+        return bytes(100_000 if request else 1_000)
+
+    observer = Outcomes()
+    options = HttpOptions(max_answers=50_000)
+    async with serving(unary={"GetFab": large}, options=options, observers=[observer]) as server:
+        with pytest.raises(EOFError):
+            await server.post("get-fab", b"x")
+        assert (await server.post("get-fab")).status == 200
+    assert observer.seen == [
+        ("GetFab", "RESOURCE_EXHAUSTED", "max_answers"),
+        ("GetFab", "OK", ""),
+    ]
 
 
 async def test_held_calls_make_room_for_others(serving: Any, clock: MockClock) -> None:

@@ -93,10 +93,17 @@ class MessageTransaction(MessageQueries, Protocol):
         Raises CannotOpen where another process serves these nodes.
         """
 
-    def register_node(self, node: NodeRecord) -> None:
-        """Store a new node. Raises NotPermitted where its key has one."""
+    def register_node(self, node: NodeRecord, heard: Collection[int]) -> None:
+        """Store a new node; `heard`: those that are online, whatever the database says.
 
-    def admit_node(self, node: NodeRecord, *, readmit: bool) -> bool: ...
+        Raises NotPermitted where its key has one.
+        """
+
+    def admit_node(self, node: NodeRecord, heard: Collection[int], *, readmit: bool) -> bool:
+        """Say whether a node is its key's, and store it where it may be; `heard`: as above."""
+
+    def forget_nodes(self, heard: Collection[int]) -> None:
+        """Forget those who registered themselves and were not online for long; `heard`: ditto."""
 
     def activate_node(self, node: NodeRecord) -> bool:
         """Store a node that was started anew; say whether it is known."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import secrets
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 import trio
 
 from superlink_trio.state.durable import DurableState
 from superlink_trio.state.durable.heartbeats import WRITE_BEHIND
-from superlink_trio.state.interface import CannotOpen, StateUnavailable
+from superlink_trio.state.interface import FORGET, CannotOpen, StateUnavailable
 from superlink_trio.state.messages import rules
 from superlink_trio.state.messages.durable.engine import MessageTransaction, Sent
 from superlink_trio.state.messages.durable.known import Known, LiveRun, digest_of
@@ -85,6 +85,7 @@ class DurableMessages(MessageState):
             nursery.start_soon(self._write_heartbeats)
             nursery.start_soon(self._sweep)
             nursery.start_soon(self._purge)
+            nursery.start_soon(self._forget_nodes)
             task_status.started()
             await stopping.wait()
             nursery.cancel_scope.cancel()
@@ -130,6 +131,16 @@ class DurableMessages(MessageState):
                 await trio.sleep(_TRY_AGAIN_AFTER)
                 self._dropped.set()
 
+    async def _forget_nodes(self) -> None:
+        while True:
+            await trio.sleep(FORGET / 24)
+            heard = tuple(self._unwritten)
+            with suppress(StateUnavailable):
+                await self._state.write(
+                    lambda tx, heard=heard: tx.messages.forget_nodes(heard),  # type: ignore[misc]
+                    durable=False,
+                )
+
     async def _repeat(self, portion: Callable[[MessageTransaction], bool]) -> None:
         """Perform a step until there is no more for it to do; others may write in between."""
         while await self._state.write(lambda tx: portion(tx.messages), durable=False):
@@ -141,15 +152,19 @@ class DurableMessages(MessageState):
 
     # Nodes
 
-    async def register_node(self, public_key: bytes, *, name: str = "", location: str = "") -> int:
+    async def register_node(
+        self, public_key: bytes, *, itself: bool = False, name: str = "", location: str = ""
+    ) -> int:
         node = NodeRecord(
             node_id=draw_new_id(self._nodes),
             public_key=public_key,
             registered_at=self.now(),
+            registered_itself=itself,
             name=name,
             location=location,
         )
-        await self._state.write(lambda tx: tx.messages.register_node(node))
+        heard = tuple(self._unwritten)
+        await self._state.write(lambda tx: tx.messages.register_node(node, heard))
         return node.node_id
 
     async def activate_node(self, public_key: bytes, heartbeat_interval: float) -> int:
@@ -165,8 +180,16 @@ class DurableMessages(MessageState):
         known = self._nodes.of_key(public_key)
         if known is not None or node_id in self._nodes or not readmit:
             return known is not None and known.node_id == node_id
-        node = NodeRecord(node_id=node_id, public_key=public_key, registered_at=self.now())
-        return await self._state.write(lambda tx: tx.messages.admit_node(node, readmit=readmit))
+        node = NodeRecord(
+            node_id=node_id,
+            public_key=public_key,
+            registered_at=self.now(),
+            registered_itself=True,
+        )
+        heard = tuple(self._unwritten)
+        return await self._state.write(
+            lambda tx: tx.messages.admit_node(node, heard, readmit=readmit)
+        )
 
     async def heartbeat(self, node_id: int, heartbeat_interval: float | None = None) -> bool:
         node = self._nodes.get(node_id)
@@ -187,6 +210,9 @@ class DurableMessages(MessageState):
     async def unregister_node(self, node_id: int) -> bool:
         return await self._state.write(lambda tx: tx.messages.unregister_node(node_id))
 
+    def node(self, node_id: int) -> NodeRecord | None:
+        return self._nodes.get(node_id)
+
     async def nodes(self) -> Sequence[NodeRecord]:
         return self._nodes.all()
 
@@ -194,6 +220,9 @@ class DurableMessages(MessageState):
         return self._nodes.online(self.now())
 
     # Runs
+
+    def live_runs(self) -> Mapping[int, RunRecord]:
+        return {run_id: run.record for run_id, run in self._known.runs.items()}
 
     async def create_run(self, new: NewRun) -> RunRecord:
         run = new_run_record(new, self.now(), taken=self._known.runs)

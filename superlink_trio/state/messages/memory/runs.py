@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
@@ -65,6 +65,11 @@ class Runs:
     def all(self) -> Iterator[RunRecord]:
         """Give every run, the oldest first."""
         return (run.record for run in self._by_id.values())
+
+    def live(self) -> Mapping[int, RunRecord]:
+        """Give the runs that are not over, the oldest first."""
+        runs = ((run_id, run.record) for run_id, run in self._by_id.items())
+        return {run_id: run for run_id, run in runs if run.status is not RunStatus.FINISHED}
 
     def newest(self, limit: int, skip: int) -> Sequence[RunRecord]:
         """See `MessageState.runs`."""

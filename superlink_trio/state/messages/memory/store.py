@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import trio
 
@@ -42,7 +42,7 @@ class MemoryMessages(MessageState):
 
     def __init__(self, *, clock: Clock = time.time, limits: StateLimits = NO_LIMITS) -> None:
         super().__init__(clock=clock)
-        self._nodes = Nodes(clock, limits)
+        self._nodes = Nodes(clock, limits, self._node_gone)
         self._runs = Runs(clock)
         self._messages = Messages(clock, limits, self._nodes.online_until)
 
@@ -53,10 +53,16 @@ class MemoryMessages(MessageState):
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Look after what came to nothing until `stopping`."""
-        task_status.started()
-        while not stopping.is_set():
-            with trio.move_on_after(_SWEEP):
-                await stopping.wait()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._nodes.sweep)
+            nursery.start_soon(self._sweep)
+            task_status.started()
+            await stopping.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(_SWEEP)
             self._messages.sweep()
             for claim in self._runs.silent():
                 if self._runs.unclaim(claim.token):
@@ -69,8 +75,14 @@ class MemoryMessages(MessageState):
 
     # Nodes
 
-    async def register_node(self, public_key: bytes, *, name: str = "", location: str = "") -> int:
-        return self._nodes.register(public_key, name, location)
+    async def register_node(
+        self, public_key: bytes, *, itself: bool = False, name: str = "", location: str = ""
+    ) -> int:
+        return self._nodes.register(public_key, itself=itself, name=name, location=location)
+
+    def _node_gone(self, node_id: int) -> None:
+        self._messages.parked.wake_all(node_id)
+        self._messages.node_changed(node_id)
 
     async def activate_node(self, public_key: bytes, heartbeat_interval: float) -> int:
         node_id = self._nodes.activate(public_key, heartbeat_interval)
@@ -90,11 +102,10 @@ class MemoryMessages(MessageState):
         return known
 
     async def unregister_node(self, node_id: int) -> bool:
-        known = self._nodes.unregister(node_id)
-        if known:
-            self._messages.parked.wake_all(node_id)
-            self._messages.node_changed(node_id)
-        return known
+        return self._nodes.unregister(node_id)
+
+    def node(self, node_id: int) -> NodeRecord | None:
+        return self._nodes.get(node_id)
 
     async def nodes(self) -> Sequence[NodeRecord]:
         return self._nodes.all()
@@ -103,6 +114,9 @@ class MemoryMessages(MessageState):
         return self._nodes.online(self.now())
 
     # Runs
+
+    def live_runs(self) -> Mapping[int, RunRecord]:
+        return self._runs.live()
 
     async def create_run(self, new: NewRun) -> RunRecord:
         return self._runs.create(new)

@@ -26,6 +26,7 @@ class MessageSteps(MessageQueries, Transaction):
     activate_node = messages.activate
     update_node = nodes.update
     unregister_node = nodes.unregister
+    forget_nodes = nodes.forget
     write_heartbeats = nodes.write_heartbeats
     create_run = runs.create
     claim_run = runs.claim

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from superlink_trio.state.durable.engine import ChangeKind
-from superlink_trio.state.interface import Admission
+from superlink_trio.state.interface import FORGET, Admission
 from superlink_trio.state.messages import rules
 from superlink_trio.state.messages.ids import to_signed, to_unsigned
+from superlink_trio.state.messages.interface import EVICT_AFTER
 from superlink_trio.state.sqlite.transaction import Reading, Transaction
 from superlink_trio.wire.messages import NodeRecord
 
 _COLUMNS = (
     "node_id, public_key, registered_at, activated_at, deactivated_at, online_until,"
-    " heartbeat_interval, name, location"
+    " heartbeat_interval, registered_itself, name, location"
 )
+
+_ALL = -1  # what LIMIT takes for no limit
+
+# See `rules.offline_since`, and `rules.gives_way`.
+_OFFLINE_SINCE = "max(online_until, coalesce(deactivated_at, 0), registered_at)"
+_GIVES_WAY = f"registered_itself AND {_OFFLINE_SINCE} <= ?"
 
 
 def everyone(tx: Reading) -> Sequence[NodeRecord]:
@@ -25,8 +33,8 @@ def everyone(tx: Reading) -> Sequence[NodeRecord]:
 
 
 def _to_record(row: Sequence[Any]) -> NodeRecord:
-    node_id, public_key, registered_at, activated_at, deactivated_at, until, interval, *names = row
-    name, location = names
+    node_id, public_key, *times, registered_itself, name, location = row
+    registered_at, activated_at, deactivated_at, until, interval = times
     return NodeRecord(
         node_id=to_unsigned(node_id),
         public_key=public_key,
@@ -35,19 +43,20 @@ def _to_record(row: Sequence[Any]) -> NodeRecord:
         deactivated_at=deactivated_at,
         online_until=until,
         heartbeat_interval=interval,
+        registered_itself=bool(registered_itself),
         name=name,
         location=location,
     )
 
 
-def register(tx: Transaction, node: NodeRecord) -> None:
+def register(tx: Transaction, node: NodeRecord, heard: Collection[int]) -> None:
     """Store a new node. Raises NotPermitted where its key has one."""
     if _of_key(tx, node.public_key) is not None:
         raise rules.key_in_use()
-    _insert(tx, node)
+    _insert(tx, node, heard)
 
 
-def admit(tx: Transaction, node: NodeRecord, *, readmit: bool) -> bool:
+def admit(tx: Transaction, node: NodeRecord, heard: Collection[int], *, readmit: bool) -> bool:
     """Say whether a node is its key's, and store it where it may be."""
     unregistered = "SELECT 1 FROM superlink_unregistered WHERE node_id = ?"
     admission = rules.admit(
@@ -58,7 +67,7 @@ def admit(tx: Transaction, node: NodeRecord, *, readmit: bool) -> bool:
         readmit=readmit,
     )
     if admission is Admission.READMITTED:
-        _insert(tx, node)
+        _insert(tx, node, heard)
     return admission in (Admission.KNOWN, Admission.READMITTED)
 
 
@@ -74,15 +83,41 @@ def exists(tx: Reading, node_id: int) -> bool:
     return tx.exists(query, to_signed(node_id))
 
 
-def _insert(tx: Transaction, node: NodeRecord) -> None:
-    tx.limits.check_node(tx.value("SELECT count(*) FROM superlink_supernode"))
+def _insert(tx: Transaction, node: NodeRecord, heard: Collection[int]) -> None:
+    if _count(tx) >= tx.limits.nodes:
+        _forget(tx, tx.now - EVICT_AFTER, heard, most=1)
+    tx.limits.check_node(_count(tx))
     tx.execute(
-        f"INSERT INTO superlink_supernode({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO superlink_supernode({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         *(to_signed(node.node_id), node.public_key, node.registered_at, node.activated_at),
-        *(node.deactivated_at, node.online_until, node.heartbeat_interval, node.name),
-        node.location,
+        *(node.deactivated_at, node.online_until, node.heartbeat_interval),
+        *(node.registered_itself, node.name, node.location),
     )
     tx.notify(ChangeKind.SUPERNODE, node.node_id, node)
+
+
+def _count(tx: Reading) -> int:
+    return int(tx.value("SELECT count(*) FROM superlink_supernode"))
+
+
+def forget(tx: Transaction, heard: Collection[int]) -> None:
+    """Forget those who registered themselves and were not online for long."""
+    _forget(tx, tx.now - FORGET, heard)
+
+
+def _forget(tx: Transaction, since: float, heard: Collection[int], most: int = _ALL) -> None:
+    """Forget nodes that give way, the one first that is offline longest.
+
+    `heard`: nodes whose heartbeat is not written yet.
+    """
+    forgotten = tx.execute(
+        "DELETE FROM superlink_supernode WHERE node_id IN (SELECT node_id FROM superlink_supernode"
+        f" WHERE {_GIVES_WAY} AND node_id NOT IN (SELECT value FROM json_each(?))"
+        f" ORDER BY {_OFFLINE_SINCE} LIMIT ?) RETURNING node_id",
+        *(since, json.dumps([to_signed(node_id) for node_id in heard]), most),
+    ).fetchall()
+    for (node_id,) in forgotten:
+        tx.notify(ChangeKind.SUPERNODE, to_unsigned(node_id), None)
 
 
 def update(tx: Transaction, node: NodeRecord) -> bool:

@@ -18,6 +18,9 @@ PHASES: Mapping[str, Phase] = {
 }
 """Those of messages that somebody is still to be given, by what they are called."""
 
+MOST_NODES = 200
+"""That are told of one by one."""
+
 
 @attrs.frozen(kw_only=True)
 class AppRunReport:
@@ -31,12 +34,24 @@ class AppRunReport:
 
 
 @attrs.frozen(kw_only=True)
+class NodeReport:
+    """One node. `online_until`: Unix seconds, 0 for one that never was, or has left."""
+
+    node_id: int
+    name: str
+    online_until: float
+    registered_itself: bool
+
+
+@attrs.frozen(kw_only=True)
 class MessagesReport:
     """Nodes, runs and messages. Sizes are bytes."""
 
     nodes: int
     nodes_online: int
     objects: Contents
+    latest_nodes: Sequence[NodeReport]
+    """Those that were online last, so many at most."""
     runs: Sequence[AppRunReport]
 
 
@@ -54,8 +69,26 @@ def report(tx: Reading) -> MessagesReport:
         nodes=nodes[0],
         nodes_online=nodes[1],
         objects=Contents(*objects),
+        latest_nodes=_nodes(tx),
         runs=_runs(tx),
     )
+
+
+def _nodes(tx: Reading) -> Sequence[NodeReport]:
+    found = tx.execute(
+        "SELECT node_id, name, online_until, registered_itself FROM superlink_supernode"
+        " ORDER BY online_until DESC, registered_at DESC LIMIT ?",
+        MOST_NODES,
+    )
+    return [
+        NodeReport(
+            node_id=to_unsigned(node_id),
+            name=name,
+            online_until=until,
+            registered_itself=bool(itself),
+        )
+        for node_id, name, until, itself in found
+    ]
 
 
 def _runs(tx: Reading) -> Sequence[AppRunReport]:

@@ -1,8 +1,8 @@
 """The rounds of every run: what was asked, what was answered, who is waited for.
 
-A round is the tasks of one kind that a driver pushes under one group id: the clients of Flower
-call it by the number of the server's round. It is followed by what passes the Driver API, wherever
-the nodes are.
+A round is the tasks, or the messages, of one kind that are pushed under one group id: Flower's
+strategies call it by the number of the server's round. It is followed by what passes the Driver
+API or the Runtime API, wherever the nodes are.
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
 import attrs
 import trio
 
-from superlink_trio.driver.progress import Progress, named
 from superlink_trio.logs.throttle import Throttle, shorten
-from superlink_trio.state.interface import LINGER, Clock
-from superlink_trio.wire.tasks import Task, TaskError
+from superlink_trio.rounds.progress import Progress, named
+from superlink_trio.state.interface import Clock
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +45,30 @@ _MOST_LINES = 60  # a minute, about all that is waited for
 _LONGEST_WORD = 40  # characters of what a driver calls a round, or a kind of task
 
 
+class Asked(NamedTuple):
+    """What a node was asked: a task, or a message. Times are Unix seconds."""
+
+    id: str
+    run_id: int
+    group_id: str
+    kind: str
+    node_id: int
+    since: float
+    expires_at: float
+    """When nobody can ask for its answer any more."""
+
+
+class Answered(NamedTuple):
+    """An answer that was handed over, or an error that stands in."""
+
+    asked: str
+    """The id of what is answered."""
+    run_id: int
+    group_id: str
+    """As the node says."""
+    error: str | None
+
+
 class Missing(NamedTuple):
     """A node that has not answered. `since` is when it was asked, in Unix seconds."""
 
@@ -64,20 +87,14 @@ class RoundView:
     ended: float | None
     """When its last answer was collected, or given up; None: it goes on."""
     asked: int
-    """Tasks pushed."""
+    """Tasks, or messages, pushed."""
     answered: int
-    """Answers that its driver collected, errors included."""
+    """Answers that were collected, errors included."""
     errors: int
     missing: int
-    """Tasks that are waited for still."""
+    """Answers that are waited for still."""
     waiting_for: Sequence[Missing]
     """Those that were asked first."""
-
-
-class _Asked(NamedTuple):
-    node: Missing
-    expires_at: float
-    """When nobody can ask for its answer any more."""
 
 
 @attrs.define(eq=False)
@@ -92,8 +109,8 @@ class _Round:
     asked: int = 0
     answered: int = 0
     errors: int = 0
-    missing: dict[str, _Asked] = attrs.field(factory=dict)
-    """By task ids, in the order in which they were asked."""
+    missing: dict[str, Asked] = attrs.field(factory=dict)
+    """By their ids, in the order in which they were asked."""
     told_since: float = -math.inf
     """When the node was asked of which the log spoke last."""
     next_line: float = 0.0
@@ -101,11 +118,12 @@ class _Round:
 
     def first_missing(self, most: int) -> Sequence[Missing]:
         """Give nodes that are missing, those that were asked first."""
-        return [asked.node for asked in islice(self.missing.values(), most)]
+        first = islice(self.missing.values(), most)
+        return [Missing(asked.node_id, asked.since) for asked in first]
 
-    def settle(self, task_id: str, now: float) -> None:
-        """Wait for a task no longer."""
-        del self.missing[task_id]
+    def settle(self, asked_id: str, now: float) -> None:
+        """Wait for an answer no longer."""
+        del self.missing[asked_id]
         if not self.missing:
             self.ended = now
 
@@ -143,41 +161,52 @@ class _Round:
 class Rounds:
     """Follows the rounds of all runs, and logs what moves and what does not.
 
-    It outlives the Driver API: a round goes on when that is served again.
+    It outlives the API: a round goes on when that is served again.
     """
 
-    def __init__(self, clock: Clock = time.time) -> None:
+    def __init__(
+        self,
+        clock: Clock = time.time,
+        *,
+        work: str = "task",
+        runs: Callable[[], Container[int]] | None = None,
+    ) -> None:
+        """Call by `work` what is asked.
+
+        `runs` gives those that are not over, where that is known: in others nobody is waited for.
+        """
         self._now = clock
+        self._runs = runs
         self._rounds: dict[_Round, None] = {}  # the oldest first
         self._latest: dict[tuple[int, str, str], _Round] = {}
-        self._asked: dict[str, _Round] = {}  # where the tasks belong that are waited for
-        self._progress = Progress()
+        self._asked: dict[str, _Round] = {}  # where those belong that are waited for
+        self._progress = Progress(work)
         self._throttle = Throttle(_log, burst=_MOST_LINES)
 
-    def sent(self, tasks: Sequence[Task]) -> None:
-        """Note tasks that a driver pushed."""
-        for task in tasks:
-            found = self._round_of(task)
+    def sent(self, sent: Iterable[Asked]) -> None:
+        """Note what nodes were asked."""
+        for asked in sent:
+            if asked.id in self._asked:
+                continue  # whoever pushed it has not had the answer, and pushes it again
+            found = self._round_of(asked)
             found.asked += 1
             found.ended = None
-            node = Missing(task.consumer, task.pushed_at)
-            found.missing[task.task_id] = _Asked(node, task.pushed_at + task.ttl + LINGER)
-            self._asked[task.task_id] = found
-            self._progress.sent(found.run_id, found.group_id, found.kind, task.consumer)
+            found.missing[asked.id] = asked
+            self._asked[asked.id] = found
+            self._progress.sent(found.run_id, found.group_id, found.kind, asked.node_id)
 
-    def collected(self, answers: Sequence[Task]) -> None:
-        """Note answers that reached their driver."""
+    def collected(self, answers: Iterable[Answered]) -> None:
+        """Note answers that were handed over."""
         now = self._now()
         for answer in answers:
-            error = answer.content.reason if isinstance(answer.content, TaskError) else None
             # A node may say what it likes about the round; where it was asked is known here.
-            found = self._asked.pop(answer.ancestry[0], None)
+            found = self._asked.pop(answer.asked, None)
             group_id = shorten(answer.group_id, _LONGEST_WORD) if found is None else found.group_id
-            self._progress.collected(answer.run_id, group_id, error)
+            self._progress.collected(answer.run_id, group_id, answer.error)
             if found is not None:
                 found.answered += 1
-                found.errors += error is not None
-                found.settle(answer.ancestry[0], now)
+                found.errors += answer.error is not None
+                found.settle(answer.asked, now)
 
     def views(self) -> Sequence[RoundView]:
         """Show the rounds, the oldest first."""
@@ -191,9 +220,9 @@ class Rounds:
                 await trio.sleep(_LOOK_EVERY)
                 self._look()
 
-    def _round_of(self, task: Task) -> _Round:
-        group_id, kind = (shorten(word, _LONGEST_WORD) for word in (task.group_id, task.task_type))
-        key = (task.run_id, group_id, kind)
+    def _round_of(self, asked: Asked) -> _Round:
+        group_id, kind = (shorten(word, _LONGEST_WORD) for word in (asked.group_id, asked.kind))
+        key = (asked.run_id, group_id, kind)
         latest = self._latest.get(key)
         now = self._now()
         if latest is not None and (latest.ended is None or now < latest.ended + _PAUSE):
@@ -206,20 +235,28 @@ class Rounds:
 
     def _forget(self, old: _Round) -> None:
         del self._rounds[old]
-        for task_id in old.missing:
-            del self._asked[task_id]
+        for asked_id in old.missing:
+            del self._asked[asked_id]
         key = (old.run_id, old.group_id, old.kind)
         if self._latest[key] is old:
             del self._latest[key]
 
     def _look(self) -> None:
         now = self._now()
+        self._give_up(now)
         for each in self._rounds:
-            for task_id in [id for id, asked in each.missing.items() if asked.expires_at <= now]:
-                del self._asked[task_id]
-                each.settle(task_id, now)
             if each.is_worth_a_line(now):
                 self._tell(each, now)
+
+    def _give_up(self, now: float) -> None:
+        """Wait no more for what nobody asks for."""
+        runs = None if self._runs is None else self._runs()
+        for each in self._rounds:
+            over = runs is not None and each.run_id not in runs
+            gone = [id for id, asked in each.missing.items() if over or asked.expires_at <= now]
+            for asked_id in gone:
+                del self._asked[asked_id]
+                each.settle(asked_id, now)
 
     def _tell(self, waiting: _Round, now: float) -> None:
         named_nodes = waiting.first_missing(_MOST_NAMED)

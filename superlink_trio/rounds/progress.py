@@ -19,6 +19,7 @@ _MOST_LINES = 600  # a minute, about all of them
 
 @attrs.define
 class _Moved:
+    work: str
     sent: Counter[str] = attrs.field(factory=Counter)
     nodes: set[int] = attrs.field(factory=set)
     answers: int = 0
@@ -28,8 +29,8 @@ class _Moved:
         parts = []
         if self.sent:
             kinds = " and ".join(f"{count} {kind}" for kind, count in sorted(self.sent.items()))
-            tasks = "task" if self.sent.total() == 1 else "tasks"
-            parts.append(f"{kinds} {tasks} sent to {counted(len(self.nodes), 'node')}")
+            work = self.work if self.sent.total() == 1 else f"{self.work}s"
+            parts.append(f"{kinds} {work} sent to {counted(len(self.nodes), 'node')}")
         if self.answers:
             parts.append(f"{counted(self.answers, 'answer')} collected")
         if self.errors:
@@ -39,21 +40,23 @@ class _Moved:
 
 
 class Progress:
-    """Counts the tasks and answers of every round, and logs what has moved."""
+    """Counts what is asked and answered in every round, and logs what has moved."""
 
-    def __init__(self) -> None:
+    def __init__(self, work: str = "task") -> None:
+        """Call by `work` what is asked."""
+        self._work = work
         self._rounds: dict[tuple[int, str], _Moved] = {}
         self._news = trio.Event()
         self._throttle = Throttle(_log, burst=_MOST_LINES)
 
     def sent(self, run_id: int, group_id: str, kind: str, node_id: int) -> None:
-        """Count a task that a driver pushed."""
+        """Count what a node was asked."""
         moved = self._round(run_id, group_id)
         moved.sent[kind] += 1
         moved.nodes.add(node_id)
 
     def collected(self, run_id: int, group_id: str, error: str | None) -> None:
-        """Count an answer that reached its driver; `error`: what stands in its place."""
+        """Count an answer that was handed over; `error`: what stands in its place."""
         moved = self._round(run_id, group_id)
         moved.answers += 1
         if error is not None:
@@ -71,7 +74,7 @@ class Progress:
 
     def _round(self, run_id: int, group_id: str) -> _Moved:
         self._news.set()
-        return self._rounds.setdefault((run_id, group_id), _Moved())
+        return self._rounds.setdefault((run_id, group_id), _Moved(self._work))
 
     def _tell(self) -> None:
         rounds, self._rounds = self._rounds, {}
@@ -85,7 +88,7 @@ class Progress:
                 extra={
                     "run_id": run_id,
                     "round": group_id,
-                    "tasks": moved.sent.total(),
+                    f"{moved.work}s": moved.sent.total(),
                     "nodes": len(moved.nodes),
                     "answers": moved.answers,
                     "errors": moved.errors.total(),

@@ -1,0 +1,118 @@
+"""Which nodes are there and what they work on, whatever release they are of."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import islice
+
+import trio
+
+from superlink_trio.fleet.absences import Absences
+from superlink_trio.fleet.nodes import Node, NodeView, Work
+from superlink_trio.logs.throttle import shorten
+from superlink_trio.state.interface import Clock
+
+MOST_VIEWS = 200
+"""Nodes that are shown at most."""
+
+_LONGEST_WORD = 40  # characters of what a driver calls a round, or a kind of task
+
+
+class Attendance:
+    """The nodes that called, those heard of last, and what each was given and has not answered."""
+
+    def __init__(self, most: Callable[[], int], clock: Clock, work: str) -> None:
+        """`most` gives how many nodes are remembered; `work`: what one piece of it is called."""
+        self._most = most
+        self._now = clock
+        self._nodes: OrderedDict[int, Node] = OrderedDict()
+        self._working: set[int] = set()
+        self._absences = Absences(self._nodes, work)
+
+    def __contains__(self, node_id: object) -> bool:
+        return node_id in self._nodes
+
+    def get(self, node_id: int) -> Node | None:
+        """Give a node, None when nothing is known of it."""
+        return self._nodes.get(node_id)
+
+    @property
+    def newest(self) -> Node | None:
+        """The node that was heard of last."""
+        return next(reversed(self._nodes.values()), None)
+
+    def renew(self, node_id: int) -> Node:
+        """Note that a node was heard of."""
+        now = trio.current_time()
+        node = self._nodes.get(node_id)
+        if node is None:
+            while self._nodes and len(self._nodes) >= self._most():
+                self.forget(next(iter(self._nodes)))
+            node = self._nodes[node_id] = Node(now)
+        node.last_heartbeat = now
+        self._nodes.move_to_end(node_id)
+        return node
+
+    def keep_online(self, node_id: int, until: float) -> None:
+        """Note when a node goes offline, by Trio's clock, if nothing else happens before."""
+        self._nodes[node_id].until = until
+        self._absences.renewed(node_id, until)
+
+    def begin(self, node_id: int, work_id: str, run_id: int, group_id: str, kind: str) -> None:
+        """Note that a node was given something to do."""
+        self._nodes[node_id].works[work_id] = Work(
+            id=work_id,
+            run_id=run_id,
+            group_id=shorten(group_id, _LONGEST_WORD),
+            kind=shorten(kind, _LONGEST_WORD),
+            since=self._now(),
+        )
+        self._working.add(node_id)
+
+    def finish(self, node_id: int, work_ids: Collection[str] | None = None) -> None:
+        """Note that a node works on these no more, or on nothing."""
+        node = self._nodes.get(node_id)
+        if node is None or not node.works:
+            return
+        for work_id in tuple(node.works) if work_ids is None else work_ids:
+            node.works.pop(work_id, None)
+        if not node.works:
+            self._working.discard(node_id)
+
+    def forget(self, node_id: int) -> None:
+        """Know nothing of a node any more."""
+        self._nodes.pop(node_id, None)
+        self._working.discard(node_id)
+        self._absences.forget(node_id)
+
+    def working(self) -> Sequence[tuple[int, Node]]:
+        """Give the nodes that have something to do, those heard of last first."""
+        nodes = ((node_id, self._nodes[node_id]) for node_id in self._working)
+        return sorted(nodes, key=lambda item: -item[1].last_heartbeat)
+
+    def views(self, most: int = MOST_VIEWS) -> Sequence[NodeView]:
+        """Show those that work, then the others; of both those heard of last come first."""
+        trio_now = trio.current_time()
+        offset = self._now() - trio_now
+        return [
+            NodeView(
+                node_id=node_id,
+                heard=node.last_heartbeat + offset,
+                online_until=node.until + offset,
+                online=node.until > trio_now,
+                work=next(iter(node.works.values()), None),
+                works=len(node.works),
+            )
+            for node_id, node in islice(self._in_order(), most)
+        ]
+
+    async def report(self) -> None:
+        """Log which nodes go offline, and which are back, until cancelled."""
+        await self._absences.report()
+
+    def _in_order(self) -> Iterator[tuple[int, Node]]:
+        yield from self.working()
+        for node_id, node in reversed(self._nodes.items()):
+            if node_id not in self._working:
+                yield node_id, node

@@ -1,0 +1,103 @@
+"""Which nodes of Flower 1.23 and later are there, and what they work on.
+
+Such a node says when it is started, and asks for the next message while it works on others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Container, Sequence
+
+import trio
+
+from superlink_trio.fleet.attendance import MOST_VIEWS, Attendance
+from superlink_trio.fleet.nodes import NodeView
+from superlink_trio.state.interface import Clock
+from superlink_trio.wire.messages import Envelope
+
+_LOOK_EVERY = 5.0  # seconds between two looks at whose runs are over
+
+
+class SuperNodes:
+    """The nodes that called, over whatever transport, those heard of last.
+
+    It outlives the APIs: what is known of nodes is true still when those are served again.
+    """
+
+    def __init__(
+        self,
+        most: Callable[[], int],
+        runs: Callable[[], Container[int]],
+        clock: Clock = time.time,
+    ) -> None:
+        """`most` gives how many nodes are remembered, `runs` the runs that are not over."""
+        self._runs = runs
+        self._attendance = Attendance(most, clock, work="message")
+
+    def activated(self, node_id: int, interval: float) -> None:
+        """Note that a node was started, and how often it will send a heartbeat, in seconds."""
+        self._attendance.renew(node_id)
+        self._attendance.finish(node_id)
+        self.heard(node_id, interval)
+
+    def heard(self, node_id: int, interval: float) -> None:
+        """Note a heartbeat."""
+        node = self._attendance.renew(node_id)
+        until = max(node.until, node.last_heartbeat + 2 * interval)
+        self._attendance.keep_online(node_id, until)
+
+    def called(self, node_id: int) -> bool:
+        """Note any other call: it keeps a node online no longer than it is.
+
+        Say whether nothing was known of the node, which was started before this SuperLink then, or
+        was forgotten meanwhile.
+        """
+        unknown = node_id not in self._attendance
+        self._attendance.renew(node_id)
+        return unknown
+
+    def given(self, node_id: int, instruction: Envelope) -> None:
+        """Note that a node was given a message."""
+        meta = instruction.message.metadata
+        node = self._attendance.renew(node_id)
+        if meta.message_id not in node.works:
+            self._attendance.begin(
+                *(node_id, meta.message_id, meta.run_id, meta.group_id, meta.message_type)
+            )
+
+    def replied(self, node_id: int, instruction_id: str) -> None:
+        """Note that a node has begun to send a reply: all of it is there a moment later."""
+        self._attendance.finish(node_id, [instruction_id])
+
+    def left(self, node_id: int) -> None:
+        """Note that a node has signed off."""
+        self._attendance.forget(node_id)
+
+    def views(self, most: int = MOST_VIEWS) -> Sequence[NodeView]:
+        """Show those that work, then the others; of both those heard of last come first."""
+        return self._attendance.views(most)
+
+    def under_way(self) -> Counter[tuple[int, str, str]]:
+        """Count what nodes work on, by run, group and kind.
+
+        Nobody waits for one that is offline: an error stands in.
+        """
+        now = trio.current_time()
+        return Counter(
+            (work.run_id, work.group_id, work.kind)
+            for _, node in self._attendance.working()
+            for work in node.works.values()
+            if node.until > now
+        )
+
+    async def report(self) -> None:
+        """Log which nodes go offline, and which are back, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._attendance.report)
+            while True:
+                await trio.sleep(_LOOK_EVERY)
+                runs = self._runs()
+                for node_id, node in self._attendance.working():
+                    over = [work.id for work in node.works.values() if work.run_id not in runs]
+                    self._attendance.finish(node_id, over)

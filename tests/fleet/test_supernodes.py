@@ -1,0 +1,117 @@
+"""Which nodes of today's Flower are there: what operators are shown, and what the log says."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import trio
+from builders import EPOCH
+from state.messages.parcels import parcel
+from trio.testing import MockClock
+
+from superlink_trio.fleet import NodeView, SuperNodes, absences
+from superlink_trio.wire.messages import Envelope
+
+RUN = 7
+
+
+def now() -> float:
+    return EPOCH + trio.current_time()
+
+
+def instruction(part: bytes = b"weights", run_id: int = RUN) -> Envelope:
+    return parcel(run_id, to=1, parts=(part,), group_id="2").envelope
+
+
+@pytest.fixture
+def runs() -> set[int]:
+    """Those that are not over."""
+    return {RUN, RUN + 1}
+
+
+@pytest.fixture
+async def nodes(runs: set[int]) -> SuperNodes:
+    return SuperNodes(most=lambda: 1000, runs=lambda: runs, clock=now)
+
+
+@pytest.fixture
+async def log(
+    nodes: SuperNodes, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, absences.__name__)
+    nursery.start_soon(nodes.report)
+    return caplog
+
+
+def only(nodes: SuperNodes) -> NodeView:
+    [view] = nodes.views()
+    return view
+
+
+async def test_a_node_is_online_for_twice_its_interval(
+    nodes: SuperNodes, autojump_clock: MockClock
+) -> None:
+    nodes.activated(1, 30.0)
+    autojump_clock.jump(40)
+    assert only(nodes).online
+    nodes.called(1)
+    assert (only(nodes).heard, only(nodes).online_until) == (now(), now() + 20)
+    nodes.heard(1, 30.0)
+    assert only(nodes).online_until == now() + 60
+
+
+async def test_a_node_works_on_all_that_it_has_not_answered(
+    nodes: SuperNodes, autojump_clock: MockClock
+) -> None:
+    nodes.activated(1, 30.0)
+    began = now()
+    first, second = instruction(b"1"), instruction(b"2")
+    nodes.given(1, first)
+    autojump_clock.jump(5)
+    nodes.given(1, second)
+    nodes.given(1, first)  # it has not confirmed it
+    view = only(nodes)
+    assert view.work is not None
+    assert (view.work.id, view.work.run_id, view.works) == (first.message_id, RUN, 2)
+    assert (view.work.group_id, view.work.kind, view.work.since) == ("2", "train", began)
+    assert nodes.under_way() == {(RUN, "2", "train"): 2}
+    nodes.replied(1, first.message_id)
+    view = only(nodes)
+    assert view.work is not None
+    assert (view.work.id, view.works) == (second.message_id, 1)
+    nodes.replied(1, "nothing that it was given")
+    autojump_clock.jump(60)
+    assert nodes.under_way() == {}
+    nodes.activated(1, 30.0)
+    assert only(nodes).work is None, "who is started anew knows nothing of it"
+
+
+async def test_nobody_works_for_a_run_that_is_over(
+    nodes: SuperNodes, log: pytest.LogCaptureFixture, runs: set[int], autojump_clock: MockClock
+) -> None:
+    nodes.activated(1, 30.0)
+    nodes.given(1, instruction())
+    nodes.given(1, instruction(run_id=RUN + 1))
+    runs.remove(RUN)
+    await trio.sleep(6)
+    view = only(nodes)
+    assert view.work is not None
+    assert (view.work.run_id, view.works) == (RUN + 1, 1)
+
+
+async def test_the_log_says_who_is_gone_and_who_is_back(
+    nodes: SuperNodes, log: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    nodes.activated(1, 30.0)
+    nodes.activated(2, 30.0)
+    nodes.given(1, instruction(b"1"))
+    nodes.given(1, instruction(b"2"))
+    await trio.sleep(40)
+    nodes.left(2)
+    await trio.sleep(30)
+    assert log.messages == ["Node 1 is offline (last heard of 61 s ago, 2 messages with it)"]
+    assert log.records[0].__dict__["message_id"] == instruction(b"1").message_id
+    nodes.heard(1, 30.0)
+    await trio.sleep(3)
+    assert log.messages[1:] == ["Node 1 is back"]
