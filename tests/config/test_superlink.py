@@ -16,6 +16,8 @@ from superlink_trio.config.options import options_of
 FILES = ("ca.pem", "server.pem", "server.key")
 CERTFILES: Any = {"ssl_certfile": "c", "ssl_keyfile": "k"}
 KEYS = ("keys.csv", "server", "server.pub")
+LOOPBACK: Any = {"driver_api_address": "[::1]:1", "grpc_rere_fleet_api_address": "[::1]:2"}
+HTTP: Any = {"host": "0.0.0.0", "port": 8000}
 
 anything = (
     st.none()
@@ -241,6 +243,8 @@ def test_insecure_wins_with_a_warning() -> None:
         ({"driver_api_address": "[::1]:1"}, Apis.DRIVER, None),
         ({"fleet_api_type": "rest", **CERTFILES}, Apis.FLEET, None),
         ({"insecure": False}, Apis.BOTH, None),
+        ({**LOOPBACK, **HTTP}, Apis.BOTH, "the HTTP API on 0.0.0.0:8000"),
+        ({**LOOPBACK, **HTTP, **CERTFILES}, Apis.BOTH, None),
     ],
 )
 def test_what_others_reach_without_tls_is_warned_of_once(
