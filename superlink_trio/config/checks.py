@@ -12,6 +12,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
+
+from superlink_trio.config.control import ControlOptions
 from superlink_trio.config.options import Apis
 
 if TYPE_CHECKING:
@@ -80,6 +83,7 @@ def faults(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
                 *(("ssl_certfile", "ssl_keyfile") if place.field.startswith("rest") else ()),
             )
     yield from _credentials(config, apis)
+    yield from _control(config, apis)
     for one, other in combinations(config.places(apis), 2):
         yield from _one_port_twice(one, other)
     yield from _database(config, apis)
@@ -174,6 +178,24 @@ def _credentials(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
             f"works with --grpc-rere only, not with {config.fleet_api_type}",
             *(name, "fleet_api_type"),
         )
+
+
+def _control(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
+    if config.port is None:
+        for option in attrs.fields(ControlOptions):
+            if getattr(config, option.name) is not None:
+                yield ConfigError(
+                    "needs --port: runs and nodes of today's Flower are served there",
+                    *(option.name, "port"),
+                )
+    for place in config.places(apis):
+        own = place.field in ("control_address", "control_grpc_address")
+        if own and not place.address.loopback and config.control_token_file is None:
+            yield ConfigError(
+                f"{place.address} can be reached from other machines, and without a token only "
+                "this one is answered: give --control-token-file FILE, or an address on 127.0.0.1",
+                *(place.field, "control_token_file"),
+            )
 
 
 def _one_port_twice(one: Place, other: Place) -> Iterator[ConfigError]:

@@ -49,7 +49,7 @@ def of(config: SuperLinkConfig, apis: Apis) -> list[Place]:
     places = [
         driver(config) if Apis.DRIVER in apis else None,
         fleet(config) if Apis.FLEET in apis else None,
-        flower(config) if apis is Apis.BOTH else None,
+        *((flower(config), control(config), control_grpc(config)) if apis is Apis.BOTH else ()),
     ]
     return [place for place in places if place is not None]
 
@@ -81,6 +81,22 @@ def flower(config: SuperLinkConfig) -> Place | None:
         return None
     given = Address(config.host, config.port)
     return _http(config, "the HTTP API", "host", given, config.port)
+
+
+def control(config: SuperLinkConfig) -> Place | None:
+    """Give the place of a Control API over HTTP with a port of its own; None: it has none."""
+    given = config.control_address
+    if given is None or config.port is None:
+        return None
+    return _http(config, "the Control API", "control_address", given, given.port)
+
+
+def control_grpc(config: SuperLinkConfig) -> Place | None:
+    """Give the place of the Control API over gRPC; None: it is not served."""
+    given = config.control_grpc_address
+    if given is None or config.port is None:
+        return None
+    return _grpc(config, "the Control API over gRPC", "control_grpc_address", given, given.port)
 
 
 def _grpc(config: SuperLinkConfig, api: str, field: str, given: Address | None, port: int) -> Place:

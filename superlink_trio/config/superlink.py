@@ -17,6 +17,7 @@ from attrs import field
 from superlink_trio.config import checks, kinds, places
 from superlink_trio.config.address import Address
 from superlink_trio.config.checks import MEMORY, ConfigError, raise_all
+from superlink_trio.config.control import ControlOptions
 from superlink_trio.config.kinds import Files
 from superlink_trio.config.limits import Limits
 from superlink_trio.config.options import Apis, Section, option, problem_with
@@ -43,7 +44,7 @@ def _everywhere_or_here(port: int) -> str:
 
 
 @attrs.frozen(kw_only=True)
-class SuperLinkConfig(Limits):
+class SuperLinkConfig(ControlOptions, Limits):
     """The settings of a SuperLink. The fields are the options' names; each says what it is for.
 
     Raises ConfigErrors, with a part for every field that is wrong by itself.
@@ -311,6 +312,16 @@ class SuperLinkConfig(Limits):
     def flower_place(self) -> Place | None:
         """Where Flower 1.35 and later is to be served over HTTP; None: not at all."""
         return places.flower(self)
+
+    @property
+    def control_place(self) -> Place | None:
+        """Where the Control API has a port of its own over HTTP; None: it has none."""
+        return places.control(self)
+
+    @property
+    def control_grpc_place(self) -> Place | None:
+        """Where the Control API is to be served over gRPC; None: not at all."""
+        return places.control_grpc(self)
 
     def places(self, apis: Apis) -> list[Place]:
         """Where these APIs are to listen."""
