@@ -20,7 +20,7 @@ from pathlib import Path
 VERSIONS = ("1.8.0", "1.9.0", "1.10.0", "1.11.1")
 """Releases whose programs exchange tasks."""
 
-TODAY = ("1.26.1", "1.42.0")
+TODAY = ("1.26.1", "1.36.0", "1.37.0", "1.42.0")
 """Releases whose programs exchange messages."""
 
 _HERE = Path(__file__).parent

@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 
 ADMIN, DRIVER, FLEET = (f"superlink/apis/{name}" for name in ("admin", "driver", "fleet"))
 HTTP = "superlink/apis/flower/http"
+CONTROL, CONTROL_GRPC = (f"superlink/apis/{name}" for name in ("control", "control-grpc"))
 """The paths of what listens."""
 
 
@@ -68,6 +69,16 @@ class SuperLink:
     def flower_address(self) -> Address | None:
         """Where Flower 1.35 and later is served over HTTP; None if it is not."""
         return self._addresses.get(HTTP)
+
+    @property
+    def control_address(self) -> Address | None:
+        """Where `flwr` alone is served over HTTP; None if it is served with the rest, or not."""
+        return self._addresses.get(CONTROL)
+
+    @property
+    def control_grpc_address(self) -> Address | None:
+        """Where `flwr` of 1.21 to 1.36 is served over gRPC; None if it is not."""
+        return self._addresses.get(CONTROL_GRPC)
 
     def status(self) -> Mapping[str, EventKind]:
         """Give the last event of each part, by its path in the tree (`superlink/apis/fleet`)."""

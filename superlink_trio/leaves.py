@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, TypeAlias
 import attrs
 
 from superlink_trio.admin import AdminService, Counts, Flower, Overview, Watching
-from superlink_trio.config import Apis, SuperLinkConfig
+from superlink_trio.config import Address, Apis, SuperLinkConfig
 from superlink_trio.config.changes import Current
 from superlink_trio.driver import DriverService
 from superlink_trio.fleet import FleetService, Presence
-from superlink_trio.handle import HTTP, SuperLink
+from superlink_trio.handle import SuperLink
 from superlink_trio.rounds import Rounds
 from superlink_trio.state import State
 from superlink_trio.supervision import Child, Group, Restart, Service
@@ -90,7 +90,7 @@ class Leaves:
                 # Apps do not know of the grace: the supervisor ends them.
                 yield _api("fleet", self._simulation(), grace)
         if self.flower is not None:
-            yield self._flower(self.flower)
+            yield from self._flower(self.flower)
 
     def _admin(self) -> Service:
         overview = Overview(
@@ -110,19 +110,23 @@ class Leaves:
             sockets=self.sockets.get("admin_address", ()),
         )
 
-    def _flower(self, flower: Flower) -> Group:
+    def _flower(self, flower: Flower) -> Iterator[Child | Group]:
         # What a SuperLink of older releases need not have.
-        from superlink_trio.control.service import flower_group
+        from superlink_trio.control import TodaysFlower
 
-        return flower_group(
+        def bound(path: str) -> Address | None:
+            return self.link.addresses().get(f"superlink/apis/{path}")
+
+        return TodaysFlower(
             current=self.current,
             state=flower.state,
             nodes=flower.nodes,
             rounds=flower.rounds,
             credentials=self.credentials,
-            bound=lambda: self.link.addresses().get(HTTP),
-            observers=self.watching.observers("http", lambda: self.link.flower_address),
-        )
+            grpc=self.grpc,
+            bound=bound,
+            observers=lambda system, path: self.watching.observers(system, lambda: bound(path)),
+        ).parts()
 
     @property
     def _drivers_share(self) -> float:

@@ -9,9 +9,11 @@
         ├── admin            if there is an address for it: health, metrics, a page
         ├── driver
         ├── fleet            or nodes that are simulated
-        └── flower           if there is a port for it: nodes, runs and `flwr` of Flower 1.35 on
-            ├── http
-            └── apps         a process for each run
+        ├── flower           if there is a port for it: nodes, runs and `flwr` of Flower 1.35 on
+        │   ├── http
+        │   └── apps         a process for each run
+        ├── control          `flwr`, where it has a port of its own
+        └── control-grpc     `flwr` of 1.21 to 1.36, if there is an address for it
 
 The asyncio loop that gRPC needs is no part of the tree: it is opened around it, so that no
 gRPC server can outlive it.
@@ -31,7 +33,14 @@ from superlink_trio.admin import Flower, Watching, traces
 from superlink_trio.config import Apis, SuperLinkConfig
 from superlink_trio.config.changes import Current
 from superlink_trio.fleet import Presence, SuperNodes
-from superlink_trio.handle import DRIVER, FLEET, SuperLink, state_limits, stored_size
+from superlink_trio.handle import (
+    CONTROL_GRPC,
+    DRIVER,
+    FLEET,
+    SuperLink,
+    state_limits,
+    stored_size,
+)
 from superlink_trio.leaves import Leaves, Sockets
 from superlink_trio.logs.events import EventLog
 from superlink_trio.rounds import Rounds
@@ -187,6 +196,8 @@ async def _watching(config: SuperLinkConfig, apis: Apis, control: Control) -> Wa
     services = {"flwr.proto.Driver": DRIVER} if Apis.DRIVER in apis else {}
     if Apis.FLEET in apis and config.fleet_api_type.startswith("grpc"):
         services |= dict.fromkeys(("flwr.proto.Fleet", "flwr.proto.GrpcAdapter"), FLEET)
+    if apis is Apis.BOTH and config.control_grpc_place is not None:
+        services |= {"flwr.proto.Control": CONTROL_GRPC}
     spans = None
     if traces.wanted():
         spans = await trio.to_thread.run_sync(traces.configured, control, config.grace)
@@ -195,7 +206,8 @@ async def _watching(config: SuperLinkConfig, apis: Apis, control: Control) -> Wa
 
 async def _credentials(config: SuperLinkConfig, apis: Apis) -> Credentials | None:
     https = config.over_http and config.rest_files is not None
-    if not (config.tls or https or config.superexec_auth_secret_file):
+    secrets = config.superexec_auth_secret_file or config.control_token_file
+    if not (config.tls or https or secrets):
         return None
     # What reads keys takes a tenth of a second to import.
     from superlink_trio.credentials import load

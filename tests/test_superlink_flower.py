@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from google.protobuf.message import Message
 from signing import Signer, SuperExecSigner
 
 from superlink_trio import ConfigErrors, SuperLink, SuperLinkConfig, run_superlink
+from superlink_trio.config import Address
 from superlink_trio.state.sqlite.backup import back_up
 from superlink_trio.wire import messages_pb2 as pb
 
@@ -56,9 +58,13 @@ def with_superexecs(**values: object) -> SuperLinkConfig:
 
 
 async def post(
-    link: SuperLink, path: str, request: Message, headers: dict[str, str] | None = None
+    link: SuperLink,
+    path: str,
+    request: Message,
+    headers: dict[str, str] | None = None,
+    address: Address | None = None,
 ) -> tuple[int, bytes]:
-    address = link.flower_address
+    address = address or link.flower_address
     assert address is not None
 
     def ask() -> tuple[int, bytes]:
@@ -244,6 +250,76 @@ async def test_a_superexec_is_told_why_it_is_given_nothing(link: SuperLink) -> N
     assert status == 412
     assert "--isolation process" in json.loads(body)["detail"]
     await link.stop()
+
+
+TOKEN = "0123456789abcdef" * 2
+
+
+@pytest.fixture
+async def ports(nursery: trio.Nursery, tmp_path: Path) -> SuperLink:
+    """A SuperLink with ports for operators, who need a token."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text(TOKEN)
+    config = SuperLinkConfig(
+        insecure=True,
+        driver_api_address="127.0.0.1:0",
+        grpc_rere_fleet_api_address="127.0.0.1:0",
+        port=0,
+        control_address="127.0.0.1:0",
+        control_grpc_address="127.0.0.1:0",
+        control_token_file=tokens,
+    )
+    link: SuperLink = await nursery.start(run_superlink, config)
+    return link
+
+
+async def test_operators_have_a_port_of_their_own(ports: SuperLink) -> None:
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    status, body = await post(ports, "/v1/control/list-runs", pb.ListRunsRequest(), bearer)
+    assert status == 501
+    assert f"a port of its own: {ports.control_address}" in json.loads(body)["detail"]
+    path, request, address = "/v1/control/list-runs", pb.ListRunsRequest(), ports.control_address
+    status, _ = await post(ports, path, request, bearer, address)
+    assert status == 200
+    status, body = await post(ports, path, request, None, address)
+    assert status == 401
+    assert "Authorization: Bearer TOKEN" in json.loads(body)["detail"]
+    status, body = await post(ports, "/v1/fleet/get-run", request, bearer, address)
+    assert status == 501
+    assert f"nodes connect to {ports.flower_address}" in json.loads(body)["detail"]
+    status, body = await post(ports, "/v1/control/list-automations", request, bearer, address)
+    assert status == 501
+    assert "does not offer this" in json.loads(body)["detail"]
+    await ports.stop()
+
+
+async def test_operators_over_grpc(ports: SuperLink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with grpc.insecure_channel(str(ports.control_grpc_address)) as channel:
+
+        def ask(method: str, request: Message, **metadata: str) -> bytes:
+            call = channel.unary_stream(f"/flwr.proto.Control/{method}", None, None)
+            sent = tuple((name.replace("_", "-"), value) for name, value in metadata.items())
+            *_, last = call(request.SerializeToString(), metadata=sent, timeout=20)
+            return bytes(last)
+
+        async def answer(method: str, request: Message, response: type[Response]) -> Response:
+            shown = partial(ask, method, request, flwr_oidc_access_token=TOKEN)
+            return response.FromString(await trio.to_thread.run_sync(shown))
+
+        started = await answer("StartRun", pb.StartRunRequest(fab=bundle()), pb.StartRunResponse)
+        listed = await answer("ListRuns", pb.ListRunsRequest(), pb.ListRunsResponse)
+        assert set(listed.run_dict) == {started.run_id}
+
+        with pytest.raises(grpc.RpcError) as caught:
+            await trio.to_thread.run_sync(ask, "ListRuns", pb.ListRunsRequest())
+        assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert "was shown no token" in (caught.value.details() or "")
+        with pytest.raises(grpc.RpcError) as caught:
+            await answer("CreateInvitation", pb.ListRunsRequest(), pb.ListRunsResponse)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert "are Flower's own" in (caught.value.details() or "")
+    await ports.stop()
 
 
 def test_others_are_served_knowingly_only() -> None:

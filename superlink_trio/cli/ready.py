@@ -30,6 +30,14 @@ class Listening(Protocol):
         """Where nodes and `flwr` of Flower 1.35 and later connect."""
 
     @property
+    def control_address(self) -> Address | None:
+        """Where `flwr` connects, if not with the nodes."""
+
+    @property
+    def control_grpc_address(self) -> Address | None:
+        """Where `flwr` of 1.21 to 1.36 connects."""
+
+    @property
     def admin_address(self) -> Address | None:
         """Where operators look."""
 
@@ -50,6 +58,8 @@ def ready_fields(config: SuperLinkConfig, link: Listening) -> Mapping[str, objec
     if link.fleet_address is not None:
         fields["fleet_api_type"] = config.fleet_api_type
         fields["node_authentication"] = config.require_client_authentication is not None
+    if link.flower_address is not None:
+        fields["control_token"] = config.control_token_file is not None
     fields["database"] = _database(config)
     # None: what it comes to has a line of its own.
     return fields | {name: getattr(config, name) for name in _LIMITS}
@@ -63,6 +73,8 @@ def _parts(config: SuperLinkConfig, link: Listening) -> Iterator[str]:
         words = f"{_NAMES[name]} on {_places(address)} {f'over {tls}' if tls else 'without TLS'}"
         if name == "fleet":
             words += f" ({_nodes(config)})"
+        if name in _for_operators(link):
+            words += f" ({_operators(config)})"
         yield words
     if config.fleet_api_type == "vce" and config.num_supernodes:
         yield f"{counted(config.num_supernodes, 'simulated node')}"
@@ -75,6 +87,8 @@ _NAMES = {
     "driver": "Driver API",
     "fleet": "Fleet API",
     "flower": "Flower 1.35 and later",
+    "control": "Control API",
+    "control_grpc": "Control API over gRPC",
     "admin": "admin",
 }
 
@@ -88,7 +102,10 @@ def _apis(
         driver_tls = "TLS with client certificates"
     yield "driver", link.driver_address, driver_tls
     yield "fleet", link.fleet_address, "TLS" if config.fleet_tls else None
-    yield "flower", link.flower_address, None if config.rest_files is None else "TLS"
+    https = None if config.rest_files is None else "TLS"
+    yield "flower", link.flower_address, https
+    yield "control", link.control_address, https
+    yield "control_grpc", link.control_grpc_address, "TLS" if config.tls else None
     yield "admin", link.admin_address, None
 
 
@@ -102,6 +119,15 @@ def _nodes(config: SuperLinkConfig) -> str:
     protocol = "REST" if config.fleet_api_type == "rest" else "gRPC"
     listed = config.require_client_authentication is not None
     return f"{protocol}, {'only nodes with a listed key' if listed else 'no node authentication'}"
+
+
+def _for_operators(link: Listening) -> tuple[str, ...]:
+    """Give the APIs that answer `flwr`."""
+    return ("flower" if link.control_address is None else "control", "control_grpc")
+
+
+def _operators(config: SuperLinkConfig) -> str:
+    return "flwr of this machine only" if config.control_token_file is None else "flwr with a token"
 
 
 def _database(config: SuperLinkConfig) -> str:

@@ -1,7 +1,4 @@
-"""Network addresses as people write them: `host:port`, `[v6]:port`, `domain:port`.
-
-And where an API listens when nobody says where.
-"""
+"""Network addresses as people write them: `host:port`, `[v6]:port`, `domain:port`."""
 
 from __future__ import annotations
 
@@ -60,29 +57,6 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@attrs.frozen(kw_only=True)
-class Place:
-    """Where one API is to listen: everywhere if it is secured, else on loopback."""
-
-    api: str
-    """What people call it."""
-    field: str
-    """The field of `SuperLinkConfig` that says where."""
-    given: Address | None
-    """What it says."""
-    port: int
-    """The port where nothing is given."""
-    secured: bool
-    """Whether it was said how other machines are to be served: over TLS, or knowingly without."""
-    how: str
-    """The options that say so."""
-
-    @property
-    def address(self) -> Address:
-        """Where to listen."""
-        return self.given or Address("0.0.0.0" if self.secured else "localhost", self.port)
 
 
 def _is_ipv6(host: str) -> bool:

@@ -70,6 +70,11 @@ _FLOWER_NAMES = (
         kind=FILE,
         help="together with --ssl-certfile and --ssl-keyfile: the same as --certificates",
     ),
+    _flower(
+        "control_api_address",
+        kind=ADDRESS,
+        help="the same as --control-grpc-address",
+    ),
     _flower("storage_dir", kind=DIRECTORY, help="not used: fabs are kept in the database"),
     *(
         _flower(name, kind=FILE, help=f"{part} of --require-client-authentication")
@@ -123,6 +128,8 @@ def _fold(settings: Settings) -> None:
                 settings.take("rest_fleet_api_address", address)
             case _:
                 settings.take("grpc_rere_fleet_api_address", address)
+    if address := given.get("control_api_address"):
+        settings.take("control_grpc_address", address)
     if (ca := given.get("ssl_ca_certfile")) and "certificates" in given:
         warnings.append(f"{ca.source}: not used, the certificates name a CA")
     elif ca:

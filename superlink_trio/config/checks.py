@@ -8,13 +8,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
+
+from superlink_trio.config.control import ControlOptions
 from superlink_trio.config.options import Apis
 
 if TYPE_CHECKING:
-    from superlink_trio.config.address import Place
+    from superlink_trio.config.places import Place
     from superlink_trio.config.superlink import SuperLinkConfig
 
 MEMORY = ":flwr-in-memory-state:"
@@ -79,8 +83,9 @@ def faults(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
                 *(("ssl_certfile", "ssl_keyfile") if place.field.startswith("rest") else ()),
             )
     yield from _credentials(config, apis)
-    if apis == Apis.BOTH and config.fleet_place is not None:
-        yield from _one_port_twice(config.driver_place, config.fleet_place)
+    yield from _control(config, apis)
+    for one, other in combinations(config.places(apis), 2):
+        yield from _one_port_twice(one, other)
     yield from _database(config, apis)
     if apis == Apis.BOTH and config.isolation == "process":
         yield from _superexecs(config)
@@ -100,7 +105,7 @@ def warnings(config: SuperLinkConfig, apis: Apis) -> list[str]:
         )
     if serves_fleet and _certfiles_unused(config):
         warnings.append(
-            "--ssl-certfile and --ssl-keyfile are not used: they rule the REST Fleet API only"
+            "--ssl-certfile and --ssl-keyfile are not used: they rule what is served over HTTP only"
         )
     if config.superexec_auth_secret_file is not None and config.isolation != "process":
         warnings.append(
@@ -132,11 +137,8 @@ def notices(config: SuperLinkConfig, apis: Apis) -> list[str]:
 
 def _in_the_clear(config: SuperLinkConfig, apis: Apis) -> Iterator[str]:
     """Warn of what other machines reach without TLS, which only --insecure allows."""
-    encrypted = {"driver_api_address": config.tls}
     places = [
-        place
-        for place in config.places(apis)
-        if not encrypted.get(place.field, config.fleet_tls) and not place.address.loopback
+        place for place in config.places(apis) if not place.tls and not place.address.loopback
     ]
     if places:
         names = " and ".join(f"{place.api} on {place.address}" for place in places)
@@ -148,7 +150,7 @@ def _in_the_clear(config: SuperLinkConfig, apis: Apis) -> Iterator[str]:
 
 def _certfiles_unused(config: SuperLinkConfig) -> bool:
     files = (config.ssl_certfile, config.ssl_keyfile)
-    if None in files or config.fleet_api_type == "rest":
+    if None in files or config.over_http:
         return False
     # Flower 1.9 names the gRPC files by these options; such files are here under both names.
     return config.certificates is None or config.certificates[1:] != files
@@ -178,14 +180,32 @@ def _credentials(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
         )
 
 
-def _one_port_twice(driver: Place, fleet: Place) -> Iterator[ConfigError]:
-    hosts = {driver.address.host, fleet.address.host}
+def _control(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
+    if config.port is None:
+        for option in attrs.fields(ControlOptions):
+            if getattr(config, option.name) is not None:
+                yield ConfigError(
+                    "needs --port: runs and nodes of today's Flower are served there",
+                    *(option.name, "port"),
+                )
+    for place in config.places(apis):
+        own = place.field in ("control_address", "control_grpc_address")
+        if own and not place.address.loopback and config.control_token_file is None:
+            yield ConfigError(
+                f"{place.address} can be reached from other machines, and without a token only "
+                "this one is answered: give --control-token-file FILE, or an address on 127.0.0.1",
+                *(place.field, "control_token_file"),
+            )
+
+
+def _one_port_twice(one: Place, other: Place) -> Iterator[ConfigError]:
+    hosts = {one.address.host, other.address.host}
     overlap = len(hosts) == 1 or not hosts.isdisjoint(_WILDCARD_HOSTS)
-    if driver.address.port == fleet.address.port != 0 and overlap:
+    if one.address.port == other.address.port != 0 and overlap:
         yield ConfigError(
-            f"{driver.address} and {fleet.api}'s {fleet.address} are the same port: choose another "
+            f"{one.address} and {other.api}'s {other.address} are the same port: choose another "
             "for one of them",
-            *(driver.field, fleet.field, "fleet_api_type"),
+            *(one.field, other.field, "fleet_api_type"),
         )
 
 

@@ -40,10 +40,11 @@ class Section(enum.Enum):
     FLEET = "Fleet API"
     REST = "Fleet API over REST"
     CURRENT = "Flower 1.35 and later"
+    CONTROL = "Control API, for flwr"
     LIMITS = "limits"
     ADMIN = "for operators"
     SIMULATION = "simulation"
-    FLOWER = "names of Flower 1.9 to 1.11"
+    FLOWER = "names of Flower's own programs"
 
 
 @attrs.frozen

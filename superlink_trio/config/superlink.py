@@ -14,21 +14,17 @@ from typing import Literal, TypeAlias
 import attrs
 from attrs import field
 
-from superlink_trio.config import checks, kinds
-from superlink_trio.config.address import Address, Place
+from superlink_trio.config import checks, kinds, places
+from superlink_trio.config.address import Address
 from superlink_trio.config.checks import MEMORY, ConfigError, raise_all
+from superlink_trio.config.control import ControlOptions
 from superlink_trio.config.kinds import Files
 from superlink_trio.config.limits import Limits
 from superlink_trio.config.options import Apis, Section, option, problem_with
+from superlink_trio.config.places import Place
 
 FleetApiType: TypeAlias = Literal["grpc-rere", "grpc-adapter", "rest", "vce"]
 Backend: TypeAlias = Literal["ray", "process"]
-
-_DRIVER_PORT, _GRPC_FLEET_PORT, _REST_FLEET_PORT = 9091, 9092, 9093
-
-_NO_TLS = "--insecure for no encryption"
-_HOW_GRPC = f"--certificates CA_CERT SERVER_CERT PRIVATE_KEY for TLS, or {_NO_TLS}"
-_HOW_REST = f"--ssl-certfile FILE and --ssl-keyfile FILE for HTTPS, or {_NO_TLS}"
 
 # What the options under one heading have in common.
 _general = partial(option, Section.GENERAL, Apis.BOTH)
@@ -48,7 +44,7 @@ def _everywhere_or_here(port: int) -> str:
 
 
 @attrs.frozen(kw_only=True)
-class SuperLinkConfig(Limits):
+class SuperLinkConfig(ControlOptions, Limits):
     """The settings of a SuperLink. The fields are the options' names; each says what it is for.
 
     Raises ConfigErrors, with a part for every field that is wrong by itself.
@@ -95,7 +91,7 @@ class SuperLinkConfig(Limits):
         metadata=_driver(
             kinds.ADDRESS,
             "where drivers connect",
-            shown_default=_everywhere_or_here(_DRIVER_PORT),
+            shown_default=_everywhere_or_here(places.DRIVER_PORT),
             common=True,
         ),
     )
@@ -134,7 +130,7 @@ class SuperLinkConfig(Limits):
         metadata=_fleet(
             kinds.ADDRESS,
             "where nodes connect over gRPC",
-            shown_default=_everywhere_or_here(_GRPC_FLEET_PORT),
+            shown_default=_everywhere_or_here(places.GRPC_FLEET_PORT),
             common=True,
         ),
     )
@@ -161,7 +157,7 @@ class SuperLinkConfig(Limits):
             Apis.FLEET,
             kinds.ADDRESS,
             "where nodes connect over REST",
-            shown_default=_everywhere_or_here(_REST_FLEET_PORT),
+            shown_default=_everywhere_or_here(places.REST_FLEET_PORT),
         ),
     )
     """None: like `driver_api_address`; the two files below say how to serve others as well."""
@@ -305,60 +301,36 @@ class SuperLinkConfig(Limits):
     @property
     def driver_place(self) -> Place:
         """Where the Driver API is to listen."""
-        return Place(
-            api="the Driver API",
-            field="driver_api_address",
-            given=self.driver_api_address,
-            port=_DRIVER_PORT,
-            secured=self._grpc_secured,
-            how=_HOW_GRPC,
-        )
+        return places.driver(self)
 
     @property
     def fleet_place(self) -> Place | None:
         """Where the chosen Fleet API is to listen; None for a simulation, which has no port."""
-        if self.fleet_api_type == "vce":
-            return None
-        rest = self.fleet_api_type == "rest"
-        name = "rest_fleet_api_address" if rest else "grpc_rere_fleet_api_address"
-        return Place(
-            api="the Fleet API",
-            field=name,
-            given=getattr(self, name),
-            port=_REST_FLEET_PORT if rest else _GRPC_FLEET_PORT,
-            secured=self._grpc_secured or (rest and self.rest_files is not None),
-            how=_HOW_REST if rest else _HOW_GRPC,
-        )
-
-    def places(self, apis: Apis) -> list[Place]:
-        """Where these APIs are to listen."""
-        driver = self.driver_place if Apis.DRIVER in apis else None
-        fleet = self.fleet_place if Apis.FLEET in apis else None
-        flower = self.flower_place if apis is Apis.BOTH else None
-        return [place for place in (driver, fleet, flower) if place is not None]
+        return places.fleet(self)
 
     @property
     def flower_place(self) -> Place | None:
         """Where Flower 1.35 and later is to be served over HTTP; None: not at all."""
-        if self.port is None:
-            return None
-        return Place(
-            api="the HTTP API",
-            field="host",
-            given=Address(self.host, self.port),
-            port=self.port,
-            secured=self._grpc_secured or self.rest_files is not None,
-            how=_HOW_REST,
-        )
+        return places.flower(self)
+
+    @property
+    def control_place(self) -> Place | None:
+        """Where the Control API has a port of its own over HTTP; None: it has none."""
+        return places.control(self)
+
+    @property
+    def control_grpc_place(self) -> Place | None:
+        """Where the Control API is to be served over gRPC; None: not at all."""
+        return places.control_grpc(self)
+
+    def places(self, apis: Apis) -> list[Place]:
+        """Where these APIs are to listen."""
+        return places.of(self, apis)
 
     @property
     def over_http(self) -> bool:
         """Whether anything but the admin surface is served over HTTP."""
         return self.fleet_api_type == "rest" or self.port is not None
-
-    @property
-    def _grpc_secured(self) -> bool:
-        return self.insecure or self.certificates is not None
 
     @property
     def tls(self) -> bool:

@@ -47,6 +47,9 @@ MOST_FAB_SIZE = 10 * 1024 * 1024
 
 _MOST_RUNS = 20
 
+_OLDER_FEDERATION = "default"
+"""What the one federation is to `flwr` of 1.24 and 1.25."""
+
 # Flower's numbers for what is wrong, as its command line knows them.
 _NOT_OFFERED, _NO_FEDERATION, _FAILED_TO_CREATE, _BAD_CONFIG = 1, 2, 14, 15
 _NO_RUN, _FINISHED, _BAD_KEY, _KEY_IN_USE, _NO_NODE, _BAD_APP = 16, 18, 22, 23, 24, 33
@@ -223,7 +226,7 @@ def _refusal(code: int, message: str) -> Refused:
 
 
 def _check_federation(name: str) -> None:
-    if name and name != FEDERATION:
+    if name not in ("", _OLDER_FEDERATION, FEDERATION):
         raise Refused(
             Status.NOT_FOUND, f"There is one federation here, {FEDERATION}, no {name!r}.", 2
         )

@@ -1,27 +1,30 @@
-"""Flower 1.35 and later as a part of the tree.
+"""Today's Flower as a part of the tree.
 
 flower          rest for one
 ├── http        nodes, the processes of runs, and the command line `flwr`, on one port
 └── apps        a process for each run; or, where SuperExecs start them, their end
+control         the command line alone, where it has a port of its own
+control-grpc    the command line of 1.21 to 1.36
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
-import trio
 
 from superlink_trio.config import Address, SuperLinkConfig
 from superlink_trio.control.api import control_api
-from superlink_trio.control.gate import for_this_machine_only
+from superlink_trio.control.gate import gated
+from superlink_trio.control.http import HttpService
+from superlink_trio.control.older import OlderControl
 from superlink_trio.fleet import SuperNodes
 from superlink_trio.fleet.messages_api import messages_api
 from superlink_trio.fleet.signatures import check_key
 from superlink_trio.rounds import Rounds
-from superlink_trio.rpc import CallObserver, observed
+from superlink_trio.rpc import Api, CallObserver, Status
 from superlink_trio.runtime import (
     Acquiring,
     Launcher,
@@ -33,108 +36,91 @@ from superlink_trio.runtime import (
 )
 from superlink_trio.state.messages import MessageState
 from superlink_trio.supervision import Child, Group, Restart, Service, Strategy
-from superlink_trio.transport.http import HttpOptions, protobuf_site, serve_http
-from superlink_trio.transport.listening import fitting, needed_by
+from superlink_trio.transport.grpc import GrpcService
 
 if TYPE_CHECKING:
-    from superlink_trio.credentials import Credentials
+    from superlink_trio.config.places import Place
+    from superlink_trio.credentials import ControlTokens, Credentials
 
-_NOT_OFFERED = (
-    "superlink-trio does not offer this: accounts, connectors, agents and the Hub are Flower's own."
-)
-
+# What listens, by its path below the APIs.
+_HTTP, _CONTROL, _CONTROL_GRPC = "flower/http", "control", "control-grpc"
 
 # What a server needs beyond the grace of its calls: to cancel what is left and see it end.
 _DRAIN = 0.2
 
 
-def flower_group(
-    *,
-    current: Callable[[], SuperLinkConfig],
-    state: MessageState,
-    credentials: Credentials | None,
-    bound: Callable[[], Address | None],
-    observers: Sequence[CallObserver],
-    nodes: SuperNodes,
-    rounds: Rounds,
-) -> Group:
-    """Describe the part of the tree; `bound` says where its HTTP port listens, once it does."""
-    config = current()
-    place = config.flower_place
-    assert place is not None, "who names no port has no such part"
-
-    def address() -> Address:
-        # After a failure the port is the one that nodes know by now.
-        return bound() or place.address
-
-    http = FlowerService(
-        current=current,
-        state=state,
-        credentials=credentials,
-        address=address,
-        observers=observers,
-        nodes=nodes,
-        rounds=rounds,
-        superexecs=_superexecs(current, state, credentials),
-    )
-    apps: Service = TakenRuns(state=state, address=address)
-    if config.isolation == "subprocess":
-        apps = Launcher(
-            state=state,
-            address=address,
-            certificate=_certificate(config),
-            most=config.max_server_apps,
-        )
-    grace = config.grace + _DRAIN
-    return Group(
-        name="flower",
-        strategy=Strategy.REST_FOR_ONE,
-        children=[
-            Child(name="http", serve=http, restart=Restart.ON_FAILURE, grace=grace),
-            Child(name="apps", serve=apps, restart=Restart.ON_FAILURE, grace=grace),
-        ],
-    )
-
-
-def _superexecs(
-    current: Callable[[], SuperLinkConfig], state: MessageState, credentials: Credentials | None
-) -> Acquiring:
-    if current().isolation == "subprocess":
-        return NoSuperExecs()
-    secret = None if credentials is None else credentials.superexecs
-    return SuperExecs(
-        state=state,
-        hold=lambda: current().hold,
-        signatures=None if secret is None else Signatures(secret),
-    )
-
-
-def _certificate(config: SuperLinkConfig) -> Path | None:
-    """Give the file that programs here know the HTTP port by; None where it speaks no TLS."""
-    if config.rest_files is None:
-        return None
-    return config.certificates[0] if config.certificates and config.tls else config.rest_files[0]
-
-
 @attrs.frozen(kw_only=True)
-class FlowerService:
-    """Serves nodes, runs and operators. Each life of the service makes its APIs anew."""
+class TodaysFlower:
+    """What the parts of the tree that serve today's Flower are made of."""
 
     current: Callable[[], SuperLinkConfig]
     state: MessageState
     credentials: Credentials | None
-    address: Callable[[], Address]
-    """Where to listen, asked for at each start."""
-    observers: Sequence[CallObserver]
     nodes: SuperNodes
     rounds: Rounds
-    superexecs: Acquiring
+    grpc: GrpcService
+    bound: Callable[[str], Address | None]
+    """Where a part listens, by its path, once it does."""
+    observers: Callable[[str, str], Sequence[CallObserver]]
+    """Who watches the calls of a part, by what carries them and by its path."""
 
-    async def __call__(
-        self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]
-    ) -> None:
-        """Serve until `stopping`; `task_status` gets the address that was bound."""
+    def parts(self) -> Iterator[Child | Group]:
+        """Describe the parts of the tree."""
         config = self.current()
+        assert config.flower_place is not None, "who names no port has no such part"
+        yield self._flower(config.flower_place)
+        if config.control_place is not None:
+            yield self._child(_CONTROL, self._control(config.control_place))
+        if config.control_grpc_place is not None:
+            yield self._child(_CONTROL_GRPC, self._control_grpc(config.control_grpc_place))
+
+    def _child(self, name: str, serve: Service) -> Child:
+        grace = self.current().grace + _DRAIN
+        return Child(name=name, serve=serve, restart=Restart.ON_FAILURE, grace=grace)
+
+    def _address(self, path: str, place: Place) -> Callable[[], Address]:
+        # After a failure the port is the one that clients know by now.
+        return lambda: self.bound(path) or place.address
+
+    def _flower(self, place: Place) -> Group:
+        config = self.current()
+        address = self._address(_HTTP, place)
+        superexecs = self._superexecs()
+        http = HttpService(
+            current=self.current,
+            apis=lambda config: self._flower_apis(config, superexecs),
+            credentials=self.credentials,
+            address=address,
+            elsewhere=self._not_beside_nodes,
+            observers=self.observers("http", _HTTP),
+            needed_by="the APIs of Flower 1.35 and later",
+            beside=[self.nodes.report, self.rounds.report],
+        )
+        apps: Service = TakenRuns(state=self.state, address=address)
+        if config.isolation == "subprocess":
+            apps = Launcher(
+                state=self.state,
+                address=address,
+                certificate=_certificate(config),
+                most=config.max_server_apps,
+            )
+        return Group(
+            name="flower",
+            strategy=Strategy.REST_FOR_ONE,
+            children=[self._child("http", http), self._child("apps", apps)],
+        )
+
+    def _superexecs(self) -> Acquiring:
+        if self.current().isolation == "subprocess":
+            return NoSuperExecs()
+        secret = None if self.credentials is None else self.credentials.superexecs
+        return SuperExecs(
+            state=self.state,
+            hold=lambda: self.current().hold,
+            signatures=None if secret is None else Signatures(secret),
+        )
+
+    def _flower_apis(self, config: SuperLinkConfig, superexecs: Acquiring) -> Mapping[str, Api]:
         apis = {
             "fleet": messages_api(
                 self.state,
@@ -145,29 +131,54 @@ class FlowerService:
             "runtime": runtime_api(
                 self.state,
                 hold=lambda: self.current().driver_hold,
-                superexecs=self.superexecs,
+                superexecs=superexecs,
                 rounds=self.rounds,
             ),
-            "control": for_this_machine_only(control_api(self.state, check_key)),
         }
-        options = HttpOptions.of(config, max_connections=fitting(config.max_connections))
-        site = protobuf_site(
-            {name: observed(api, self.observers) for name, api in apis.items()},
-            options,
-            not_offered=_NOT_OFFERED,
-            max_calls=lambda: self.current().max_calls,
+        return apis if config.control_place is not None else {**apis, **self._control_apis(config)}
+
+    def _control_apis(self, _: SuperLinkConfig) -> Mapping[str, Api]:
+        api = control_api(self.state, check_key)
+        return {"control": gated(api, self._tokens, denied=Status.UNAUTHENTICATED)}
+
+    @property
+    def _tokens(self) -> ControlTokens | None:
+        return None if self.credentials is None else self.credentials.control
+
+    def _control(self, place: Place) -> HttpService:
+        return HttpService(
+            current=self.current,
+            apis=self._control_apis,
+            credentials=self.credentials,
+            address=self._address(_CONTROL, place),
+            elsewhere=self._not_beside_flwr,
+            observers=self.observers("http", _CONTROL),
+            needed_by="the Control API",
         )
-        certificates = None if self.credentials is None else self.credentials.rest
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.nodes.report)
-            nursery.start_soon(self.rounds.report)
-            with needed_by("the APIs of Flower 1.35 and later"):
-                await serve_http(
-                    site,
-                    self.address(),
-                    tls=None if certificates is None else certificates.context,
-                    options=options,
-                    stopping=stopping,
-                    task_status=task_status,
-                )
-            nursery.cancel_scope.cancel()
+
+    def _control_grpc(self, place: Place) -> OlderControl:
+        return OlderControl(
+            current=self.current,
+            state=self.state,
+            tokens=self._tokens,
+            grpc=self.grpc,
+            address=self._address(_CONTROL_GRPC, place),
+            observers=self.observers("grpc", _CONTROL_GRPC),
+        )
+
+    def _not_beside_nodes(self, api: str) -> str | None:
+        if api == "control" and self.current().control_place is not None:
+            return f"flwr is served on a port of its own: {self.bound(_CONTROL)}."
+        return None
+
+    def _not_beside_flwr(self, api: str) -> str | None:
+        if api in ("fleet", "runtime"):
+            return f"Only flwr is served here: nodes connect to {self.bound(_HTTP)}."
+        return None
+
+
+def _certificate(config: SuperLinkConfig) -> Path | None:
+    """Give the file that programs here know the HTTP port by; None where it speaks no TLS."""
+    if config.rest_files is None:
+        return None
+    return config.certificates[0] if config.certificates and config.tls else config.rest_files[0]

@@ -12,6 +12,7 @@ import trio
 from superlink_trio.config import Apis, ConfigError, ConfigErrors, Files, SuperLinkConfig
 from superlink_trio.credentials.allow_list import NodeKeys
 from superlink_trio.credentials.certificates import Certificates, Sources
+from superlink_trio.credentials.control_tokens import ControlTokens, read_tokens
 from superlink_trio.credentials.files import Faults
 from superlink_trio.credentials.node_keys import KeySources, read_keys, read_node_keys
 from superlink_trio.credentials.shared_secret import SharedSecret
@@ -28,6 +29,8 @@ class Credentials:
     """The same as `grpc` where REST has no files of its own."""
     nodes: NodeKeys | None
     superexecs: SharedSecret | None = None
+    control: ControlTokens | None = None
+    """None: who steers shows no token."""
     _reloading: trio.Lock = attrs.field(factory=trio.Lock, init=False, repr=False)
 
     @property
@@ -37,13 +40,14 @@ class Credentials:
         return {name: found for name, found in sets.items() if found is not None}
 
     async def reload(self) -> None:
-        """Read the certificates, the list of nodes' keys and the secret of SuperExecs again.
+        """Read certificates, the list of nodes' keys, tokens and the secret of SuperExecs again.
 
         What is sound is used from now on; what is not leaves things as they are, and the log says
         why. Open connections stay open, but the calls of a key that is listed no more end at once.
         """
         async with self._reloading:
-            if not self.certificates and self.nodes is None and self.superexecs is None:
+            secrets = (self.nodes, self.superexecs, self.control)
+            if not self.certificates and all(each is None for each in secrets):
                 _log.info("There are no keys or certificates to read again")
             for name, certificates in self.certificates.items():
                 await _reload_certificates(name, certificates)
@@ -51,6 +55,8 @@ class Credentials:
                 await _reload_nodes(self.nodes)
             if self.superexecs is not None:
                 await _reload_secret(self.superexecs)
+            if self.control is not None:
+                await _reload_tokens(self.control)
 
 
 async def _reload_certificates(name: str, certificates: Certificates) -> None:
@@ -69,6 +75,11 @@ async def _reload_secret(superexecs: SharedSecret) -> None:
     with _logged("The secret of SuperExecs stays as it was"):
         await trio.to_thread.run_sync(superexecs.reload)
         _log.info("SuperExecs need the secret now that was read just now")
+
+
+async def _reload_tokens(tokens: ControlTokens) -> None:
+    with _logged("The tokens for flwr stay as they were"):
+        tokens.replace(await trio.to_thread.run_sync(read_tokens, tokens.source))
 
 
 @contextmanager
@@ -90,7 +101,7 @@ def load(config: SuperLinkConfig, apis: Apis) -> Credentials:
     Raises ConfigErrors with a part for everything that is wrong with any file.
     """
     errors: list[ConfigError] = []
-    grpc = rest = nodes = superexecs = None
+    grpc = rest = nodes = superexecs = control = None
     if config.certificates and config.tls:
         with _collect(errors, "certificates"):
             grpc = Certificates(_grpc_sources(config.certificates, config, apis))
@@ -108,9 +119,13 @@ def load(config: SuperLinkConfig, apis: Apis) -> Credentials:
     if config.superexec_auth_secret_file and config.isolation == "process" and apis is Apis.BOTH:
         with _collect(errors, "superexec_auth_secret_file"):
             superexecs = SharedSecret(config.superexec_auth_secret_file)
+    if config.control_token_file is not None and apis is Apis.BOTH:
+        with _collect(errors, "control_token_file"):
+            source = config.control_token_file
+            control = ControlTokens(read_tokens(source), source=source)
     if errors:
         raise ConfigErrors("files that cannot be used", errors)
-    return Credentials(grpc=grpc, rest=rest, nodes=nodes, superexecs=superexecs)
+    return Credentials(grpc=grpc, rest=rest, nodes=nodes, superexecs=superexecs, control=control)
 
 
 def _grpc_sources(files: Files, config: SuperLinkConfig, apis: Apis) -> Sources:

@@ -309,6 +309,13 @@ def test_a_fleet_api_on_the_command_line_wins(monkeypatch: pytest.MonkeyPatch) -
     assert config_of("--insecure", "--fleet-api-type=grpc-adapter").fleet_api_type == "grpc-adapter"
 
 
+def test_flowers_name_of_the_control_address() -> None:
+    config = config_of("--port", "8000", "--control-api-address", "127.0.0.1:9093")
+    assert str(config.control_grpc_address) == "127.0.0.1:9093"
+    both = "--control-api-address", "127.0.0.1:1", "--control-grpc-address", "127.0.0.1:2"
+    assert given_words("--port", "8000", *both).faults
+
+
 def test_one_fleet_api_address_for_whichever_is_chosen() -> None:
     config = config_of("--insecure", "--fleet-api-address", "localhost:1")
     assert config.grpc_rere_fleet_api_address == Address("localhost", 1)

@@ -12,6 +12,7 @@ from superlink_trio.config import Address, SuperLinkConfig
 
 LOCALHOST = Address("localhost", 9091, bound=[Address("127.0.0.1", 9091), Address("::1", 9091)])
 ANYWHERE = Address("0.0.0.0", 9092, bound=[Address("0.0.0.0", 9092)])
+HERE = Address("127.0.0.1", 8000)
 FILES = ("ca", "cert", "key")
 KEYS = ("nodes", "key", "key.pub")
 
@@ -21,6 +22,8 @@ class Link:
     driver_address: Address | None = LOCALHOST
     fleet_address: Address | None = ANYWHERE
     flower_address: Address | None = None
+    control_address: Address | None = None
+    control_grpc_address: Address | None = None
     admin_address: Address | None = None
 
 
@@ -60,6 +63,19 @@ END = f"version {__version__}, pid {os.getpid()}"
             f"{DRIVER} without TLS, 10 simulated nodes, state in memory",
         ),
         ({}, Link(None, None), "no port is open, state in memory"),
+        (
+            {"port": 8000},
+            Link(None, None, flower_address=HERE),
+            "Flower 1.35 and later on 127.0.0.1:8000 without TLS (flwr of this machine only), "
+            "state in memory",
+        ),
+        (
+            {"port": 8000, "insecure": True, "control_token_file": "tokens"},
+            Link(None, None, HERE, control_address=ANYWHERE, control_grpc_address=ANYWHERE),
+            "Flower 1.35 and later on 127.0.0.1:8000 without TLS, Control API on 0.0.0.0:9092 "
+            "without TLS (flwr with a token), Control API over gRPC on 0.0.0.0:9092 without TLS "
+            "(flwr with a token), state in memory",
+        ),
     ],
 )
 def test_the_line_says_what_listens_and_how(values: dict[str, Any], link: Link, said: str) -> None:
@@ -83,6 +99,8 @@ def test_machines_get_every_address_and_the_limits() -> None:
         "fleet_api_type": "grpc-rere",
         "node_authentication": True,
         "flower_address": None,
+        "control_address": None,
+        "control_grpc_address": None,
         "admin_address": None,
         "database": "state.db",
         "max_nodes": 7,

@@ -44,6 +44,7 @@ def load():
     class Link:
         driver_address = Address("127.0.0.1", 1)
         fleet_address = flower_address = admin_address = None
+        control_address = control_grpc_address = None
 
         async def reload(self, config=None):
             say("reloading")

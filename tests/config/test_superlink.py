@@ -16,6 +16,8 @@ from superlink_trio.config.options import options_of
 FILES = ("ca.pem", "server.pem", "server.key")
 CERTFILES: Any = {"ssl_certfile": "c", "ssl_keyfile": "k"}
 KEYS = ("keys.csv", "server", "server.pub")
+LOOPBACK: Any = {"driver_api_address": "[::1]:1", "grpc_rere_fleet_api_address": "[::1]:2"}
+HTTP: Any = {"host": "0.0.0.0", "port": 8000}
 
 anything = (
     st.none()
@@ -241,6 +243,8 @@ def test_insecure_wins_with_a_warning() -> None:
         ({"driver_api_address": "[::1]:1"}, Apis.DRIVER, None),
         ({"fleet_api_type": "rest", **CERTFILES}, Apis.FLEET, None),
         ({"insecure": False}, Apis.BOTH, None),
+        ({**LOOPBACK, **HTTP}, Apis.BOTH, "the HTTP API on 0.0.0.0:8000"),
+        ({**LOOPBACK, **HTTP, **CERTFILES}, Apis.BOTH, None),
     ],
 )
 def test_what_others_reach_without_tls_is_warned_of_once(
@@ -252,6 +256,28 @@ def test_what_others_reach_without_tls_is_warned_of_once(
     else:
         [warning] = told
         assert warning.startswith(f"--insecure: other machines reach {reached}, and whoever")
+
+
+def test_ports_for_operators_go_with_runs_and_nodes() -> None:
+    config = SuperLinkConfig(control_address="[::1]:3", control_grpc_address="127.0.0.1:4")
+    found = problems(config)
+    assert found.keys() == {"control_address", "control_grpc_address"}
+    assert "needs --port" in found["control_address"]
+    served = attrs.evolve(config, port=8000)
+    assert problems(served) == {}
+    assert listening(served)[2:] == ["127.0.0.1:8000", "[::1]:3", "127.0.0.1:4"]
+    twice = attrs.evolve(served, port=4)
+    assert "are the same port" in problems(twice)["host"]
+
+
+@pytest.mark.parametrize("field", ["control_address", "control_grpc_address"])
+def test_a_port_for_operators_elsewhere_asks_for_a_token(field: str) -> None:
+    config = SuperLinkConfig(port=8000, insecure=True, **{field: "0.0.0.0:3"})  # type: ignore[arg-type]  # one of two
+    assert "give --control-token-file FILE" in problems(config)[field]
+    with_tokens = attrs.evolve(config, control_token_file=Path("tokens"))
+    assert problems(with_tokens) == {}
+    secured = attrs.evolve(with_tokens, insecure=False)
+    assert "say how to serve them" in problems(secured)[field]
 
 
 @pytest.mark.parametrize(("given", "missing"), [("certfile", "keyfile"), ("keyfile", "certfile")])

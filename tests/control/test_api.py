@@ -117,11 +117,12 @@ async def test_there_is_one_federation(api: Api, mock_clock: MockClock) -> None:
         api, "ListFederations", pb.ListFederationsRequest(), pb.ListFederationsResponse
     )
     assert [federation.name for federation in listed.federations] == [FEDERATION]
+    assert (await start(api, federation="default")).federation == FEDERATION
     refusal = await refused(start(api, federation="@me/other"), Status.NOT_FOUND)
     assert "'@me/other'" in refusal.message
     await start(api)
     shown = await call(api, "ShowFederation", pb.ShowFederationRequest(), pb.ShowFederationResponse)
-    assert len(shown.federation.runs) == 1
+    assert len(shown.federation.runs) == 2
 
 
 async def test_runs_are_listed_and_stopped(

@@ -63,7 +63,7 @@ async def peers(
 
 @pytest.fixture
 async def today(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Today]:
-    """Programs of Flower 1.26 and 1.42 for one test; if it fails its report shows all they wrote.
+    """Programs of Flower 1.26 to 1.42 for one test; if it fails its report shows all they wrote.
 
     An environment that is not there yet is made when a program of it is started.
     """

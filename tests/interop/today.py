@@ -1,4 +1,4 @@
-"""Programs of Flower 1.26 and 1.42 around a SuperLink: nodes, and the command line `flwr`."""
+"""Programs of Flower 1.26 to 1.42 around a SuperLink: nodes, and the command line `flwr`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,9 @@ from peering.processes import (
 NEWEST = "1.42.0"
 """The release of the command line, of what the SuperLink starts, and of most nodes."""
 
+_NODES_OVER_GRPC = ("1.26.1", "1.36.0", "1.37.0")
+_FLWR_OVER_GRPC = ("1.26.1", "1.36.0")
+
 EXAMPLE = ROOT / "examples" / "today"
 STEPS = Path(__file__).parent / "programs" / "today"
 
@@ -42,6 +45,8 @@ class Link:
 
     superlink: SuperLink
     http: str
+    control_grpc: str | None
+    """Where `flwr` of 1.21 to 1.36 is served, if it is."""
 
     @property
     def program(self) -> Program:
@@ -73,7 +78,7 @@ class Today:
         fleet: str = ANY_PORT,
         ca: Path | None = None,
     ) -> Link:
-        """Start a SuperLink, for which `flwr` has the name `mine` then."""
+        """Start a SuperLink, for which `flwr` has the name `mine` then; over gRPC: `older`."""
         superlink = await start_superlink(
             self._launch,
             *("--port", http.rpartition(":")[2], *options),
@@ -81,27 +86,30 @@ class Today:
             ca=ca,
             PYTHONPATH=CHECKOUT,
         )
-        http = (await superlink.program.report("flower_address"))["flower_address"]
+        ready = await superlink.program.report("flower_address")
+        link = Link(superlink, ready["flower_address"], ready["control_grpc_address"])
         self.home.mkdir(exist_ok=True)
         trust = "insecure = true" if ca is None else f'root-certificates = "{ca}"'
         (self.home / "config.toml").write_text(
-            f'[superlink]\ndefault = "mine"\n[superlink.mine]\naddress = "{http}"\n{trust}\n'
+            '[superlink]\ndefault = "mine"\n'
+            f'[superlink.mine]\naddress = "{link.http}"\n{trust}\n'
+            f'[superlink.older]\naddress = "{link.control_grpc}"\n{trust}\n'
         )
-        return Link(superlink, http)
+        return link
 
     async def node(self, link: Link, version: str = NEWEST, *, key: Path | None = None) -> Program:
         """Start a SuperNode as it is installed."""
-        newest = version == NEWEST
         own = free_address()
-        options = (
-            ["--port", own.rpartition(":")[2]] if newest else ["--clientappio-api-address", own]
-        )
+        options = ["--port", own.rpartition(":")[2]]
+        if version == "1.26.1":
+            options = ["--clientappio-api-address", own]
         if key is not None:
             options += ["--auth-supernode-private-key", str(key)]
         return await self._launch(
             f"node of {version}",
             *("flower-supernode", *link.superlink.client_options),
-            *("--superlink", link.http if newest else link.superlink.fleet, *options),
+            *("--superlink", link.superlink.fleet if version in _NODES_OVER_GRPC else link.http),
+            *options,
             version=version,
         )
 
@@ -131,36 +139,42 @@ class Today:
             (app / "steps" / f"{module}.py").write_text(text)
         return app
 
-    async def run(self, app: Path, **config: object) -> Program:
+    async def run(self, app: Path, *, version: str = NEWEST, **config: object) -> Program:
         """Start `flwr run --stream`; it ends with the run."""
         words = " ".join(f"{key}={json.dumps(value)}" for key, value in config.items())
         return await self.flwr(
-            *("run", app, "mine", "--stream"),
+            *("run", app, _name(version), "--stream"),
             *(["--run-config", words.replace("_", "-")] if config else []),
+            version=version,
         )
 
-    async def ran(self, app: Path, **config: object) -> dict[str, list[float]]:
+    async def ran(
+        self, app: Path, *, version: str = NEWEST, **config: object
+    ) -> dict[str, list[float]]:
         """Run an app to its end; give what its nodes told, by round."""
-        program = await self.run(app, **config)
+        program = await self.run(app, version=version, **config)
         if status := await program.end():
             raise Misbehaved(f"{program.name} ended with status {status}")
         return await program.report("sum")
 
-    async def flwr(self, *words: str | Path) -> Program:
+    async def flwr(self, *words: str | Path, version: str = NEWEST) -> Program:
         """Start the command line."""
-        return await self._launch(f"flwr {words[0]}", "flwr", *words)
+        name = f"flwr {words[0]} of {version}"
+        return await self._launch(name, "flwr", *words, version=version)
 
-    async def told(self, *words: str | Path) -> str:
+    async def told(self, *words: str | Path, version: str = NEWEST) -> str:
         """Run the command line to its end; give what it printed. Raises Misbehaved."""
-        program = await self.flwr(*words)
+        program = await self.flwr(*words, version=version)
         if status := await program.end():
             raise Misbehaved(f"{program.name} ended with status {status}")
         return "\n".join(program.lines)
 
-    async def newest_run(self) -> dict[str, Any]:
+    async def newest_run(self, *, version: str = NEWEST) -> dict[str, Any]:
         """Give what `flwr ls` tells of the run that was started last."""
-        listed = json.loads(await self.told("ls", "mine", "--format", "json"))
-        return dict(listed["runs"][0])
+        words = "ls", _name(version), "--format", "json"
+        listed = json.loads(await self.told(*words, version=version))
+        # Releases differ in their order.
+        return dict(max(listed["runs"], key=lambda run: run["pending-at"]))
 
     def processes(self, name: str) -> list[int]:
         """Give the processes with this word in their command line, of those started from here."""
@@ -210,6 +224,11 @@ async def open_today(folder: Path) -> AsyncIterator[Today]:
     """Give the block programs to start; none outlives it, and nothing that they have started."""
     async with launching(sessions=True) as start:
         yield Today(folder, start)
+
+
+def _name(version: str) -> str:
+    """Give what the command line of a release calls the SuperLink."""
+    return "older" if version in _FLWR_OVER_GRPC else "mine"
 
 
 def _interpreter(version: str) -> Path:
