@@ -54,8 +54,9 @@ _REACHING = 10.0
 # 103 on macOS; Ray's own part of it takes up to 70.
 _LONGEST_PREFIX = 14
 
-# How long Ray may take until it is there. It takes 2 to 3 s; several times that on a busy machine.
-_CONNECTING = 60.0
+# How long it may take, in seconds, until a cluster is joined, or a Ray of our own is there. The
+# second takes 2 to 3 s, and more than a minute where 15 others want the same two processors.
+_JOINING, _STARTING = 60.0, 300.0
 
 # How long the driver's session has to end by itself, in seconds.
 _GRACE = 5.0
@@ -104,17 +105,18 @@ class _RayProcess:
 
     async def open(self, opening: Opening) -> int:
         """Wait until workers have loaded the app, and give their number."""
-        address = opening.settings.address
+        doing, where, patience = "Starting Ray", "on this machine", _STARTING
+        if (address := opening.settings.address) is not None:
+            where, patience = f"at {address}", _JOINING
+            doing = f"Joining the Ray cluster {where}"
         self.frames.send(opening)
-        doing = "Starting Ray" if address is None else f"Joining the Ray cluster at {address}"
         async with told_if_slow(_log, doing):
             try:
-                with trio.fail_after(_CONNECTING):
+                with trio.fail_after(patience):
                     await self._next_step()
             except trio.TooSlowError:
-                where = "on this machine" if address is None else f"at {address}"
                 raise ConnectionError(
-                    f"Ray {where} did not answer within {_CONNECTING:.0f} s"
+                    f"Ray {where} did not answer within {patience:.0f} s"
                 ) from None
         async with told_if_slow(_log, f"Loading {opening.app}"):
             ready = await self._next_step()
