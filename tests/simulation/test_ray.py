@@ -239,6 +239,31 @@ async def test_cancelled_while_it_starts_it_leaves_nothing_behind(
 
 
 @pytest.mark.ray
+@pytest.mark.ray
+def test_a_ray_that_takes_too_long_to_start_is_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import ray
+
+    from superlink_trio.simulation.ray import driver
+
+    # In words of Ray's own, by which alone it can be told from what trying again does not mend.
+    failures = [Exception("The current node timed out during startup. This could")] * 2
+    ended = []
+
+    def init(**settings: object) -> None:
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: ended.append(True))
+    driver._start()
+    assert len(ended) == 2
+    failures += [Exception("no such resource")]
+    with pytest.raises(Exception, match="no such resource"):
+        driver._start()
+
+
 async def test_an_app_that_ends_the_process_that_loads_it_is_told(tmp_path: Path) -> None:
     (tmp_path / "deadly_app.py").write_text("import os\nos._exit(7)\n")
     with pytest.raises(AppNotLoaded, match="the worker that loaded it ended"):

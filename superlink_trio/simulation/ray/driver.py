@@ -50,6 +50,9 @@ _SWITCH = 0.0002
 # How long processes may take to be gone after SIGKILL, in seconds.
 _ENDING = 3.0
 
+# How often a Ray of our own is tried to start, and what Ray says when it took too long.
+_TRIES, _TOO_SLOW = 3, "timed out during startup"
+
 
 def main() -> None:
     """Run until the SuperLink closes the connection, then end everything in this session."""
@@ -132,13 +135,7 @@ def _connect(opening: Opening) -> None:
     }
     try:
         if settings.address is None:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                _temp_dir=str(opening.directory),
-                **settings.init,
-                **common,
-            )
+            _start(_temp_dir=str(opening.directory), **settings.init, **common)
         else:
             package = shipping.stage(opening.app.directory, opening.directory / "app")
             ray.init(address=settings.address, runtime_env={"working_dir": str(package)}, **common)
@@ -151,6 +148,19 @@ def _connect(opening: Opening) -> None:
         ) from error
     finally:
         _ignore_signals()
+
+
+def _start(**settings: Any) -> None:
+    """Start a Ray; it gives itself 30 s for that, which on a busy machine may be too little."""
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            ray.init(address="local", include_dashboard=False, **settings)
+        except Exception as error:
+            if not (tries_left and _TOO_SLOW in str(error)):
+                raise
+            ray.shutdown()
+        else:
+            return
 
 
 def _ignore_signals() -> None:
