@@ -54,8 +54,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Last, when the other processes have little left that these would have to wait for.
-    items.sort(key=_is_alone)
+    # Alone at last, when the other processes have little left that these would have to wait for;
+    # long at first, so that no other process waits for its end.
+    items.sort(key=lambda item: (_is_alone(item), item.get_closest_marker("long") is None))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
