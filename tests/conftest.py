@@ -23,7 +23,7 @@ _TURNS = pytest.StashKey[Turns]()
 # Machines are shared and noisy: how long an example takes says nothing about the code.
 _quiet = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("shared machine", _quiet)
-# For the passes that ask whether other versions do the same, not whether it is right.
+# For all passes of .ci/run but one: whether other versions do the same, and what is covered.
 settings.register_profile("short", _quiet, max_examples=20)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "shared machine"))
 
