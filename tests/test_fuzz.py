@@ -60,7 +60,7 @@ class Server:
         channel = self._channels[name.partition("/")[0]]
         call = channel.unary_unary(f"/flwr.proto.{name}", bytes, bytes)
         try:
-            reply = call(body, timeout=20)
+            reply = call(body, timeout=60)
         except grpc.RpcError as error:
             return error.code(), str(error.details()), b""
         return grpc.StatusCode.OK, "", reply

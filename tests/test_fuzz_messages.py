@@ -75,7 +75,7 @@ class Server:
         self._beside = Beside(port=0)
         address = self._beside.link.flower_address
         assert address is not None
-        self._connection = http.client.HTTPConnection(address.host, address.port, timeout=30)
+        self._connection = http.client.HTTPConnection(address.host, address.port, timeout=60)
         self.signer = Signer()
         self._numbers = itertools.count()
         self._set_up_bystanders(token)
