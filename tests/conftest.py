@@ -23,7 +23,7 @@ _TURNS = pytest.StashKey[Turns]()
 # Machines are shared and noisy: how long an example takes says nothing about the code.
 _quiet = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("shared machine", _quiet)
-# For the passes that ask whether other versions do the same, not whether it is right.
+# For all passes of .ci/run but one: whether other versions do the same, and what is covered.
 settings.register_profile("short", _quiet, max_examples=20)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "shared machine"))
 
@@ -54,8 +54,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Last, when the other processes have little left that these would have to wait for.
-    items.sort(key=_is_alone)
+    # Alone at last, when the other processes have little left that these would have to wait for;
+    # long at first, so that no other process waits for its end.
+    items.sort(key=lambda item: (_is_alone(item), item.get_closest_marker("long") is None))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -10,10 +10,7 @@ import http.client
 import io
 import itertools
 import json
-import math
-import queue
 import sys
-import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -21,16 +18,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-import trio
 from control.test_api import bundle
 from google.protobuf.message import Message
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from rubbish import Beside, floats, fuzz, texts
 from signing import Signer
 from state.messages.parcels import Parcel, parcel
 
-from examples import at_most
-from superlink_trio import SuperLink, SuperLinkConfig, run_superlink
 from superlink_trio.state.messages import SERVER
 from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.objects import MOST_OBJECTS, ids_of
@@ -74,36 +69,20 @@ Response = TypeVar("Response", bound=Message)
 
 
 class Server:
-    """A SuperLink in a thread; beside the rubbish a node, and a run that has a process."""
+    """A SuperLink, and beside the rubbish a node, and a run that has a process."""
 
     def __init__(self, token: Path) -> None:
-        self._links: queue.Queue[SuperLink] = queue.Queue()
-        self._thread = threading.Thread(target=trio.run, args=[self._main], daemon=True)
-        self._thread.start()
-        self._link = self._links.get(timeout=30)
-        address = self._link.flower_address
+        self._beside = Beside(port=0)
+        address = self._beside.link.flower_address
         assert address is not None
-        self._connection = http.client.HTTPConnection(address.host, address.port, timeout=30)
+        self._connection = http.client.HTTPConnection(address.host, address.port, timeout=60)
         self.signer = Signer()
         self._numbers = itertools.count()
         self._set_up_bystanders(token)
 
-    async def _main(self) -> None:
-        self._token = trio.lowlevel.current_trio_token()
-        config = SuperLinkConfig(
-            insecure=True,
-            driver_api_address="127.0.0.1:0",
-            grpc_rere_fleet_api_address="127.0.0.1:0",
-            port=0,
-            driver_hold=0,
-        )
-        async with trio.open_nursery() as nursery:
-            self._links.put(await nursery.start(run_superlink, config))
-
     def close(self) -> None:
         self._connection.close()
-        trio.from_thread.run(self._link.stop, trio_token=self._token)
-        self._thread.join(timeout=30)
+        self._beside.close()
 
     def raw(
         self, name: str, body: bytes, headers: dict[str, str] | None = None
@@ -239,15 +218,8 @@ def expect_honest(
     return status
 
 
-fuzz = settings(
-    max_examples=at_most(150),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
 names = st.sampled_from(sorted(CALLS))
-floats = st.sampled_from([math.nan, math.inf, -math.inf, -1.0, 0.0, 1e300]) | st.floats()
 ids = st.sampled_from([0, 1, 2**63, 2**64 - 1]) | st.integers(0, 2**64 - 1)
-texts = st.sampled_from(["", "0", "f" * 64, "a" * 10_000, "\x00", "ä\n"]) | st.text(max_size=30)
 headers = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=80).map(str.strip)
 trees = st.recursive(
     st.builds(pb.ObjectTree, object_id=texts),

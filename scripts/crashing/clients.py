@@ -14,7 +14,7 @@ from peering.client import NotAnswered, over_grpc
 from peering.messages import task_ins, task_res
 
 from crashing.record import Life, Record
-from crashing.servers import Server
+from crashing.servers import Load, Server
 from superlink_trio.wire import superlink_pb2 as pb
 
 _NOT_TAKEN = "None"
@@ -74,14 +74,14 @@ async def node(servers: Collection[Server], record: Record) -> None:
             record.store(asked.task_id, taken, fleet.attempts)
 
 
-async def driver(servers: Collection[Server], record: Record, over: trio.Event) -> None:
-    """Push tasks and collect their answers, round after round, until it is over."""
+async def driver(servers: Collection[Server], record: Record, load: Load) -> None:
+    """Push tasks and collect their answers, round after round, until the load is over."""
     drives = Client(servers, "driver")
     run_id = await drives.call(client.Client.create_run)
     record.runs.add(run_id)
     last = False
     while not last:
-        last = over.is_set()
+        last = load.over
         node_ids = random.choices(sorted(record.nodes), k=random.randint(1, 8))
         tasks = [
             task_ins(run_id, pb.Node(node_id=node_id), os.urandom(random.choice(_SIZES)))
@@ -91,6 +91,7 @@ async def driver(servers: Collection[Server], record: Record, over: trio.Event) 
         record.asked |= dict(zip(task_ids, node_ids, strict=True))
         await collect(drives, record, task_ids)
         await ask_again(drives, record, task_ids)
+        await trio.sleep(load.pause)
 
 
 async def collect(drives: Client, record: Record, task_ids: Collection[str]) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import attrs
 import trio
 from peering.processes import ANY_PORT, OURS, lines_of, running
 
@@ -18,8 +19,17 @@ _OPTIONS = {
     "fleet": ("--hold", "2", "--no-readmit", "--grpc-rere-fleet-api-address", ANY_PORT),
 }
 
-# A long life now and then: what is collected early in it must not come again after its end.
-_LONG_EVERY, _LONG = 8, UNCERTAIN + 2
+# A long life now and then: what is collected early in it must not come again after its end. The
+# drivers need not be busy all the while, only when the end comes.
+_LONG_EVERY, _LONG, _PAUSE = 8, UNCERTAIN + 2, 0.25
+
+
+@attrs.define
+class Load:
+    """What drivers do until it is over: rounds, with a pause after each, in seconds."""
+
+    pause: float = 0.0
+    over: bool = False
 
 
 class Server:
@@ -66,14 +76,18 @@ class Server:
                     raise program.ended("by itself")
 
 
-async def kill(servers: Sequence[Server], kills: int, record: Record) -> None:
+async def kill(servers: Sequence[Server], kills: int, record: Record, load: Load) -> None:
     """Kill one of the servers at a random moment, so many times, and let them live once more."""
     while not record.asked:  # noqa: ASYNC110 (a script may poll)
         await trio.sleep(0.05)
     for number in range(kills):
         for server in servers:
             await server.alive()
-        await trio.sleep(random.uniform(0.05, 0.8) + (0 if number % _LONG_EVERY else _LONG))
+        if number % _LONG_EVERY == 0:
+            load.pause = _PAUSE
+            await trio.sleep(_LONG)
+            load.pause = 0.0
+        await trio.sleep(random.uniform(0.05, 0.8))
         random.choice(servers).kill()
         record.kills += 1
     for server in servers:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import socket
 import time
 from typing import TypeVar
 
@@ -12,7 +10,9 @@ import trio
 from google.protobuf.message import Message
 from signing import Signer
 from state.messages.parcels import Parcel, parcel
+from transport.http.clients import Fields, Http1, connect, head
 
+from superlink_trio.config.address import Address
 from superlink_trio.state.messages import SERVER
 from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.objects import ids_of
@@ -20,7 +20,7 @@ from superlink_trio.wire.objects import ids_of
 Response = TypeVar("Response", bound=Message)
 
 _INTERVAL = 10.0
-_TIMEOUT = 25.0
+_TIMEOUT = 60.0
 
 
 @attrs.define
@@ -83,7 +83,7 @@ class RawNode:
         object_ = self._object(meta.run_id, reply, whole)
         assert (await self._call("push-object", object_, pb.PushObjectResponse)).stored
         body = self._object(meta.run_id, reply, half).SerializeToString()
-        await trio.to_thread.run_sync(self._break_off, "push-object", body)
+        await self._break_off("push-object", body)
 
     @property
     def _node(self) -> pb.Node:
@@ -98,27 +98,22 @@ class RawNode:
         )
 
     async def _call(self, name: str, request: Message, kind: type[Response]) -> Response:
-        body = request.SerializeToString()
-        return kind.FromString(await trio.to_thread.run_sync(self._post, name, body))
+        with trio.fail_after(_TIMEOUT):
+            async with await self._connect() as stream:
+                answer = await Http1(stream).post(
+                    f"/v1/fleet/{name}", request.SerializeToString(), self._headers
+                )
+        assert answer.status == 200, answer.body
+        return kind.FromString(answer.body)
 
-    def _post(self, name: str, body: bytes) -> bytes:
-        connection = http.client.HTTPConnection(self.address, timeout=_TIMEOUT)
-        try:
-            headers = self.signer.headers(time.time())
-            connection.request("POST", f"/v1/fleet/{name}", body, headers)
-            response = connection.getresponse()
-            answer = response.read()
-        finally:
-            connection.close()
-        assert response.status == 200, answer
-        return answer
+    async def _break_off(self, name: str, body: bytes) -> None:
+        async with await self._connect() as stream:
+            start = head("POST", f"/v1/fleet/{name}", len(body), self._headers)
+            await stream.send_all(start + body[: len(body) // 2])
 
-    def _break_off(self, name: str, body: bytes) -> None:
-        host, _, port = self.address.rpartition(":")
-        headers = {"Host": self.address, "Content-Length": f"{len(body)}"}
-        lines = [
-            f"{key}: {value}" for key, value in (headers | self.signer.headers(time.time())).items()
-        ]
-        head = "\r\n".join([f"POST /v1/fleet/{name} HTTP/1.1", *lines, "", ""])
-        with socket.create_connection((host, int(port)), timeout=_TIMEOUT) as connection:
-            connection.sendall(head.encode() + body[: len(body) // 2])
+    async def _connect(self) -> trio.SocketStream:
+        return await connect(Address.parse(self.address))
+
+    @property
+    def _headers(self) -> Fields:
+        return self.signer.headers(time.time()).items()

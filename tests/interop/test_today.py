@@ -12,7 +12,11 @@ from interop.peers import Peers, Round
 from interop.raw_node import RawNode
 from interop.today import EXAMPLE, Today
 
-pytestmark = [pytest.mark.interop, pytest.mark.beyond("serves one generation only")]
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.long,
+    pytest.mark.beyond("serves one generation only"),
+]
 
 GRACE = 2.0
 

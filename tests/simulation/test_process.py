@@ -182,6 +182,7 @@ async def test_what_an_app_prints_is_seen_unless_it_is_muted(
     caplog.set_level("INFO")
     config = {**TWO_WORKERS, "mute_logging": muted}
     async with open_process_backend(apps(tmp_path, "steps"), config) as backend:
+        caplog.clear()  # of what is said where an app takes long to load
         pid = pid_of(await backend.run(todo(say="a word from the app")))
     words = [f"(Worker pid={pid}) {said}" for said in ("a word from the app", "a cry from below")]
     assert caplog.messages == ([] if muted else words)
@@ -209,6 +210,7 @@ async def test_what_a_worker_says_before_it_dies_is_logged_line_by_line(
     (tmp_path / "talkative_app.py").write_text(_TALKATIVE)
     app = App(reference="talkative_app:app", directory=tmp_path)
     async with open_process_backend(app, TWO_WORKERS) as backend:
+        caplog.clear()
         with pytest.raises(WorkerDied):
             await backend.run(job())
         said = [message.partition(") ")[2] for message in caplog.messages]

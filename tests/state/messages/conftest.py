@@ -9,6 +9,7 @@ from typing import TypeAlias
 import pytest
 import trio
 from builders import EPOCH
+from state.messages.lab import Lab, a_node, new_run
 from trio.testing import MockClock
 
 from superlink_trio.state import MemoryState, SqliteState, State, StateLimits
@@ -60,3 +61,21 @@ async def make(
 @pytest.fixture
 async def state(make: Make) -> MessageState:
     return await make(NO_LIMITS)
+
+
+@pytest.fixture
+async def lab(state: MessageState, nursery: trio.Nursery) -> Lab:
+    """Start a run, whose process is heard of as long as the test lasts, and a node."""
+    await state.create_run(new_run())
+    claim = await state.claim_run()
+    assert claim is not None
+    await state.begin_run(claim.token)
+    nursery.start_soon(_keep_alive, state, claim.token)
+    return Lab(state, claim.run.run_id, await a_node(state))
+
+
+async def _keep_alive(state: MessageState, token: str) -> None:
+    goes_on = True
+    while goes_on:
+        await trio.sleep(20)
+        goes_on = await state.task_heartbeat(token)

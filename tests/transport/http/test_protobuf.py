@@ -88,6 +88,12 @@ class Server:
     async def http1(self) -> Http1:
         return Http1(await self.clients.enter_async_context(await connect(self.address)))
 
+    async def begin(self, call: str, body: bytes = b"") -> Http1:
+        """Send a request on a connection of its own; wait for nothing."""
+        client = await self.http1()
+        await client.send(head("POST", f"/v1/thing/{call}", len(body)) + body)
+        return client
+
 
 @pytest.fixture
 async def server(nursery: trio.Nursery, autojump_clock: MockClock) -> AsyncIterator[Server]:
@@ -150,22 +156,25 @@ async def test_refusals_are_json(
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "detail"),
+    ("path", "status", "code", "detail"),
     [
-        ("/v1/thing/break-down", 501, "not here"),
-        ("/v1/thing/break", 503, "its log says why"),
-        ("/v1/other/do-this", 501, "not here"),
-        ("/", 501, "not here"),
-        ("/v1/moved/do-this", 501, "moved is there"),
-        ("/v1/thing/pull-messages", 403, "over"),
+        ("/v1/thing/break-down", 501, 1, "not here"),
+        ("/v1/thing/break", 503, 0, "its log says why"),
+        ("/v1/other/do-this", 501, 1, "not here"),
+        ("/", 501, 1, "not here"),
+        ("/v1/moved/do-this", 501, 1, "moved is there"),
+        ("/v1/thing/pull-messages", 403, 0, "over"),
+        ("/v1/thing/stream-logs", 404, 16, "no such run"),
     ],
 )
 async def test_what_cannot_be_answered(
-    server: Server, path: str, status: int, detail: str, autojump_clock: MockClock
+    server: Server, path: str, status: int, code: int, detail: str, autojump_clock: MockClock
 ) -> None:
     answer = await (await server.http1()).post(path, b"refuse")
     assert answer.status == status
-    assert detail in json.loads(answer.body)["detail"]
+    said = json.loads(answer.body)
+    assert said["code"] == code
+    assert detail in said["detail"]
 
 
 async def test_calls_are_posted(server: Server, autojump_clock: MockClock) -> None:
@@ -179,10 +188,7 @@ async def test_calls_are_posted(server: Server, autojump_clock: MockClock) -> No
 async def test_who_waits_is_told_so_until_there_is_an_answer(
     server: Server, autojump_clock: MockClock
 ) -> None:
-    client = await server.http1()
-    await client.send(
-        b"POST /v1/thing/pull-messages HTTP/1.1\r\nhost: s\r\ncontent-length: 0\r\n\r\n"
-    )
+    client = await server.begin("pull-messages")
     for number in (1, 2, 3):
         interim = await client.stream.receive_some(1000)
         assert bytes(interim).split(b"\r\n")[0].split() == [b"HTTP/1.1", b"102"]
@@ -193,17 +199,18 @@ async def test_who_waits_is_told_so_until_there_is_an_answer(
     assert server.service.ended == ["arrived"]
 
 
-async def test_a_client_that_goes_while_it_waits_is_noticed(
-    server: Server, autojump_clock: MockClock
+@pytest.mark.parametrize(
+    ("call", "ended"), [("pull-messages", "cancelled"), ("stream-logs", "streamed")]
+)
+async def test_a_client_that_goes_is_noticed(
+    server: Server, call: str, ended: str, autojump_clock: MockClock
 ) -> None:
-    client = await server.http1()
-    await client.send(
-        b"POST /v1/thing/pull-messages HTTP/1.1\r\nhost: s\r\ncontent-length: 0\r\n\r\n"
-    )
+    client = await server.begin(call, b"request")
     await trio.sleep(1)
+    assert server.service.ended == []
     await client.stream.aclose()
     await trio.sleep(1)
-    assert server.service.ended == ["cancelled"]
+    assert server.service.ended == [ended]
 
 
 async def test_a_stream_comes_in_frames(server: Server, autojump_clock: MockClock) -> None:
@@ -213,13 +220,6 @@ async def test_a_stream_comes_in_frames(server: Server, autojump_clock: MockCloc
     assert answer.headers["content-type"] == "application/flower-protobuf-stream"
     frames = b"".join(len(word).to_bytes(4, "big") + word for word in (b"one", b"two", b"request"))
     assert answer.body == frames
-
-
-async def test_a_stream_that_cannot_begin_is_refused(
-    server: Server, autojump_clock: MockClock
-) -> None:
-    answer = await (await server.http1()).post("/v1/thing/stream-logs", b"refuse")
-    assert (answer.status, json.loads(answer.body)["code"]) == (404, 16)
 
 
 async def test_a_stream_that_is_refused_later_breaks_off(
@@ -234,26 +234,10 @@ async def test_a_stream_that_is_refused_later_breaks_off(
     assert not caplog.messages
 
 
-async def test_a_stream_ends_when_nobody_reads_it(
-    server: Server, autojump_clock: MockClock
-) -> None:
-    client = await server.http1()
-    await client.send(
-        b"POST /v1/thing/stream-logs HTTP/1.1\r\nhost: s\r\ncontent-length: 1\r\n\r\nx"
-    )
-    assert b"200" in await client.stream.receive_some(1000)
-    await client.stream.aclose()
-    await trio.sleep(1)
-    assert server.service.ended == ["streamed"]
-
-
 async def test_what_is_held_is_answered_when_the_server_stops(
     server: Server, autojump_clock: MockClock
 ) -> None:
-    client = await server.http1()
-    await client.send(
-        b"POST /v1/thing/pull-messages HTTP/1.1\r\nhost: s\r\ncontent-length: 0\r\n\r\n"
-    )
+    client = await server.begin("pull-messages")
     await trio.sleep(1)
     before = trio.current_time()
     server.stopping.set()
