@@ -74,7 +74,7 @@ class Caller:
 
     `public_key` is the node's key, as PEM SubjectPublicKeyInfo, where nodes are authenticated.
     `headers` is for the API to fill: what it puts there before it answers goes ahead of the
-    answer (gRPC: initial metadata).
+    answer (gRPC: initial metadata, which a refusal has none of).
     """
 
     connection: str = ""

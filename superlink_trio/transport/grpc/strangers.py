@@ -17,7 +17,8 @@ from superlink_trio.rpc import Api
 _log = logging.getLogger(__name__)
 
 Elsewhere: TypeAlias = Callable[[str], str | None]
-"""Says of a service by its full name where it is served, and what to do; None: nobody knows."""
+"""Says of a service by its full name where it is served, and what to do; None: nobody knows. Of one
+that is served here: why a call of it is not."""
 
 _LONGEST_METHOD = 200
 """Characters of a name that a client chose."""
@@ -55,12 +56,12 @@ class Strangers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in
         service = path.strip("/").rpartition("/")[0]
         name = repr(shorten(path.strip("/"), _LONGEST_METHOD))[1:-1]
         served = [api.service for api in self.apis]
-        if service in served:
+        where = self.elsewhere(service)
+        if where is None and service in served:
             return (
                 f"{name} is no call of the releases of Flower that are served here: 1.8 to 1.11, "
                 "and 1.23 and later where the SuperLink was started with --port"
             )
-        where = self.elsewhere(service)
         return f"{name} is not served on this port: " + (
             where or f"it serves {' and '.join(served)}"
         )

@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 import attrs
 import trio
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from superlink_trio.config.address import Address
 from superlink_trio.rpc import (
@@ -53,17 +53,22 @@ _UNAVAILABLE = {Status.RESOURCE_EXHAUSTED, Status.DEADLINE_EXCEEDED, Status.INTE
 _NOT_OFFERED = 1
 _Handler: TypeAlias = Callable[[bytes, Caller, Send], Awaitable[None]]
 
+Elsewhere: TypeAlias = Callable[[str], str | None]
+"""Says of an API, by its name in paths, where it is served; None: nobody knows."""
+
 
 def protobuf_site(
     apis: Mapping[str, Api],
     options: HttpOptions,
     *,
     not_offered: str = "",
+    elsewhere: Elsewhere = lambda _: None,
     max_calls: Callable[[], int] | None = None,
 ) -> Site:
     """Make what serves APIs by the names in their paths.
 
-    `not_offered`: what is answered to calls that no API has. `max_calls` gives the limit of that
+    `not_offered`: what is answered to calls that no API has. `elsewhere` is asked first, for an API
+    that is called here by mistake. `max_calls` gives the limit of that
     name where it may change, in the place of the option.
     """
     most = max_calls or (lambda: options.max_calls)
@@ -78,7 +83,7 @@ def protobuf_site(
         for api in apis.values():
             api.holds.release()
 
-    return Site(app=_Application(handlers, limit, not_offered), release=release)
+    return Site(app=_Application(handlers, limit, not_offered, elsewhere), release=release)
 
 
 def _kebab(method: str) -> str:
@@ -100,6 +105,7 @@ class _Application:
     handlers: Mapping[str, _Handler]
     limit: CallLimit
     not_offered: str
+    elsewhere: Elsewhere
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -127,7 +133,8 @@ class _Application:
             return
         handler = self.handlers.get(path)
         if handler is None:
-            raise Refused(Status.UNIMPLEMENTED, self.not_offered, _NOT_OFFERED)
+            words = self.elsewhere(path.removeprefix("/v1/").partition("/")[0])
+            raise Refused(Status.UNIMPLEMENTED, words or self.not_offered, _NOT_OFFERED)
         if scope["method"] != "POST":
             raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, f"{path} is there for POST only")
         headers = {
@@ -137,10 +144,26 @@ class _Application:
         name = path.rpartition("/")[2]
         self.limit.begin("Ping" if name == "send-node-heartbeat" else name)
         host, port = scope["client"]
+        caller = Caller(str(Address(host, port)), headers)
+        answer = _with_headers(caller, send)
         try:
-            await handler(request, Caller(str(Address(host, port)), headers), send)
+            await handler(request, caller, answer)
+        except Refused as refusal:
+            await _send_error(refusal, answer)
         finally:
             self.limit.end()
+
+
+def _with_headers(caller: Caller, send: Send) -> Send:
+    """Give what sends an answer, and ahead of it what the API has put into `caller.headers`."""
+
+    async def answer(message: Message) -> None:
+        if caller.headers and message["type"] == "http.response.start":
+            more = [(name.encode(), value.encode()) for name, value in caller.headers.items()]
+            message = {**message, "headers": [*message["headers"], *more]}
+        await send(message)
+
+    return answer
 
 
 def _unary(call: Unary) -> _Handler:
@@ -191,7 +214,13 @@ class _Waiting:
 def _streaming(call: Streaming) -> _Handler:
     async def answer(request: bytes, caller: Caller, send: Send) -> None:
         stream = _Stream(request, send)
-        await call(stream, caller)
+        try:
+            await call(stream, caller)
+        except Refused:
+            if stream.begun:
+                # Without its end: the connection breaks off, which no client takes for one.
+                return
+            raise
         await stream.end()
 
     return answer

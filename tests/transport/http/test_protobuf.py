@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import attrs
 import pytest
 import trio
-from transport.http.clients import Http1, connect
+from transport.http.clients import Http1, connect, head
 from trio.testing import MockClock
 
 from superlink_trio.config.address import Address
@@ -41,6 +41,7 @@ class Service:
         return raw + caller.metadata.get("flwr-task-token", "").encode()
 
     async def refuse(self, raw: bytes, caller: Caller) -> bytes:
+        caller.headers["www-authenticate"] = "Thing"
         raise Refused(Status[raw.decode()], "because", 7)
 
     async def break_down(self, raw: bytes, caller: Caller) -> bytes:
@@ -66,6 +67,8 @@ class Service:
                 raise Refused(Status.NOT_FOUND, "no such run", 16)
             for word in (b"one", b"two"):
                 await duplex.send(word)
+            if raw == b"break off":
+                raise Refused(Status.PERMISSION_DENIED, "no longer")
             with self.holds.open(10_000):
                 await self.proceed.wait()
             await duplex.send(raw)
@@ -91,7 +94,12 @@ async def server(nursery: trio.Nursery, autojump_clock: MockClock) -> AsyncItera
     # Not while bytes may be crossing the loopback.
     autojump_clock.autojump_threshold = 0.05
     service, stopping = Service(), trio.Event()
-    site = protobuf_site({"thing": service.api}, OPTIONS, not_offered="not here")
+    site = protobuf_site(
+        {"thing": service.api},
+        OPTIONS,
+        not_offered="not here",
+        elsewhere=lambda api: "moved is there" if api == "moved" else None,
+    )
 
     async def serve(*, task_status: trio.TaskStatus[Address]) -> None:
         await serve_http(
@@ -138,6 +146,7 @@ async def test_refusals_are_json(
     assert answer.status == code
     assert answer.headers["content-type"] == "application/json"
     assert json.loads(answer.body) == {"code": 7, "detail": "because"}
+    assert answer.headers["www-authenticate"] == "Thing"
 
 
 @pytest.mark.parametrize(
@@ -147,6 +156,7 @@ async def test_refusals_are_json(
         ("/v1/thing/break", 503, "its log says why"),
         ("/v1/other/do-this", 501, "not here"),
         ("/", 501, "not here"),
+        ("/v1/moved/do-this", 501, "moved is there"),
         ("/v1/thing/pull-messages", 403, "over"),
     ],
 )
@@ -210,6 +220,18 @@ async def test_a_stream_that_cannot_begin_is_refused(
 ) -> None:
     answer = await (await server.http1()).post("/v1/thing/stream-logs", b"refuse")
     assert (answer.status, json.loads(answer.body)["code"]) == (404, 16)
+
+
+async def test_a_stream_that_is_refused_later_breaks_off(
+    server: Server, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await server.http1()
+    await client.send(head("POST", "/v1/thing/stream-logs", 9) + b"break off")
+    received = await client.ended()
+    assert b"two" in received
+    # A stream that is complete ends in an empty chunk.
+    assert not received.endswith(b"0\r\n\r\n")
+    assert not caplog.messages
 
 
 async def test_a_stream_ends_when_nobody_reads_it(
