@@ -18,6 +18,7 @@ from superlink_trio.config import Address, SuperLinkConfig
 from superlink_trio.control.api import control_api
 from superlink_trio.control.gate import for_this_machine_only
 from superlink_trio.fleet.messages_api import messages_api
+from superlink_trio.fleet.sessions import Sessions
 from superlink_trio.fleet.signatures import check_key
 from superlink_trio.rpc import CallObserver, observed
 from superlink_trio.runtime import Launcher, runtime_api
@@ -98,11 +99,13 @@ class FlowerService:
     ) -> None:
         """Serve until `stopping`; `task_status` gets the address that was bound."""
         config = self.current()
+        certificates = None if self.credentials is None else self.credentials.rest
         apis = {
             "fleet": messages_api(
                 self.state,
                 readmit=config.readmit,
                 self_registration=not config.enable_supernode_auth,
+                verify=Sessions(secure=certificates is not None).verify,
             ),
             "runtime": runtime_api(self.state, hold=lambda: self.current().driver_hold),
             "control": for_this_machine_only(control_api(self.state, check_key)),
@@ -114,7 +117,6 @@ class FlowerService:
             not_offered=_NOT_OFFERED,
             max_calls=lambda: self.current().max_calls,
         )
-        certificates = None if self.credentials is None else self.credentials.rest
         with needed_by("the APIs of Flower 1.35 and later"):
             await serve_http(
                 site,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import attrs
 from google.protobuf.message import Message
@@ -43,6 +43,14 @@ _MOST_LINES = 1000
 
 NodeRequest = TypeVar("NodeRequest", bound=Message)
 
+Verify: TypeAlias = Callable[[Caller, float], bytes]
+"""Give the public key of who calls, at a Unix time in seconds. Raises Refused."""
+
+
+def verify_each(caller: Caller, now: float) -> bytes:
+    """Check the signature of every call."""
+    return verify(caller.metadata, now)
+
 
 def messages_api(
     state: MessageState,
@@ -51,12 +59,13 @@ def messages_api(
     hold: float = HOLD,
     self_registration: bool = True,
     holds: Holds | None = None,
+    verify: Verify = verify_each,
 ) -> Api:
     """Make the Fleet API over a state.
 
     `hold`: seconds for which PullMessages waits for a message. `readmit`: whether a node that is
     not known any more is taken back by its key. `self_registration`: whether any key may register.
-    `holds`: of the API that this one is to be a part of.
+    `holds`: of the API that this one is to be a part of. `verify` finds out who calls.
     """
     holds = Holds() if holds is None else holds
     fleet = _Fleet(
@@ -65,6 +74,7 @@ def messages_api(
         readmit=readmit,
         self_registration=self_registration,
         holds=holds,
+        verify=verify,
     )
     return with_refusals(
         Api(
@@ -100,6 +110,7 @@ class _Fleet:
     readmit: bool
     self_registration: bool
     holds: Holds
+    verify: Verify
     throttle: Throttle = attrs.field(factory=lambda: Throttle(_log, burst=_MOST_LINES))
 
     def of_node(
@@ -123,7 +134,7 @@ class _Fleet:
         return node_id
 
     async def _admit(self, node_id: int, caller: Caller) -> None:
-        key = verify(caller.metadata, self.state.now())
+        key = self.verify(caller, self.state.now())
         if not await self.state.admit_node(node_id, key, readmit=self.readmit):
             raise Refused(
                 Status.UNAUTHENTICATED,
@@ -167,7 +178,7 @@ class _Fleet:
         return pb.ActivateNodeResponse(node_id=node_id).SerializeToString()
 
     def _own_key(self, claimed: bytes, caller: Caller) -> bytes:
-        key = verify(caller.metadata, self.state.now())
+        key = self.verify(caller, self.state.now())
         if claimed != key:
             raise Refused(
                 Status.UNAUTHENTICATED,
