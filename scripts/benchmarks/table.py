@@ -30,6 +30,7 @@ MEGABYTES_PER_SECOND = Unit("MB/s", more_is_better=True)
 TASKS_PER_SECOND = Unit("tasks/s", more_is_better=True)
 CALLS_PER_SECOND = Unit("calls/s", more_is_better=True)
 COMMITS_PER_SECOND = Unit("commits/s", more_is_better=True)
+PROCESSES = Unit("processes")
 PUSHES = Unit("pushes", more_is_better=True)
 
 
