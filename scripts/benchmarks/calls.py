@@ -132,14 +132,18 @@ def need_h2load() -> None:
         raise NotMeasured("h2load is not installed (Debian has it in nghttp2-client)")
 
 
-async def h2load(bench: Bench, *options: str, body: bytes) -> tuple[float, int, str]:
+async def h2load(
+    bench: Bench, *options: str, body: bytes, number: int = 15_000
+) -> tuple[float, int, str]:
     """Make a call again and again; give how many a second, how many, and the whole report.
+
+    `number`: how often at most, once it has been made `WARM_UP` times.
 
     Source: https://nghttp2.org/documentation/h2load.1.html
     """
     file = bench.folder / "body"
     file.write_bytes(body)
-    report, number = "", 3000 if bench.quick else 15_000
+    report, number = "", min(number, 3000) if bench.quick else number
     for times in (WARM_UP, number):
         command = ("h2load", "-d", str(file), "-n", str(times), *options)
         report = await output(*command, seconds=300, stderr=subprocess.STDOUT)
