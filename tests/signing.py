@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import datetime
 import hashlib
 import hmac
 import secrets
 
 import attrs
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from peering import signing
 
 from superlink_trio.rpc import Caller
 
 
 @attrs.frozen
-class Signer:
+class Signer(signing.Signer):
     """A key pair that signs calls."""
-
-    key: ec.EllipticCurvePrivateKey = attrs.field(
-        factory=lambda: ec.generate_private_key(ec.SECP384R1())
-    )
-
-    @property
-    def public(self) -> bytes:
-        return self.key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-
-    def headers(self, unix_seconds: float) -> dict[str, str]:
-        time = datetime.datetime.fromtimestamp(unix_seconds, tz=datetime.UTC).isoformat()
-        signature = self.key.sign(time.encode(), ec.ECDSA(hashes.SHA256()))
-        return {
-            "flwr-public-key": base64.b64encode(self.public).decode(),
-            "flwr-signature": base64.b64encode(signature).decode(),
-            "flwr-timestamp": time,
-        }
 
     def caller(self, unix_seconds: float) -> Caller:
         return Caller("127.0.0.1:4711", self.headers(unix_seconds))

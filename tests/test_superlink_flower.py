@@ -64,19 +64,30 @@ async def post(
     headers: dict[str, str] | None = None,
     address: Address | None = None,
 ) -> tuple[int, bytes]:
+    response, body = await ask(link, path, request, headers, address)
+    return response.status, body
+
+
+async def ask(
+    link: SuperLink,
+    path: str,
+    request: Message,
+    headers: dict[str, str] | None = None,
+    address: Address | None = None,
+) -> tuple[http.client.HTTPResponse, bytes]:
     address = address or link.flower_address
     assert address is not None
 
-    def ask() -> tuple[int, bytes]:
+    def send() -> tuple[http.client.HTTPResponse, bytes]:
         connection = http.client.HTTPConnection(address.host, address.port, timeout=20)
         try:
             connection.request("POST", path, request.SerializeToString(), headers or {})
             response = connection.getresponse()
-            return response.status, response.read()
+            return response, response.read()
         finally:
             connection.close()
 
-    return await trio.to_thread.run_sync(ask)
+    return await trio.to_thread.run_sync(send)
 
 
 async def test_a_run_without_flower_says_what_to_install(
@@ -94,6 +105,21 @@ async def test_a_run_without_flower_says_what_to_install(
     assert (run.status.status, run.status.sub_status) == ("finished", "failed")
     assert "pip install 'flwr>=1.39'" in run.status.details
     await link.stop()
+
+
+async def test_a_node_that_has_proved_who_it_is_need_not_do_so_again(link: SuperLink) -> None:
+    signer = Signer()
+    headers = signer.headers(time.time())
+    register = pb.RegisterNodeFleetRequest(public_key=signer.public)
+    response, _ = await ask(link, "/v1/fleet/register-node", register, headers)
+    cookie = (response.getheader("set-cookie") or "").partition(";")[0]
+    activate = pb.ActivateNodeRequest(public_key=signer.public, heartbeat_interval=30)
+    headers |= {"flwr-signature": "AAAA", "cookie": cookie}
+    response, _ = await ask(link, "/v1/fleet/activate-node", activate, headers)
+    assert (response.status, response.getheader("set-cookie")) == (200, None)
+    del headers["cookie"]
+    response, _ = await ask(link, "/v1/fleet/activate-node", activate, headers)
+    assert response.status == 401
 
 
 async def test_a_node_over_http_and_one_over_grpc(link: SuperLink) -> None:

@@ -35,7 +35,7 @@ from benchmarks.table import (
 )
 from superlink_trio.wire import superlink_pb2 as pb
 
-_WARM_UP = 1000
+WARM_UP = 1000
 _GRPC = ("-c", "64", "-H", "content-type: application/grpc", "-H", "te: trailers")
 _REST = (
     *("--h1", "-c", "32"),
@@ -111,7 +111,7 @@ async def _rate(
 ) -> float:
     """Make a call over 64 connections; give how many a second were answered well."""
     url = f"http://{link.fleet}/flwr.proto.Fleet/{name}"
-    rate, number, report = await _h2load(bench, *_GRPC, url, body=grpc_message(request))
+    rate, number, report = await h2load(bench, *_GRPC, url, body=grpc_message(request))
     # h2load takes every answer with an HTTP status of 200 for a success, and a gRPC error has one
     # too, but no message: as many bytes came as good answers hold only if all are good. Only those
     # count: the reference's SQLite answers a few of many with an error.
@@ -129,7 +129,7 @@ async def rest(bench: Bench, side: Side) -> list[Figure]:
     async with superlink(side, *_hold_off(bench, side), fleet_api="rest") as link:
         for name, request, _ in await in_thread(_calls, link, True):
             url = f"http://{link.fleet}/api/v0/fleet/{paths[name]}"
-            rate, *_ = await _h2load(bench, *_REST, url, body=request)
+            rate, *_ = await h2load(bench, *_REST, url, body=request)
             what = f"REST: {name}, 32 connections"
             target = at_least(3000, CALLS_PER_SECOND)
             rates.append(Figure(what, rate, CALLS_PER_SECOND, target))
@@ -141,8 +141,7 @@ async def rest(bench: Bench, side: Side) -> list[Figure]:
 
 
 def _hold_off(bench: Bench, side: Side) -> tuple[str, ...]:
-    if shutil.which("h2load") is None:
-        raise NotMeasured("h2load is not installed (Debian has it in nghttp2-client)")
+    need_h2load()
     return ("--hold", "0") if side is bench.ours else ()
 
 
@@ -157,15 +156,25 @@ def _calls(link: SuperLink, rest: bool) -> list[tuple[str, bytes, bytes]]:
     return [(name, request, client.send(name, request)) for name, request in requests.items()]
 
 
-async def _h2load(bench: Bench, *options: str, body: bytes) -> tuple[float, int, str]:
+def need_h2load() -> None:
+    """Raise NotMeasured where h2load is not installed."""
+    if shutil.which("h2load") is None:
+        raise NotMeasured("h2load is not installed (Debian has it in nghttp2-client)")
+
+
+async def h2load(
+    bench: Bench, *options: str, body: bytes, number: int = 15_000
+) -> tuple[float, int, str]:
     """Make a call again and again; give how many a second, how many, and the whole report.
+
+    `number`: how often at most, once it has been made `WARM_UP` times.
 
     Source: https://nghttp2.org/documentation/h2load.1.html
     """
     file = bench.folder / "body"
     file.write_bytes(body)
-    report, number = "", 3000 if bench.quick else 15_000
-    for times in (_WARM_UP, number):
+    report, number = "", min(number, 3000) if bench.quick else number
+    for times in (WARM_UP, number):
         command = ("h2load", "-d", str(file), "-n", str(times), *options)
         report = await output(*command, seconds=300, stderr=subprocess.STDOUT)
         if f" {times} succeeded" not in report:

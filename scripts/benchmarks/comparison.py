@@ -65,14 +65,16 @@ class Bench:
             raise NotMeasured("it needs Flower's clients")
         return running("client", self.peer, *arguments, silent=True)
 
-    async def environment(self, *, beside: bool = False, simulation: bool = False) -> Path:
+    async def environment(
+        self, version: str = REFERENCE, *, beside: bool = False, simulation: bool = False
+    ) -> Path:
         """Give the Python of another environment with Flower; see `_peers.interpreter`.
 
         Raises NotMeasured when there is to be no Flower, or when it cannot be made.
         """
         if self.peer is None:
             raise NotMeasured("it needs Flower")
-        make = partial(_peers.interpreter, REFERENCE, beside=beside, simulation=simulation)
+        make = partial(_peers.interpreter, version, beside=beside, simulation=simulation)
         try:
             return await trio.to_thread.run_sync(make)
         except _peers.NoPeer as error:

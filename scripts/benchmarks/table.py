@@ -18,6 +18,8 @@ class Unit:
 
     name: str
     more_is_better: bool = False
+    whole: bool = False
+    """Whether these are counted in ones."""
 
 
 SECONDS = Unit("s")
@@ -30,6 +32,7 @@ MEGABYTES_PER_SECOND = Unit("MB/s", more_is_better=True)
 TASKS_PER_SECOND = Unit("tasks/s", more_is_better=True)
 CALLS_PER_SECOND = Unit("calls/s", more_is_better=True)
 COMMITS_PER_SECOND = Unit("commits/s", more_is_better=True)
+PROCESSES = Unit("processes", whole=True)
 PUSHES = Unit("pushes", more_is_better=True)
 
 
@@ -129,10 +132,15 @@ def missed(rows: Iterable[Row | Skipped]) -> list[str]:
 def _samples(samples: Sequence[float], unit: Unit) -> str:
     if not samples:
         return "–"
-    text = f"{_number(median(samples))} {unit.name}"
+    write = _whole if unit.whole else _number
+    text = f"{write(median(samples))} {unit.name}"
     if len(samples) == 1:
         return text
-    return f"{text} ({_number(min(samples))}–{_number(max(samples))})"
+    return f"{text} ({write(min(samples))}–{write(max(samples))})"
+
+
+def _whole(value: float) -> str:
+    return f"{value:,.0f}"
 
 
 def _number(value: float) -> str:

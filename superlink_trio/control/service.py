@@ -22,6 +22,7 @@ from superlink_trio.control.http import HttpService
 from superlink_trio.control.older import OlderControl
 from superlink_trio.fleet import SuperNodes
 from superlink_trio.fleet.messages_api import messages_api
+from superlink_trio.fleet.sessions import Sessions
 from superlink_trio.fleet.signatures import check_key
 from superlink_trio.rounds import Rounds
 from superlink_trio.rpc import Api, CallObserver, Status
@@ -126,6 +127,7 @@ class TodaysFlower:
                 self.state,
                 readmit=config.readmit,
                 self_registration=not config.enable_supernode_auth,
+                verify=Sessions(secure=config.rest_files is not None).verify,
                 nodes=self.nodes,
             ),
             "runtime": runtime_api(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import attrs
 from google.protobuf.message import Message
@@ -47,6 +47,14 @@ _MOST_NODES = 100_000
 
 NodeRequest = TypeVar("NodeRequest", bound=Message)
 
+Verify: TypeAlias = Callable[[Caller, float], bytes]
+"""Give the public key of who calls, at a Unix time in seconds. Raises Refused."""
+
+
+def verify_each(caller: Caller, now: float) -> bytes:
+    """Check the signature of every call."""
+    return verify(caller.metadata, now)
+
 
 def messages_api(
     state: MessageState,
@@ -56,6 +64,7 @@ def messages_api(
     self_registration: bool = True,
     holds: Holds | None = None,
     nodes: SuperNodes | None = None,
+    verify: Verify = verify_each,
 ) -> Api:
     """Make the Fleet API over a state.
 
@@ -63,7 +72,7 @@ def messages_api(
     may register. `readmit`: whether a node that is not known any more is taken back by its key; not
     without `self_registration`, since any key could come back then that had never been here.
     `holds`: of the API that this one is to be a part of. `nodes` is told which nodes there are and
-    what they work on.
+    what they work on. `verify` finds out who calls.
     """
     holds = Holds() if holds is None else holds
     if nodes is None:
@@ -75,6 +84,7 @@ def messages_api(
         self_registration=self_registration,
         holds=holds,
         nodes=nodes,
+        verify=verify,
     )
     return with_refusals(
         Api(
@@ -111,6 +121,7 @@ class _Fleet:
     self_registration: bool
     holds: Holds
     nodes: SuperNodes
+    verify: Verify
     throttle: Throttle = attrs.field(factory=lambda: Throttle(_log, burst=_MOST_LINES))
 
     def of_node(
@@ -136,7 +147,7 @@ class _Fleet:
         return node_id
 
     async def _admit(self, node_id: int, caller: Caller) -> None:
-        key = verify(caller.metadata, self.state.now())
+        key = self.verify(caller, self.state.now())
         if not await self.state.admit_node(node_id, key, readmit=self.readmit):
             raise Refused(
                 Status.UNAUTHENTICATED,
@@ -181,7 +192,7 @@ class _Fleet:
         return pb.ActivateNodeResponse(node_id=node_id).SerializeToString()
 
     def _own_key(self, claimed: bytes, caller: Caller) -> bytes:
-        key = verify(caller.metadata, self.state.now())
+        key = self.verify(caller, self.state.now())
         if claimed != key:
             raise Refused(
                 Status.UNAUTHENTICATED,

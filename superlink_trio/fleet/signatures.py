@@ -14,6 +14,7 @@ import datetime
 from collections.abc import Mapping
 from functools import lru_cache
 
+import attrs
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -26,11 +27,43 @@ _KEY, _SIGNATURE, _TIME = "flwr-public-key", "flwr-signature", "flwr-timestamp"
 _LONGEST = 4096
 
 
+@attrs.frozen
+class Claim:
+    """Who a call says that it is from; `prove` finds out whether that is true."""
+
+    key: bytes
+    """The public key, as PEM SubjectPublicKeyInfo."""
+    signed_at: float
+    """Unix seconds."""
+    _time: str
+    _signature: bytes
+
+    def prove(self) -> None:
+        """Check the signature: half a millisecond for a key on P-384, a tenth of one on P-256.
+
+        Raises Refused (UNAUTHENTICATED).
+        """
+        try:
+            _load(self.key).verify(self._signature, self._time.encode(), ec.ECDSA(hashes.SHA256()))
+        except (InvalidSignature, UnicodeEncodeError):
+            raise _refusal("the signature is not that of the key") from None
+
+
 def verify(headers: Mapping[str, str], now: float) -> bytes:
     """Check the signature in a call's headers; give the public key, as PEM SubjectPublicKeyInfo.
 
     `now`: Unix seconds. Raises Refused (UNAUTHENTICATED), which says what is wrong: the node's
     operator has to mend it.
+    """
+    claim = read_claim(headers, now)
+    claim.prove()
+    return claim.key
+
+
+def read_claim(headers: Mapping[str, str], now: float) -> Claim:
+    """Read who a call says that it is from, and check that it was signed about now.
+
+    `now`: Unix seconds. Raises Refused (UNAUTHENTICATED).
     """
     key, signature = _binary(headers, _KEY), _binary(headers, _SIGNATURE)
     time = headers.get(_TIME, "")
@@ -42,11 +75,7 @@ def verify(headers: Mapping[str, str], now: float) -> bytes:
         signed_at = signed_at.replace(tzinfo=datetime.UTC)
     if stale := staleness(signed_at.timestamp(), now):
         raise _refusal(stale)
-    try:
-        _load(key).verify(signature, time.encode(), ec.ECDSA(hashes.SHA256()))
-    except (InvalidSignature, UnicodeEncodeError):
-        raise _refusal("the signature is not that of the key") from None
-    return key
+    return Claim(key, signed_at.timestamp(), time, signature)
 
 
 def _binary(headers: Mapping[str, str], name: str) -> bytes:

@@ -47,7 +47,7 @@ async def test_adder(superlink: SuperLink, peers: Peers) -> None:
     folder = _EXAMPLES / "adder"
     readme = (_ROOT / "README.md").read_text()
     assert (folder / "app.py").read_text() in readme
-    readme = readme.partition("## A federation in five minutes")[2].partition("\n## ")[0]
+    readme = readme.partition("## Flower 1.8 to 1.11")[2].partition("\n## ")[0]
     clients = re.findall(r"^\.venv/bin/flower-client-app (app:client .*)$", readme, re.MULTILINE)
     [driver] = re.findall(r"^\.venv/bin/flower-server-app (app:server .*)$", readme, re.MULTILINE)
     [losses] = re.findall(r"prints its losses ([\d.]+), ([\d.]+) and ([\d.]+)", readme)

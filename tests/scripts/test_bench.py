@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from benchmarks.table import (
     CALLS_PER_SECOND,
+    PROCESSES,
     SECONDS,
     Row,
     Skipped,
@@ -68,6 +69,7 @@ def test_table() -> None:
     rows: list[Row | Skipped] = [
         _row(CALLS_PER_SECOND, [2370.2, 2400.0, 2200.0], [4740.4], times_better(1.6)),
         _row(SECONDS, [], [0.5], at_most(0.4, SECONDS)),
+        _row(PROCESSES, [1.0], [0.0], at_most(0, PROCESSES)),
         Skipped("REST", "no client"),
     ]
     assert markdown(rows) == (
@@ -75,6 +77,7 @@ def test_table() -> None:
         "| --- | --- | --- | --- |\n"
         "| it | 2,370 calls/s (2,200–2,400) | 4,740 calls/s | 2.00× |\n"
         "| it | – | 0.500 s | – |\n"
+        "| it | 1 processes | 0 processes | – |\n"
         "| REST | – | not measured: no client | – |\n"
     )
     assert missed(rows) == ["it: 0.500 s, meant to be ≤ 0.4 s"]
@@ -87,6 +90,7 @@ def test_table() -> None:
         ("start", "start to listening | – | "),
         ("engine", "trivial tasks of simulated nodes, 2 workers, process | – | "),
         ("federation-stop", "start_server: SIGINT to exit, "),
+        ("today-parked", "1.42: 100 nodes with held pulls: memory | – | "),
     ],
 )
 def test_a_run_writes_its_table(rows: str, written: str, tmp_path: Path) -> None:

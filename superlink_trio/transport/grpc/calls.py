@@ -15,6 +15,7 @@ import asyncio
 import base64
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
@@ -55,30 +56,36 @@ _StreamCoroutine: TypeAlias = Callable[[object, _Context], Awaitable[bytes | Non
 
 
 def generic_handler(
-    api: Api, calls: trio.Nursery, limit: CallLimit, loop: TrioEventLoop
+    api: Api,
+    calls: trio.Nursery,
+    limit: CallLimit,
+    loop: TrioEventLoop,
+    called: Callable[[str], None],
 ) -> grpc.GenericRpcHandler[bytes, bytes]:
     """Make grpc.aio serve an API: bytes in, bytes out, each call a task in `calls`.
 
-    A call that is over the limit is refused before it gets one.
+    A call that is over the limit is refused before it gets one. `called` is told of each call's
+    peer, in grpc's words.
 
     All requests, and the answers of leased calls, are registered as streams of one message. On the
     wire that is the same. But a request is then read here, where one that does not come can be
     given up; and grpc says whether an answer left, which may get lost without a trace if it is
     returned.
     """
+    limited = partial(_limited, limit, called)
     methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
     for name, unary in api.unary.items():
         refuse = _refusing(api, name)
         read = _reading(limit, refuse, _unary(f"{api.service}/{name}", unary, calls, loop))
-        methods[name] = grpc.stream_unary_rpc_method_handler(_limited(limit, name, refuse, read))
+        methods[name] = grpc.stream_unary_rpc_method_handler(limited(name, refuse, read))
     for name, leased in api.leased.items():
         refuse = _refusing(api, name)
         read = _reading(limit, refuse, _leased(f"{api.service}/{name}", leased, calls, loop))
-        methods[name] = grpc.stream_stream_rpc_method_handler(_limited(limit, name, refuse, read))
+        methods[name] = grpc.stream_stream_rpc_method_handler(limited(name, refuse, read))
     for name, streaming in api.streaming.items():
         refuse = _refusing(api, name)
         talk = _streaming(f"{api.service}/{name}", streaming, calls, loop)
-        methods[name] = grpc.stream_stream_rpc_method_handler(_limited(limit, name, refuse, talk))
+        methods[name] = grpc.stream_stream_rpc_method_handler(limited(name, refuse, talk))
     return grpc.method_handlers_generic_handler(api.service, methods)
 
 
@@ -93,9 +100,14 @@ def _refusing(api: Api, name: str) -> _Refuse:
 
 
 def _limited(
-    limit: CallLimit, name: str, refuse: _Refuse, call: _StreamCoroutine
+    limit: CallLimit,
+    called: Callable[[str], None],
+    name: str,
+    refuse: _Refuse,
+    call: _StreamCoroutine,
 ) -> _StreamCoroutine:
     async def serve(requests: object, context: _Context) -> bytes | None:
+        called(context.peer())
         try:
             limit.begin(name)
         except Refused as refusal:

@@ -23,17 +23,21 @@ for what is new, and where nothing is, the second port has no certificate."""
 
 
 def server_credentials(
-    certificates: Certificates, *, clients_need_certificates: bool = False
+    certificates: Certificates,
+    *,
+    clients_need_certificates: bool = False,
+    began: Callable[[], None] = lambda: None,
 ) -> MakeCredentials:
     """Give what makes credentials whose certificate can be exchanged.
 
     Each new connection is served with what `certificates` holds by then; connections that are
     open are left alone. With `clients_need_certificates` only those are let in that present a
-    certificate signed by `client_ca`.
+    certificate signed by `client_ca`. `began` is called whenever a connection begins, whatever
+    becomes of it, in a thread of grpc's.
     """
 
     def make() -> grpc.ServerCredentials:
-        exchange = _Exchange(certificates, clients_need_certificates)
+        exchange = _Exchange(certificates, clients_need_certificates, began)
         return grpc.dynamic_ssl_server_credentials(
             exchange.initial,
             exchange.fetch,  # type: ignore[arg-type]  # None is grpc's word for "nothing new"
@@ -57,7 +61,13 @@ class _Exchange:
     its question and its handshake: those that begin meanwhile wait here for a moment.
     """
 
-    def __init__(self, certificates: Certificates, clients_need_certificates: bool) -> None:
+    def __init__(
+        self,
+        certificates: Certificates,
+        clients_need_certificates: bool,
+        began: Callable[[], None],
+    ) -> None:
+        self._began = began
         self._certificates = certificates
         self._clients_need_certificates = clients_need_certificates
         self._lock = threading.Lock()
@@ -67,6 +77,7 @@ class _Exchange:
 
     def fetch(self) -> grpc.ServerCertificateConfiguration | None:
         """Give what is new since the last call, None for nothing."""
+        self._began()
         with self._lock:
             if (wait := self._settled_at - time.monotonic()) > 0:
                 time.sleep(wait)

@@ -19,6 +19,7 @@ from superlink_trio.logs.throttle import Throttle
 from superlink_trio.rpc import Api, CallLimit
 from superlink_trio.transport.grpc.calls import generic_handler
 from superlink_trio.transport.grpc.credentials import MakeCredentials
+from superlink_trio.transport.grpc.handshakes import Handshakes
 from superlink_trio.transport.grpc.listen import bind, resolve
 from superlink_trio.transport.grpc.loop import TrioEventLoop
 from superlink_trio.transport.grpc.strangers import Elsewhere, Strangers
@@ -99,6 +100,7 @@ async def serve_grpc(
     max_calls: Callable[[], int] | None = None,
     credentials: MakeCredentials | None = None,
     elsewhere: Elsewhere = lambda _: None,
+    handshakes: Handshakes | None = None,
     stopping: trio.Event,
     task_status: trio.TaskStatus[Address],
 ) -> None:
@@ -113,8 +115,8 @@ async def serve_grpc(
     `loop` comes from `open_loop` and has to stay open until this has returned. `max_calls` gives
     the limit of that name where it may change, in the place of the option. `credentials` turn TLS
     on; they are made anew for each port. `elsewhere` is asked where a service is that is called
-    here by mistake. `task_status` gets the address with the port that was
-    really bound.
+    here by mistake. `handshakes`, which the credentials tell of connections, is told of calls.
+    `task_status` gets the address with the port that was really bound.
 
     Raises ValueError for a malformed address, AddressError if it cannot be listened on. A
     KeyboardInterrupt, SystemExit or other BaseException out of a handler is raised from here, in
@@ -129,8 +131,12 @@ async def serve_grpc(
             holds = [api.holds for api in apis]
             most = max_calls or (lambda: options.max_calls)
             limit = CallLimit(most, holds, patience=options.request_timeout)
-            handlers = [generic_handler(api, calls, limit, loop) for api in apis]
-            handlers.append(Strangers(apis, elsewhere))
+            called: Callable[[str], None] = _tell_nobody
+            if handshakes is not None:
+                called = handshakes.called
+                calls.start_soon(handshakes.report, bound)
+            handlers = [generic_handler(api, calls, limit, loop, called) for api in apis]
+            handlers.append(Strangers(apis, elsewhere, called))
             async with trio.open_nursery() as servers:
                 breakdowns = _Breakdowns()
                 while True:
@@ -153,6 +159,10 @@ async def serve_grpc(
             calls.cancel_scope.cancel()
     finally:
         trio_asyncio.current_loop.reset(outer_loop)
+
+
+def _tell_nobody(_peer: str) -> None:
+    pass
 
 
 async def _drain(apis: Sequence[Api], grace: float) -> float:

@@ -11,12 +11,20 @@ import trio
 from superlink_trio.config import Address, SuperLinkConfig
 from superlink_trio.rpc import Api, Health
 from superlink_trio.transport.grpc.credentials import server_credentials
+from superlink_trio.transport.grpc.handshakes import Handshakes
 from superlink_trio.transport.grpc.loop import TrioEventLoop
 from superlink_trio.transport.grpc.server import GrpcOptions, serve_grpc
 from superlink_trio.transport.grpc.strangers import Elsewhere
 
 if TYPE_CHECKING:
     from superlink_trio.credentials import Certificates
+
+_OVER_TLS = (
+    "this port speaks TLS: clients need --root-certificates with its authority's certificate, and "
+    "not --insecure"
+)
+_WITH_CERTIFICATES = f"{_OVER_TLS}, and a certificate of --driver-client-ca"
+_OTHERS = "health checks of a port and scanners make none either"
 
 
 @attrs.frozen(kw_only=True)
@@ -42,10 +50,14 @@ class GrpcService:
         task_status: trio.TaskStatus[Address],
     ) -> None:
         """Serve some APIs, and health checks, on one address; otherwise like `serve_grpc`."""
-        credentials = None
+        credentials = handshakes = None
         if self.certificates is not None:
+            needed = _WITH_CERTIFICATES if clients_need_certificates else _OVER_TLS
+            handshakes = Handshakes(f"{needed} ({_OTHERS})")
             credentials = server_credentials(
-                self.certificates, clients_need_certificates=clients_need_certificates
+                self.certificates,
+                clients_need_certificates=clients_need_certificates,
+                began=handshakes.began,
             )
         await serve_grpc(
             # Watches are the first to give way.
@@ -56,6 +68,7 @@ class GrpcService:
             elsewhere=elsewhere,
             options=GrpcOptions.of(self.current(), max_connections=connections),
             max_calls=lambda: self.current().max_calls,
+            handshakes=handshakes,
             stopping=stopping,
             task_status=task_status,
         )

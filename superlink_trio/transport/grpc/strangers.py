@@ -33,6 +33,8 @@ class Strangers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in
 
     apis: Sequence[Api]
     elsewhere: Elsewhere
+    called: Callable[[str], None] = lambda _: None
+    """Told of each call's peer, in grpc's words."""
     throttle: Throttle = attrs.field(factory=lambda: Throttle(_log, burst=1))
 
     def service(
@@ -43,7 +45,9 @@ class Strangers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in
 
         async def refuse(_: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             words = self._words(path)
-            host = peer_name(context.peer()).rpartition(":")[0]
+            peer = context.peer()
+            self.called(peer)
+            host = peer_name(peer).rpartition(":")[0]
             self.throttle.log(logging.WARNING, host, "A client on %s: %s", host, words)
             context.set_code(grpc.StatusCode.UNIMPLEMENTED)
             context.set_details(f"{words}.")

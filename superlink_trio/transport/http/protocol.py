@@ -101,7 +101,7 @@ class _WithoutUpgrades(H11Protocol):
     async def respond(self, message: Message) -> None:
         """Send a part of an answer, one of ASGI's messages."""
         if message["type"] == INTERIM:
-            await self.stream_send(Response(STREAM_ID, [], HTTPStatus.PROCESSING.value))
+            await self._owner.write(_INTERIM_RESPONSE)
             return
         if message["type"] == "http.response.start":
             headers = [*message["headers"], (b"date", _date(int(time.time())))]
@@ -176,6 +176,9 @@ class _OnlyHttp1(h11.Connection):
         line, end, fields = data.partition(b"\r\n")
         return line + HTTPStatus(event.status_code).phrase.encode() + end + fields
 
+
+# h11 need not know: it is in the same state before and after.
+_INTERIM_RESPONSE = b"HTTP/1.1 102 Processing\r\n\r\n"
 
 _CONTEXT = WorkerContext(None)
 

@@ -20,6 +20,7 @@ import trio
 from superlink_trio.config.address import Address
 from superlink_trio.rpc import Api, Caller, Holds, Leased, Refused, Streaming, Unary
 from superlink_trio.transport.grpc.credentials import MakeCredentials
+from superlink_trio.transport.grpc.handshakes import Handshakes
 from superlink_trio.transport.grpc.loop import TrioEventLoop, open_loop
 from superlink_trio.transport.grpc.server import GrpcOptions, serve_grpc
 
@@ -83,6 +84,7 @@ def serving() -> Serving:
         address: Address = LOCALHOST,
         options: GrpcOptions | None = None,
         credentials: MakeCredentials | None = None,
+        handshakes: Handshakes | None = None,
         loop: TrioEventLoop | None = None,
     ) -> AsyncIterator[Server]:
         if loop is None:
@@ -95,6 +97,7 @@ def serving() -> Serving:
                     address=address,
                     options=options,
                     credentials=credentials,
+                    handshakes=handshakes,
                     loop=loop,
                 ) as server,
             ):
@@ -125,6 +128,7 @@ def serving() -> Serving:
                         loop=loop,
                         options=options or GrpcOptions(grace=5),
                         credentials=credentials,
+                        handshakes=handshakes,
                         stopping=stopping,
                         task_status=task_status,
                     )

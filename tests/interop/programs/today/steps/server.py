@@ -15,9 +15,12 @@ def main(grid: Grid, context: Context) -> None:
     config = context.run_config
     nodes = int(config["nodes"])
     strategy = FedAvg(min_train_nodes=nodes, min_evaluate_nodes=nodes, min_available_nodes=nodes)
+    arrays = int(config["arrays"])
+    # Each of its own content, which travels by itself; their sum is nothing.
+    initial = [np.array([number - (arrays - 1) / 2]) for number in range(arrays)]
     result = strategy.start(
         grid=grid,
-        initial_arrays=ArrayRecord([np.zeros(1) for _ in range(int(config["arrays"]))]),
+        initial_arrays=ArrayRecord(initial),
         num_rounds=int(config["rounds"]),
     )
     told = result.evaluate_metrics_clientapp.values()
