@@ -84,6 +84,8 @@ def faults(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
     yield from _database(config, apis)
     if Apis.FLEET in apis and config.fleet_api_type == "vce":
         yield from _simulation(config)
+    if config.simulation:
+        yield from _simulated_runs(config)
 
 
 def warnings(config: SuperLinkConfig, apis: Apis) -> list[str]:
@@ -220,6 +222,19 @@ def _simulation(config: SuperLinkConfig) -> Iterator[ConfigError]:
             f"the ray backend needs the package ray: {sys.executable} -m pip install 'ray>=2.52'; "
             "--backend process works without",
             *("backend", "fleet_api_type"),
+        )
+
+
+def _simulated_runs(config: SuperLinkConfig) -> Iterator[ConfigError]:
+    if config.port is None:
+        yield ConfigError(
+            "is for `flwr run`: say where it connects, --port 8000", "simulation", "port"
+        )
+    if config.fleet_api_type == "vce":
+        yield ConfigError(
+            "has Flower simulate the nodes of a run, and --vce is nodes that are simulated here: "
+            "leave one of them out",
+            *("simulation", "fleet_api_type"),
         )
 
 

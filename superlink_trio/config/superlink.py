@@ -216,6 +216,10 @@ class SuperLinkConfig(Limits):
             kinds.FLAG, "admit only nodes whose keys were given with `flwr supernode register`"
         ),
     )
+    simulation: bool = field(
+        default=False,
+        metadata=_current(kinds.FLAG, "have `flwr-simulation` run each run, with nodes of its own"),
+    )
     max_server_apps: int = field(
         default=16,
         metadata=_current(
@@ -273,7 +277,10 @@ class SuperLinkConfig(Limits):
         ),
     )
     num_supernodes: int | None = field(
-        default=None, metadata=_simulation(kinds.COUNT, "how many nodes to simulate")
+        default=None,
+        metadata=_simulation(
+            kinds.COUNT, "how many nodes to simulate; with --simulation, of each run (2)"
+        ),
     )
     backend: Backend = field(
         default="ray", metadata=_simulation(kinds.choice("ray", "process"), "what runs the apps")

@@ -25,6 +25,7 @@ from superlink_trio.state.messages import MessageState
 from superlink_trio.supervision import Child, Group, Restart, Strategy
 from superlink_trio.transport.http import HttpOptions, protobuf_site, serve_http
 from superlink_trio.transport.listening import fitting, needed_by
+from superlink_trio.wire import messages_pb2 as pb
 
 if TYPE_CHECKING:
     from superlink_trio.credentials import Credentials
@@ -48,6 +49,7 @@ def flower_group(
 ) -> Group:
     """Describe the part of the tree; `bound` says where its HTTP port listens, once it does."""
     config = current()
+    simulation = _simulated(config)
     place = config.flower_place
     assert place is not None, "who names no port has no such part"
 
@@ -56,7 +58,12 @@ def flower_group(
         return bound() or place.address
 
     http = FlowerService(
-        current=current, state=state, credentials=credentials, address=address, observers=observers
+        current=current,
+        state=state,
+        credentials=credentials,
+        address=address,
+        simulation=simulation,
+        observers=observers,
     )
     apps = Launcher(
         state=state,
@@ -72,6 +79,21 @@ def flower_group(
             Child(name="http", serve=http, restart=Restart.ON_FAILURE, grace=grace),
             Child(name="apps", serve=apps, restart=Restart.ON_FAILURE, grace=grace),
         ],
+    )
+
+
+def _simulated(config: SuperLinkConfig) -> pb.SimulationConfig | None:
+    """Say how runs are simulated, as Flower's own SuperLink does by default; None: they are not."""
+    if not config.simulation:
+        return None
+    return pb.SimulationConfig(
+        num_supernodes=config.num_supernodes or 2,
+        client_resources_num_cpus=2,
+        client_resources_num_gpus=0.0,
+        backend="ray",
+        verbose=False,
+        init_args_logging_level="WARNING",
+        init_args_log_to_driver=True,
     )
 
 
@@ -91,6 +113,8 @@ class FlowerService:
     credentials: Credentials | None
     address: Callable[[], Address]
     """Where to listen, asked for at each start."""
+    simulation: pb.SimulationConfig | None
+    """How runs are simulated; None: they are not. It changes while this serves."""
     observers: Sequence[CallObserver]
 
     async def __call__(
@@ -103,9 +127,10 @@ class FlowerService:
                 self.state,
                 readmit=config.readmit,
                 self_registration=not config.enable_supernode_auth,
+                simulated=config.simulation,
             ),
             "runtime": runtime_api(self.state, hold=lambda: self.current().driver_hold),
-            "control": for_this_machine_only(control_api(self.state, check_key)),
+            "control": for_this_machine_only(control_api(self.state, check_key, self.simulation)),
         }
         options = HttpOptions.of(config, max_connections=fitting(config.max_connections))
         site = protobuf_site(

@@ -50,12 +50,14 @@ def messages_api(
     readmit: bool,
     hold: float = HOLD,
     self_registration: bool = True,
+    simulated: bool = False,
     holds: Holds | None = None,
 ) -> Api:
     """Make the Fleet API over a state.
 
     `hold`: seconds for which PullMessages waits for a message. `readmit`: whether a node that is
     not known any more is taken back by its key. `self_registration`: whether any key may register.
+    `simulated`: whether runs bring nodes of their own, and no other may come.
     `holds`: of the API that this one is to be a part of.
     """
     holds = Holds() if holds is None else holds
@@ -64,6 +66,7 @@ def messages_api(
         hold=hold,
         readmit=readmit,
         self_registration=self_registration,
+        simulated=simulated,
         holds=holds,
     )
     return with_refusals(
@@ -99,6 +102,7 @@ class _Fleet:
     hold: float
     readmit: bool
     self_registration: bool
+    simulated: bool
     holds: Holds
     throttle: Throttle = attrs.field(factory=lambda: Throttle(_log, burst=_MOST_LINES))
 
@@ -136,6 +140,7 @@ class _Fleet:
     async def register_node(self, raw: bytes, caller: Caller) -> bytes:
         request = parse(pb.RegisterNodeFleetRequest, raw)
         key = self._own_key(request.public_key, caller)
+        self._check_that_nodes_may_come()
         if not self.self_registration:
             raise Refused(
                 Status.FAILED_PRECONDITION,
@@ -152,6 +157,7 @@ class _Fleet:
     async def activate_node(self, raw: bytes, caller: Caller) -> bytes:
         request = parse(pb.ActivateNodeRequest, raw)
         key = self._own_key(request.public_key, caller)
+        self._check_that_nodes_may_come()
         interval = request.heartbeat_interval
         if not _LEAST_INTERVAL <= interval <= _MOST_INTERVAL:
             raise Refused(
@@ -165,6 +171,14 @@ class _Fleet:
             raise Refused(Status.FAILED_PRECONDITION, f"{error}") from None
         self._tell(caller, "Node %d is online", node_id)
         return pb.ActivateNodeResponse(node_id=node_id).SerializeToString()
+
+    def _check_that_nodes_may_come(self) -> None:
+        if self.simulated:
+            raise Refused(
+                Status.FAILED_PRECONDITION,
+                "This SuperLink simulates the nodes of its runs (--simulation): SuperNodes need "
+                "one without.",
+            )
 
     def _own_key(self, claimed: bytes, caller: Caller) -> bytes:
         key = verify(caller.metadata, self.state.now())

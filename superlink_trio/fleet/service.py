@@ -106,6 +106,7 @@ class FleetService:
             self.messages,
             readmit=self.config.readmit,
             self_registration=not self.config.enable_supernode_auth,
+            simulated=self.config.simulation,
             holds=api.holds,
         )
         return both(api, messages)

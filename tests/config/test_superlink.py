@@ -388,6 +388,13 @@ def test_a_simulation_needs_an_app_and_nodes() -> None:
     assert problems(unused, Apis.DRIVER) == {}
 
 
+def test_what_a_simulation_of_runs_needs() -> None:
+    assert problems(SuperLinkConfig(insecure=True, simulation=True, port=8000)) == {}
+    alone = problems(SuperLinkConfig(insecure=True, simulation=True))
+    assert "--port 8000" in alone["simulation"]
+    assert "leave one of them out" in problems(simulation(simulation=True, port=8000))["simulation"]
+
+
 @pytest.mark.parametrize("name", ["client.apps:app", "client:apps.app", "клиент:app"])
 def test_an_app_has_a_module_and_an_attribute(name: str) -> None:
     assert problems(simulation(client_app=name)) == {}
