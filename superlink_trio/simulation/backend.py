@@ -104,6 +104,10 @@ class WorkerDied(Exception):
     """The worker that ran a job ended before it answered; other jobs are not concerned."""
 
 
+class RunOver(Exception):
+    """The run that a job is part of has ended: nobody waits for an outcome."""
+
+
 class BackendDied(Exception):
     """The backend as a whole is gone; the message describes how it ended."""
 
@@ -125,7 +129,7 @@ class Backend(ABC):
         """Run the app for one task.
 
         If cancelled, the worker that runs it is ended, or its outcome is dropped.
-        Raises WorkerDied, BackendDied.
+        Raises WorkerDied, BackendDied, RunOver.
         """
 
 

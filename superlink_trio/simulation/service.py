@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 
 import attrs
@@ -12,6 +13,7 @@ from superlink_trio.config import Backend, CannotStart, ConfigError, SuperLinkCo
 from superlink_trio.simulation.backend import App, AppNotLoaded, BackendDied, OpenBackend
 from superlink_trio.simulation.engine import Simulation, UnusableSettings
 from superlink_trio.simulation.progress import Display, log_progress
+from superlink_trio.simulation.tasks import TaskSource
 from superlink_trio.state import State
 from superlink_trio.state.room import room_in_memory
 
@@ -36,14 +38,12 @@ class SimulationService:
         """Make the service; `display` shows how it gets on, by default the log does."""
         assert config.client_app is not None, "it was checked"
         assert config.num_supernodes is not None, "it was checked"
+        app = App(reference=config.client_app, directory=config.app_dir.absolute())
         simulation = Simulation(
-            state,
-            _open_backend(config.backend),
-            App(reference=config.client_app, directory=config.app_dir.absolute()),
+            TaskSource(state, app_directory=app.directory, message_limit=config.max_message_size),
+            partial(_open_backend(config.backend), app, config.backend_config),
             num_nodes=config.num_supernodes,
             backend_name=config.backend,
-            backend_config=config.backend_config,
-            message_limit=config.max_message_size,
             # Half of what `--max-stored-size` is where it is not given, and the state in memory.
             context_limit=room_in_memory().size // 2,
             display=display or log_progress,
