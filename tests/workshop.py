@@ -61,7 +61,10 @@ class Workshop:
             backend = LocalBackend(self)
             self.opened.append(backend)
             nursery.start_soon(backend.live)
-            yield backend
+            try:
+                yield backend
+            finally:
+                backend.close()
             nursery.cancel_scope.cancel()
 
     def release(self) -> None:
@@ -114,6 +117,7 @@ class LocalBackend(Backend):
         self._workers = trio.CapacityLimiter(workshop.capacity)
         self.death = trio.Event()
         self.gone = False
+        self._running: set[trio.CancelScope] = set()
 
     async def live(self) -> None:
         await self.death.wait()
@@ -126,8 +130,19 @@ class LocalBackend(Backend):
     async def run(self, job: Job) -> Outcome:
         if self.gone:
             raise BackendDied("the test took it away")
-        async with self._workers:
-            return await self._workshop.answer(job)
+        with trio.CancelScope() as scope:
+            self._running.add(scope)
+            try:
+                async with self._workers:
+                    return await self._workshop.answer(job)
+            finally:
+                self._running.remove(scope)
+        raise BackendDied("it was closed")
+
+    def close(self) -> None:
+        self.gone = True
+        for scope in self._running:
+            scope.cancel()
 
 
 @attrs.define(eq=False)

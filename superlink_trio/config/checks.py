@@ -83,7 +83,7 @@ def faults(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
         yield from _one_port_twice(config.driver_place, config.fleet_place)
     yield from _database(config, apis)
     if Apis.FLEET in apis and config.fleet_api_type == "vce":
-        yield from _simulation(config)
+        yield from _simulation(config, apis)
     if config.simulation:
         yield from _simulated_runs(config)
 
@@ -198,13 +198,15 @@ def _database(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
         )
 
 
-def _simulation(config: SuperLinkConfig) -> Iterator[ConfigError]:
-    if not config.client_app:
+def _simulation(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
+    bring_their_app = apis is Apis.BOTH and config.port is not None
+    if not config.client_app and not bring_their_app:
         yield ConfigError(
-            "--vce needs the app to run: --client-app module:attribute",
+            "--vce needs the app to run: --client-app module:attribute; or --port 8000 for runs of "
+            "`flwr run`, which bring theirs",
             *("client_app", "fleet_api_type"),
         )
-    elif not _names_an_app(config.client_app):
+    elif config.client_app and not _names_an_app(config.client_app):
         yield ConfigError(
             f"{config.client_app!r} names no app: write module:attribute, client:app for example",
             "client_app",

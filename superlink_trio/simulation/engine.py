@@ -107,6 +107,10 @@ class Simulation:
         # How often a task that has no answer yet was under way when a life failed.
         self._deaths: Counter[str] = Counter()
 
+    def forget(self, run_id: int) -> None:
+        """Forget what nodes remember of a run, which is over."""
+        self._runs.forget(run_id)
+
     async def serve(
         self,
         *,

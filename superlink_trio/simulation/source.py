@@ -20,6 +20,9 @@ from superlink_trio.wire.tasks import Task, TaskError
 
 _T = TypeVar("_T")
 
+NO_TTL = "ttl must be a number of seconds above 0"
+"""What is wrong with an answer that has none."""
+
 _RETRY_AFTER = 1.0
 """Seconds before a call of the state that was not available is tried again."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import trio
 
 from superlink_trio.simulation.backend import AppNotLoaded
-from superlink_trio.simulation.source import Source, Waiting, when_available
+from superlink_trio.simulation.source import NO_TTL, Source, Waiting, when_available
 from superlink_trio.state import State
 from superlink_trio.wire.project import config_in_bundle, config_in_directory
 from superlink_trio.wire.runs import Run, Scalar
@@ -20,7 +20,6 @@ from superlink_trio.wire.tasks import Task, TaskError, answer_to
 # way when its node asks for the next one.
 _CONNECTION = "simulation"
 
-NO_TTL = "ttl must be a number of seconds above 0"
 _TOO_LARGE = "the answer is too large to be handed to a driver in one message"
 
 

@@ -382,6 +382,8 @@ def simulation(**changes: Any) -> SuperLinkConfig:
 def test_a_simulation_needs_an_app_and_nodes() -> None:
     assert problems(simulation()) == {}
     assert "--client-app module:attribute" in problems(simulation(client_app=None))["client_app"]
+    assert problems(simulation(client_app=None, port=8000)) == {}, "runs bring their app"
+    assert "client_app" in problems(simulation(client_app=None, port=8000), Apis.FLEET)
     missing = problems(simulation(num_supernodes=None))
     assert "--num-supernodes N" in missing["num_supernodes"]
     unused = simulation(client_app=None, num_supernodes=None, database="state.db")
