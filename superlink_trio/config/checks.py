@@ -68,6 +68,16 @@ def raise_all(faults: Sequence[ConfigError]) -> None:
         raise ConfigErrors("this configuration cannot run", faults)
 
 
+def one_worker(value: object) -> str | None:
+    """Say what is wrong with a number of worker processes, but for 1."""
+    if value == 1 and not isinstance(value, bool):
+        return None
+    return (
+        f"must be 1, not {value!r}: a held call is woken by the process that stores what it waits "
+        "for, and worker processes would not share that memory"
+    )
+
+
 def faults(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
     """List what keeps these APIs from running; see `SuperLinkConfig.faults`."""
     for place in config.places(apis):

@@ -47,15 +47,6 @@ def _everywhere_or_here(port: int) -> str:
     return f"0.0.0.0:{port}; localhost:{port} without TLS and --insecure"
 
 
-def _one_worker(value: object) -> str | None:
-    if value == 1 and not isinstance(value, bool):
-        return None
-    return (
-        f"must be 1, not {value!r}: a held call is woken by the process that stores what it waits "
-        "for, and worker processes would not share that memory"
-    )
-
-
 def _default_backend_config() -> dict[str, object]:
     return {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}, "tensorflow": 0}
 
@@ -192,7 +183,9 @@ class SuperLinkConfig(Limits):
     rest_fleet_api_workers: int = field(
         default=1,
         metadata=_rest(
-            Apis.FLEET, attrs.evolve(kinds.COUNT, check=_one_worker), "1: another number is refused"
+            Apis.FLEET,
+            attrs.evolve(kinds.COUNT, check=checks.one_worker),
+            "1: another number is refused",
         ),
     )
 

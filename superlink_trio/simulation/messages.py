@@ -53,11 +53,9 @@ class MessageSource(Source):
         self._asked: dict[str, pb.Message] = {}
 
     def now(self) -> float:
-        """Give the time in Unix seconds."""
         return self._state.now()
 
     async def create_node(self, partition_id: int) -> int:
-        """Register the node of a partition, unless it is; give its id."""
         name = f"simulated {partition_id}"
         key = name.encode()
         with suppress(NotPermitted):
@@ -69,7 +67,6 @@ class MessageSource(Source):
         return nullcontext()
 
     async def keep_online(self, node_ids: Collection[int]) -> None:
-        """Send heartbeats until cancelled."""
         while True:
             for node_id in tuple(node_ids):
                 with suppress(StateUnavailable):
@@ -77,12 +74,10 @@ class MessageSource(Source):
             await trio.sleep(_HEARTBEAT_INTERVAL / 2)
 
     async def delete_node(self, node_id: int) -> None:
-        """Forget a node for good."""
         await self._state.unregister_node(node_id)
 
     @asynccontextmanager
     async def arrivals(self, node_ids: Collection[int]) -> AsyncIterator[Waiting]:
-        """Tell inside the block which of the nodes may have an instruction."""
         async with beside() as nursery:
             arrivals = _Arrivals(self._state, nursery)
             for node_id in node_ids:
@@ -91,7 +86,6 @@ class MessageSource(Source):
 
     @asynccontextmanager
     async def take(self, node_id: int) -> AsyncIterator[Task | None]:
-        """Take a node's oldest instruction, for the block: confirmed at the end of it."""
         envelope = await when_available(lambda: self._state.take(node_id))
         if envelope is None:
             yield None
@@ -118,33 +112,32 @@ class MessageSource(Source):
         return {**config, **run.override_config}
 
     def fault(self, task: Task, content: bytes | TaskError, ttl: float) -> str | None:
-        """Say what is wrong with an answer, if anything is."""
         return None if 0 < ttl < math.inf else NO_TTL
 
     async def answer(self, task: Task, content: bytes | TaskError, ttl: float) -> bool:
-        """Send the reply with what an app has made of an instruction.
-
-        Raises NotTaken where its run is over, or nobody waits for it any more.
-        """
-        asked, now = self._asked[task.task_id], self.now()
         if isinstance(content, TaskError):
-            message = error_reply(asked, content.code, content.reason, now=now)
-            await self._push(message, [], {message.metadata.message_id: root_of(message)})
+            await self._push_error(task, content)
             return True
-        objects = await in_thread_if_large(len(content), unpack, content)
         try:
+            objects = await in_thread_if_large(len(content), unpack, content)
             tree = tree_of(objects)
+            asked = self._asked[task.task_id]
+            message = reply_with(asked, tree.object_id, ttl=ttl, now=self.now())
+            objects[message.metadata.message_id] = root_of(message, tree.object_id)
+            await self._push(message, [tree], objects)
         except MalformedObject as error:
-            raise NotTaken(f"what the worker made of its reply is none: {error}") from error
-        message = reply_with(asked, tree.object_id, ttl=ttl, now=now)
-        objects[message.metadata.message_id] = root_of(message, tree.object_id)
-        await self._push(message, [tree], objects)
+            await self._push_error(task, TaskError(0, f"The node's reply was none: {error}"))
+            return False
         return True
 
     async def fail(self, task: Task, error: TaskError) -> None:
-        """Send an error in the place of a reply."""
         with suppress(NotTaken):
-            await self.answer(task, error, 0.0)
+            await self._push_error(task, error)
+
+    async def _push_error(self, task: Task, error: TaskError) -> None:
+        asked = self._asked[task.task_id]
+        message = error_reply(asked, error.code, error.reason, now=self.now())
+        await self._push(message, [], {message.metadata.message_id: root_of(message)})
 
     async def _push(
         self, message: pb.Message, children: Sequence[pb.ObjectTree], objects: Mapping[str, bytes]
@@ -197,7 +190,6 @@ class _Arrivals:
         return len(self._waiting)
 
     async def next(self) -> int:
-        """See `Waiting.next`."""
         await trio.lowlevel.checkpoint()
         while not self._waiting:
             self._something = trio.Event()
@@ -207,7 +199,6 @@ class _Arrivals:
         return node_id
 
     def done(self, node_id: int) -> None:
-        """See `Waiting.done`."""
         self._nursery.start_soon(self._watch, node_id)
 
     async def _watch(self, node_id: int) -> None:

@@ -39,11 +39,9 @@ class TaskSource(Source):
         self._app_config: Mapping[str, Scalar] = {}
 
     def now(self) -> float:
-        """Give the time in Unix seconds."""
         return self._state.now()
 
     async def prepare(self) -> None:
-        """Read what the app's own pyproject.toml says. Raises AppNotLoaded."""
         try:
             self._app_config = await trio.to_thread.run_sync(
                 config_in_directory, self._app_directory
@@ -52,29 +50,24 @@ class TaskSource(Source):
             raise AppNotLoaded(str(fault)) from fault
 
     async def create_node(self, partition_id: int) -> int:
-        """Register the node of a partition; give its id."""
         return await self._state.create_simulated_node()
 
     def attend(self, node_id: int) -> AbstractContextManager[object]:
-        """Keep a node online inside the block."""
         return self._state.attend(node_id)
 
     async def keep_online(self, node_ids: Collection[int]) -> None:
-        """Keep nodes online until cancelled: `attend` does."""
+        """Do nothing: `attend` does."""
 
     async def delete_node(self, node_id: int) -> None:
-        """Forget a node for good."""
         await self._state.delete_node(node_id)
 
     @asynccontextmanager
     async def arrivals(self, node_ids: Collection[int]) -> AsyncIterator[Waiting]:
-        """Tell inside the block which of the nodes may have a task."""
         with self._state.arrivals(node_ids) as arrivals:
             yield arrivals
 
     @asynccontextmanager
     async def take(self, node_id: int) -> AsyncIterator[Task | None]:
-        """Take a node's oldest task, for the block."""
         task = await when_available(lambda: self._state.take_task_ins(node_id, _CONNECTION))
         if task is None:
             yield None
@@ -96,20 +89,17 @@ class TaskSource(Source):
         return {**config, **run.override_config}
 
     def fault(self, task: Task, content: bytes | TaskError, ttl: float) -> str | None:
-        """Say what is wrong with an answer, if anything is."""
         if not 0 < ttl < math.inf:
             return NO_TTL
         answer = answer_to(task, content, ttl=ttl, now=self.now())
         return _TOO_LARGE if answer.size > self._message_limit else None
 
     async def answer(self, task: Task, content: bytes | TaskError, ttl: float) -> bool:
-        """Store what an app has made of a task; say whether it is its answer. Raises NotTaken."""
         answer = answer_to(task, content, ttl=ttl, now=self.now())
         stored = await when_available(lambda: self._state.store_task_res(answer), shield=True)
         return stored == answer.task_id
 
     async def fail(self, task: Task, error: TaskError) -> None:
-        """Store an error in the place of a task's answer."""
         await when_available(
             lambda: self._state.store_error(task.task_id, error, producer=task.consumer),
             shield=True,

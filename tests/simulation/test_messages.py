@@ -92,7 +92,7 @@ class Echo(Backend):
                 await trio.sleep_forever()
         padding = b"%d" % job.node.partition_id * self.padding
         said = make_object("RecordDict", word + job.state + padding)
-        content = pack({object_id_of(said): said})
+        content = pack({object_id_of(said): said if word != b"nonsense" else b"nonsense"})
         return Outcome(content=content, ttl=self.ttl, state=job.state + b".")
 
 
@@ -262,6 +262,7 @@ async def test_a_node_remembers_what_it_did_in_a_run_and_no_other(lab: Lab) -> N
     [
         (b"fail", 2, "ValueError:<'no'>"),
         (b"crash", 0, "signal 9"),
+        (b"nonsense", 0, "The node's reply was none"),
     ],
 )
 async def test_an_error_of_the_app_is_the_reply(
