@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+from pathlib import Path
+
 import pytest
 import trio
 from interop.test_today import BROKEN, RAISES
 from interop.today import Link, Today
+from peering.processes import ANY_PORT
 
 pytestmark = [pytest.mark.interop, pytest.mark.beyond("serves one generation only")]
 
@@ -35,9 +39,12 @@ async def test_flower_simulates_a_run_and_ends_with_everything_it_has_started(
 NODES = 10
 
 
-async def simulating(beside: Today, backend: str, *options: str) -> Link:
+async def simulating(
+    beside: Today, backend: str, *options: str | Path, http: str = ANY_PORT
+) -> Link:
     return await beside.superlink(
         *("--num-supernodes", str(NODES), "--backend", backend, "--grace", str(GRACE), *options),
+        http=http,
         transport="vce",
     )
 
@@ -85,3 +92,20 @@ async def test_a_run_over_nodes_of_ours_is_stopped_in_its_middle(beside: Today) 
         await run.end()
         await beside.none_of("simulation.process.child")
         assert (await beside.ran(beside.app(), nodes=NODES))["sum"] == pytest.approx([1])
+
+
+async def test_a_run_goes_on_when_a_superlink_with_nodes_of_ours_was_killed(
+    beside: Today, tmp_path: Path
+) -> None:
+    database = "--database", tmp_path / "state.db"
+    with trio.fail_after(150):
+        old = await simulating(beside, "process", *database)
+        run = await beside.run(beside.app(), nodes=NODES, stall=1)
+        await run.line("configure_train")
+        await beside.one_of("simulation.process.child")
+        await old.program.terminate(signal.SIGKILL)
+        await run.end()
+        await simulating(beside, "process", *database, http=old.http)
+        log = await beside.told("log", (await beside.newest_run())["run-id"], "mine")
+        assert "aggregate_train: Received 10 results and 0 failures" in log
+        assert (await beside.newest_run())["status"] == "finished:completed"
