@@ -229,6 +229,11 @@ def _simulation(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
             "--vce needs the number of nodes: --num-supernodes N",
             *("num_supernodes", "fleet_api_type"),
         )
+    elif config.num_supernodes > config.max_nodes:
+        yield ConfigError(
+            f"{config.num_supernodes} are more than --max-nodes {config.max_nodes} lets in",
+            *("num_supernodes", "max_nodes"),
+        )
     if config.backend == "ray" and not _ray_is_installed():
         yield ConfigError(
             f"the ray backend needs the package ray: {sys.executable} -m pip install 'ray>=2.52'; "

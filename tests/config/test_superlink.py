@@ -386,6 +386,8 @@ def test_a_simulation_needs_an_app_and_nodes() -> None:
     assert "client_app" in problems(simulation(client_app=None, port=8000), Apis.FLEET)
     missing = problems(simulation(num_supernodes=None))
     assert "--num-supernodes N" in missing["num_supernodes"]
+    many = problems(simulation(num_supernodes=6, max_nodes=5))
+    assert many["num_supernodes"] == "6 are more than --max-nodes 5 lets in"
     unused = simulation(client_app=None, num_supernodes=None, database="state.db")
     assert problems(unused, Apis.DRIVER) == {}
 
