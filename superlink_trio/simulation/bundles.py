@@ -148,12 +148,12 @@ class _Bundles(Backend):
         finally:
             stage.ready.set()
             del self._stages[stage.run_id]
-            self._forget(stage.run_id)
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(shutil.rmtree, folder, True)
 
     async def _watch(self, stage: _Stage) -> None:
         await self._state.await_finished(stage.run_id)
+        self._forget(stage.run_id)
         stage.end()
 
     async def _open(self, run_id: int, folder: Path, opened: AsyncExitStack) -> Backend | None:
