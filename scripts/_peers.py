@@ -57,6 +57,10 @@ _KINDS = {
     "-simulation": replace(_OLDER, pythons=("3.11",), more=_HERE / "peers-simulation.txt"),
 }
 _TODAY = _Kind(pythons=("3.13", "3.12", "3.11"), constraints=_HERE / "peers-today.txt")
+_KINDS_TODAY = {
+    "": _TODAY,
+    "-beside": replace(_TODAY, extra="[simulation]", more=_HERE / "peers-today-beside.txt"),
+}
 
 
 def interpreter(version: str, *, beside: bool = False, simulation: bool = False) -> Path:
@@ -66,7 +70,7 @@ def interpreter(version: str, *, beside: bool = False, simulation: bool = False)
     imported by one program: this package from a checkout on PYTHONPATH. With `simulation` it holds
     what 1.9's `flower-simulation` needs. Not both: each has a Ray of its own.
 
-    Neither is there for `TODAY`.
+    Of `TODAY`, 1.42 can be beside this package, with the Ray that its `flwr-simulation` needs.
 
     Makes the environment when there is none yet, or when its pins have changed: that needs
     PyPI and takes about half a minute. Flower's telemetry is off in it.
@@ -75,13 +79,10 @@ def interpreter(version: str, *, beside: bool = False, simulation: bool = False)
     `VERSIONS` or `TODAY`, or when pip fails.
     """
     name = "-beside" if beside else "-simulation" if simulation else ""
-    if version in TODAY and not name:
-        kind = _TODAY
-    elif version in VERSIONS:
-        kind = _KINDS[name]
-    else:
-        peers = VERSIONS if name else (*VERSIONS, *TODAY)
+    peers = _peers(name)
+    if version not in peers:
         raise NoPeer(f"flwr {version} is no peer of this project here: {', '.join(peers)} are")
+    kind = peers[version]
     base, python = _base_python(version, kind.pythons)
     folder = cache_folder() / f"flwr-{version}{name}-py{python}"
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +97,14 @@ def interpreter(version: str, *, beside: bool = False, simulation: bool = False)
             _make(folder, base, wanted, lock)
             _marker(folder).write_text(contents)
     return _interpreter_in(folder)
+
+
+def _peers(name: str) -> dict[str, _Kind]:
+    """Give the releases that have such environments, and how these are built."""
+    kinds = dict.fromkeys(VERSIONS, _KINDS[name])
+    if name in _KINDS_TODAY:
+        kinds |= dict.fromkeys(TODAY[-1:] if name else TODAY, _KINDS_TODAY[name])
+    return kinds
 
 
 def _base_python(version: str, pythons: Sequence[str]) -> tuple[str, str]:

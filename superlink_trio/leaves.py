@@ -170,7 +170,9 @@ class Leaves:
         # What a SuperLink of real nodes need not have.
         from superlink_trio.simulation.service import SimulationService
 
-        return SimulationService.of(self.config, self.state, self.display)
+        if self.config.client_app is not None or self.flower is None:
+            return SimulationService.of(self.config, self.state, self.display)
+        return SimulationService.of_today(self.config, self.flower.state, self.display)
 
 
 def _api(name: str, serve: Service, grace: float) -> Child:

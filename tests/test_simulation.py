@@ -16,6 +16,7 @@ import grpc
 import pytest
 import trio
 from builders import pb_task_ins, task_ins
+from test_superlink_flower import post
 from workshop import Workshop, not_loaded
 
 from superlink_trio import ConfigErrors, SuperLink, SuperLinkConfig, run_fleet_api, run_superlink
@@ -24,6 +25,7 @@ from superlink_trio.simulation.backend import AppNotLoaded, BackendDied
 from superlink_trio.simulation.progress import Progress
 from superlink_trio.state import SqliteState
 from superlink_trio.supervision import Event, EventKind
+from superlink_trio.wire import messages_pb2
 from superlink_trio.wire import superlink_pb2 as pb
 from superlink_trio.wire.runs import Run
 
@@ -109,6 +111,27 @@ async def test_a_driver_works_with_simulated_nodes(
         [again] = await driver.pull(await driver.push(run_id, nodes[0], b"y"))
         assert again.task.recordset == b"x."
     await link.stop()
+
+
+async def test_runs_of_today_bring_their_app(workshop: Workshop, nursery: trio.Nursery) -> None:
+    link = await nursery.start(run_superlink, config(client_app=None, port=0))
+    assert link.fleet_address is None
+    assert link.status()[FLEET] is EventKind.READY
+    status, body = await post(link, "/v1/control/list-nodes", messages_pb2.ListNodesRequest())
+    assert status == 200
+    nodes = messages_pb2.ListNodesResponse.FromString(body).nodes_info
+    assert {(node.name, node.status) for node in nodes} == {
+        (f"simulated {partition_id}", "online") for partition_id in range(3)
+    }
+    assert not workshop.opened, "there is no run"
+    await link.stop()
+
+
+async def test_settings_of_the_backend_are_looked_at_before_there_is_a_run() -> None:
+    faulty = config(client_app=None, port=0, backend_config={"client_resources": {"gpus": 1}})
+    with pytest.raises(ExceptionGroup) as caught:
+        await run_superlink(faulty)
+    assert caught.group_contains(ConfigError, match="client_resources.gpus is nothing")
 
 
 async def test_a_backend_that_dies_is_started_again(

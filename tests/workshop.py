@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from superlink_trio.simulation.backend import (
     WorkerDied,
 )
 from superlink_trio.simulation.engine import Simulation
+from superlink_trio.simulation.tasks import TaskSource
 from superlink_trio.state import State
 from superlink_trio.wire.runs import Run
 from superlink_trio.wire.tasks import Task, TaskError
@@ -59,7 +61,10 @@ class Workshop:
             backend = LocalBackend(self)
             self.opened.append(backend)
             nursery.start_soon(backend.live)
-            yield backend
+            try:
+                yield backend
+            finally:
+                backend.close()
             nursery.cancel_scope.cancel()
 
     def release(self) -> None:
@@ -112,6 +117,7 @@ class LocalBackend(Backend):
         self._workers = trio.CapacityLimiter(workshop.capacity)
         self.death = trio.Event()
         self.gone = False
+        self._running: set[trio.CancelScope] = set()
 
     async def live(self) -> None:
         await self.death.wait()
@@ -124,8 +130,19 @@ class LocalBackend(Backend):
     async def run(self, job: Job) -> Outcome:
         if self.gone:
             raise BackendDied("the test took it away")
-        async with self._workers:
-            return await self._workshop.answer(job)
+        with trio.CancelScope() as scope:
+            self._running.add(scope)
+            try:
+                async with self._workers:
+                    return await self._workshop.answer(job)
+            finally:
+                self._running.remove(scope)
+        raise BackendDied("it was closed")
+
+    def close(self) -> None:
+        self.gone = True
+        for scope in self._running:
+            scope.cancel()
 
 
 @attrs.define(eq=False)
@@ -141,18 +158,12 @@ class Lab:
     def make(
         self, num_nodes: int = 3, *, open_backend: OpenBackend | None = None, **options: Any
     ) -> None:
+        app = App(reference="client:app", directory=self.app_directory)
         self.simulation = Simulation(
-            self.state,
-            open_backend or self.workshop.open,
-            App(reference="client:app", directory=self.app_directory),
+            TaskSource(self.state, app_directory=app.directory, message_limit=10_000),
+            partial(open_backend or self.workshop.open, app, {}),
             num_nodes=num_nodes,
-            **{
-                "backend_name": "local",
-                "backend_config": {},
-                "message_limit": 10_000,
-                "context_limit": 1_000_000,
-                **options,
-            },
+            **{"backend_name": "local", "context_limit": 1_000_000, **options},
         )
 
     @asynccontextmanager

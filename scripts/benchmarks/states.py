@@ -25,6 +25,7 @@ from benchmarks.table import (
 from superlink_trio.simulation.backend import App, OpenBackend
 from superlink_trio.simulation.engine import Simulation
 from superlink_trio.simulation.process.backend import open_process_backend
+from superlink_trio.simulation.tasks import TaskSource
 from superlink_trio.state import MemoryState, SqliteState, State
 from superlink_trio.wire.runs import Run
 from superlink_trio.wire.tasks import TaskError
@@ -94,13 +95,10 @@ async def _simulated(name: str, backend: OpenBackend, seconds: float, target: fl
     """Let simulated nodes work on trivial tasks that are stored, run and answered."""
     state, counted = MemoryState(), [0]
     simulation = Simulation(
-        state,
-        backend,
-        _APP,
+        TaskSource(state, app_directory=_APP.directory, message_limit=_LIMIT),
+        partial(backend, _APP, two_workers(name)),
         num_nodes=_NODES,
         backend_name=name,
-        backend_config=two_workers(name),
-        message_limit=_LIMIT,
         context_limit=_LIMIT,
     )
     async with _serving(state.serve, simulation.serve):

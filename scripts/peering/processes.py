@@ -273,15 +273,16 @@ async def start_superlink(
     fleet: str = ANY_PORT,
     transport: str = "grpc-rere",
     ca: Path | None = None,
+    python: str | Path = sys.executable,
     **environment: str,
 ) -> SuperLink:
     """Start a SuperLink of ours with its log in JSON; it serves when this returns.
 
-    With `ca` it speaks TLS, and the options have to name its certificates.
+    With `ca` it speaks TLS, and the options have to name its certificates. `python` runs it.
     """
     program = await launch(
         "SuperLink",
-        *(*OURS, "--log-format", "json", *(["--insecure"] if ca is None else [])),
+        *(python, *OURS[1:], "--log-format", "json", *(["--insecure"] if ca is None else [])),
         *("--driver-api-address", driver),
         *("--fleet-api-type", transport, "--fleet-api-address", fleet),
         *options,

@@ -90,7 +90,9 @@ def faults(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
     if apis == Apis.BOTH and config.isolation == "process":
         yield from _superexecs(config)
     if Apis.FLEET in apis and config.fleet_api_type == "vce":
-        yield from _simulation(config)
+        yield from _simulation(config, apis)
+    if config.simulation:
+        yield from _simulated_runs(config)
 
 
 def warnings(config: SuperLinkConfig, apis: Apis) -> list[str]:
@@ -240,13 +242,15 @@ def _superexecs(config: SuperLinkConfig) -> Iterator[ConfigError]:
         )
 
 
-def _simulation(config: SuperLinkConfig) -> Iterator[ConfigError]:
-    if not config.client_app:
+def _simulation(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
+    bring_their_app = apis is Apis.BOTH and config.port is not None
+    if not config.client_app and not bring_their_app:
         yield ConfigError(
-            "--vce needs the app to run: --client-app module:attribute",
+            "--vce needs the app to run: --client-app module:attribute; or --port 8000 for runs of "
+            "`flwr run`, which bring theirs",
             *("client_app", "fleet_api_type"),
         )
-    elif not _names_an_app(config.client_app):
+    elif config.client_app and not _names_an_app(config.client_app):
         yield ConfigError(
             f"{config.client_app!r} names no app: write module:attribute, client:app for example",
             "client_app",
@@ -259,11 +263,29 @@ def _simulation(config: SuperLinkConfig) -> Iterator[ConfigError]:
             "--vce needs the number of nodes: --num-supernodes N",
             *("num_supernodes", "fleet_api_type"),
         )
+    elif config.num_supernodes > config.max_nodes:
+        yield ConfigError(
+            f"{config.num_supernodes} are more than --max-nodes {config.max_nodes} lets in",
+            *("num_supernodes", "max_nodes"),
+        )
     if config.backend == "ray" and not _ray_is_installed():
         yield ConfigError(
             f"the ray backend needs the package ray: {sys.executable} -m pip install 'ray>=2.52'; "
             "--backend process works without",
             *("backend", "fleet_api_type"),
+        )
+
+
+def _simulated_runs(config: SuperLinkConfig) -> Iterator[ConfigError]:
+    if config.port is None:
+        yield ConfigError(
+            "is for `flwr run`: say where it connects, --port 8000", "simulation", "port"
+        )
+    if config.fleet_api_type == "vce":
+        yield ConfigError(
+            "has Flower simulate the nodes of a run, and --vce is nodes that are simulated here: "
+            "leave one of them out",
+            *("simulation", "fleet_api_type"),
         )
 
 

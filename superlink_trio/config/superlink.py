@@ -212,6 +212,10 @@ class SuperLinkConfig(ControlOptions, Limits):
             "a secret, which a `flower-superexec` has to have to be given runs",
         ),
     )
+    simulation: bool = field(
+        default=False,
+        metadata=_current(kinds.FLAG, "have `flwr-simulation` run each run, with nodes of its own"),
+    )
     max_server_apps: int = field(
         default=16,
         metadata=_current(
@@ -269,7 +273,10 @@ class SuperLinkConfig(ControlOptions, Limits):
         ),
     )
     num_supernodes: int | None = field(
-        default=None, metadata=_simulation(kinds.COUNT, "how many nodes to simulate")
+        default=None,
+        metadata=_simulation(
+            kinds.COUNT, "how many nodes to simulate; with --simulation, of each run (2)"
+        ),
     )
     backend: Backend = field(
         default="ray", metadata=_simulation(kinds.choice("ray", "process"), "what runs the apps")

@@ -57,10 +57,18 @@ _NO_RUN, _FINISHED, _BAD_KEY, _KEY_IN_USE, _NO_NODE, _BAD_APP = 16, 18, 22, 23, 
 Request = TypeVar("Request", bound=Message)
 
 
-def control_api(state: MessageState, check_key: Callable[[bytes], None]) -> Api:
-    """Make the Control API over a state; `check_key` raises Refused for what is no node's key."""
+def control_api(
+    state: MessageState,
+    check_key: Callable[[bytes], None],
+    simulation: pb.SimulationConfig | None = None,
+) -> Api:
+    """Make the Control API over a state.
+
+    `check_key` raises Refused for what is no node's key. `simulation`: how runs are simulated that
+    do not say otherwise; `flwr federation simulation-config` changes it. None: they are not.
+    """
     holds = Holds()
-    control = _Control(state=state, holds=holds, check_key=check_key)
+    control = _Control(state=state, holds=holds, check_key=check_key, simulation=simulation)
     calls: Mapping[str, tuple[type[Message], Callable[..., Awaitable[Message]]]] = {
         "StartRun": (pb.StartRunRequest, control.start_run),
         "StopRun": (pb.StopRunRequest, control.stop_run),
@@ -70,6 +78,10 @@ def control_api(state: MessageState, check_key: Callable[[bytes], None]) -> Api:
         "ListNodes": (pb.ListNodesRequest, control.list_nodes),
         "ListFederations": (pb.ListFederationsRequest, control.list_federations),
         "ShowFederation": (pb.ShowFederationRequest, control.show_federation),
+        "ConfigureSimulationFederation": (
+            pb.ConfigureSimulationFederationRequest,
+            control.configure_simulation,
+        ),
         "GetLoginDetails": (pb.GetLoginDetailsRequest, control.get_login_details),
     }
     return with_refusals(
@@ -88,6 +100,7 @@ class _Control:
     state: MessageState
     holds: Holds
     check_key: Callable[[bytes], None]
+    simulation: pb.SimulationConfig | None
 
     # Runs
 
@@ -118,6 +131,7 @@ class _Control:
                 fab_version=project.version,
                 override_config=overrides,
                 series_id=request.series_id,
+                simulation=self._simulation_with(request.override_federation_config),
             )
         )
         note(run_id=run.run_id)
@@ -201,19 +215,47 @@ class _Control:
     async def list_federations(
         self, _: pb.ListFederationsRequest, __: Caller
     ) -> pb.ListFederationsResponse:
-        return pb.ListFederationsResponse(federations=[pb.Federation(name=FEDERATION)])
+        return pb.ListFederationsResponse(federations=[self._federation()])
 
     async def show_federation(
         self, request: pb.ShowFederationRequest, _: Caller
     ) -> pb.ShowFederationResponse:
         _check_federation(request.federation_name)
         now = self.state.now()
-        federation = pb.Federation(
-            name=FEDERATION,
-            nodes=[write_node(node, now) for node in await self.state.nodes()],
-            runs=[write_run(run) for run in await self.state.runs(_MOST_RUNS)],
-        )
+        federation = self._federation()
+        federation.nodes.extend(write_node(node, now) for node in await self.state.nodes())
+        federation.runs.extend(write_run(run) for run in await self.state.runs(_MOST_RUNS))
         return pb.ShowFederationResponse(federation=federation, now=iso(now))
+
+    def _federation(self) -> pb.Federation:
+        return pb.Federation(
+            name=FEDERATION, simulation=self.simulation is not None, config=self.simulation
+        )
+
+    async def configure_simulation(
+        self, request: pb.ConfigureSimulationFederationRequest, _: Caller
+    ) -> pb.ConfigureSimulationFederationResponse:
+        _check_federation(request.federation_name)
+        changed = self._simulation_with(request.config)
+        if self.simulation is None or changed is None:
+            raise Refused(
+                Status.NOT_FOUND,
+                "Runs are not simulated here: that takes a SuperLink with --simulation.",
+                _NO_FEDERATION,
+            )
+        self.simulation.CopyFrom(changed)
+        return pb.ConfigureSimulationFederationResponse(federation_name=FEDERATION)
+
+    def _simulation_with(self, changes: pb.SimulationConfig) -> pb.SimulationConfig | None:
+        """Give how a run is simulated that asks for these changes. Raises Refused."""
+        if self.simulation is None:
+            return None
+        config = pb.SimulationConfig()
+        config.CopyFrom(self.simulation)
+        config.MergeFrom(changes)
+        if not config.num_supernodes:
+            raise _refusal(_BAD_CONFIG, "num-supernodes is 0: a simulation takes at least 1 node.")
+        return config
 
     async def get_login_details(
         self, _: pb.GetLoginDetailsRequest, __: Caller
@@ -228,7 +270,9 @@ def _refusal(code: int, message: str) -> Refused:
 def _check_federation(name: str) -> None:
     if name not in ("", _OLDER_FEDERATION, FEDERATION):
         raise Refused(
-            Status.NOT_FOUND, f"There is one federation here, {FEDERATION}, no {name!r}.", 2
+            Status.NOT_FOUND,
+            f"There is one federation here, {FEDERATION}, no {name!r}.",
+            _NO_FEDERATION,
         )
 
 

@@ -16,6 +16,7 @@ from superlink_trio.rpc import Api, Caller, CallObserver, Refused, Status, Unary
 from superlink_trio.state.messages import MessageState
 from superlink_trio.transport.grpc import GrpcService
 from superlink_trio.transport.listening import fitting, needed_by
+from superlink_trio.wire import messages_pb2 as pb
 
 # Sent by 1.30 and later.
 _VERSION = "flwr-package-version"
@@ -27,6 +28,8 @@ class OlderControl:
 
     current: Callable[[], SuperLinkConfig]
     state: MessageState
+    simulation: pb.SimulationConfig | None
+    """How runs are simulated; None: they are not."""
     tokens: ControlTokens | None
     grpc: GrpcService
     address: Callable[[], Address]
@@ -37,7 +40,7 @@ class OlderControl:
         self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]
     ) -> None:
         """Serve until `stopping`; `task_status` gets the address that was bound."""
-        api = for_older(control_api(self.state, check_key))
+        api = for_older(control_api(self.state, check_key, self.simulation))
         # The text of a refusal is shown by `flwr` of these releases, but not of UNAUTHENTICATED.
         api = gated(api, self.tokens, denied=Status.PERMISSION_DENIED)
         with needed_by("the Control API over gRPC"):

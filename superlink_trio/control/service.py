@@ -38,6 +38,7 @@ from superlink_trio.runtime import (
 from superlink_trio.state.messages import MessageState
 from superlink_trio.supervision import Child, Group, Restart, Service, Strategy
 from superlink_trio.transport.grpc import GrpcService
+from superlink_trio.wire import messages_pb2 as pb
 
 if TYPE_CHECKING:
     from superlink_trio.config.places import Place
@@ -64,6 +65,12 @@ class TodaysFlower:
     """Where a part listens, by its path, once it does."""
     observers: Callable[[str, str], Sequence[CallObserver]]
     """Who watches the calls of a part, by what carries them and by its path."""
+    simulation: pb.SimulationConfig | None = attrs.field(init=False)
+    """How runs are simulated; None: they are not. It changes while this serves."""
+
+    @simulation.default
+    def _simulated(self) -> pb.SimulationConfig | None:
+        return _simulation_of(self.current())
 
     def parts(self) -> Iterator[Child | Group]:
         """Describe the parts of the tree."""
@@ -127,6 +134,7 @@ class TodaysFlower:
                 self.state,
                 readmit=config.readmit,
                 self_registration=not config.enable_supernode_auth,
+                simulated=self.simulation is not None,
                 verify=Sessions(secure=config.rest_files is not None).verify,
                 nodes=self.nodes,
             ),
@@ -140,7 +148,7 @@ class TodaysFlower:
         return apis if config.control_place is not None else {**apis, **self._control_apis(config)}
 
     def _control_apis(self, _: SuperLinkConfig) -> Mapping[str, Api]:
-        api = control_api(self.state, check_key)
+        api = control_api(self.state, check_key, self.simulation)
         return {"control": gated(api, self._tokens, denied=Status.UNAUTHENTICATED)}
 
     @property
@@ -162,6 +170,7 @@ class TodaysFlower:
         return OlderControl(
             current=self.current,
             state=self.state,
+            simulation=self.simulation,
             tokens=self._tokens,
             grpc=self.grpc,
             address=self._address(_CONTROL_GRPC, place),
@@ -177,6 +186,21 @@ class TodaysFlower:
         if api in ("fleet", "runtime"):
             return f"Only flwr is served here: nodes connect to {self.bound(_HTTP)}."
         return None
+
+
+def _simulation_of(config: SuperLinkConfig) -> pb.SimulationConfig | None:
+    """Say how runs are simulated, as Flower's own SuperLink does by default; None: they are not."""
+    if not config.simulation:
+        return None
+    return pb.SimulationConfig(
+        num_supernodes=config.num_supernodes or 2,
+        client_resources_num_cpus=2,
+        client_resources_num_gpus=0.0,
+        backend="ray",
+        verbose=False,
+        init_args_logging_level="WARNING",
+        init_args_log_to_driver=True,
+    )
 
 
 def _certificate(config: SuperLinkConfig) -> Path | None:

@@ -62,6 +62,7 @@ def messages_api(
     readmit: bool,
     hold: float = HOLD,
     self_registration: bool = True,
+    simulated: bool = False,
     holds: Holds | None = None,
     nodes: SuperNodes | None = None,
     verify: Verify = verify_each,
@@ -71,6 +72,7 @@ def messages_api(
     `hold`: seconds for which PullMessages waits for a message. `self_registration`: whether any key
     may register. `readmit`: whether a node that is not known any more is taken back by its key; not
     without `self_registration`, since any key could come back then that had never been here.
+    `simulated`: whether runs bring nodes of their own, and no other may come.
     `holds`: of the API that this one is to be a part of. `nodes` is told which nodes there are and
     what they work on. `verify` finds out who calls.
     """
@@ -82,6 +84,7 @@ def messages_api(
         hold=hold,
         readmit=readmit and self_registration,
         self_registration=self_registration,
+        simulated=simulated,
         holds=holds,
         nodes=nodes,
         verify=verify,
@@ -119,6 +122,7 @@ class _Fleet:
     hold: float
     readmit: bool
     self_registration: bool
+    simulated: bool
     holds: Holds
     nodes: SuperNodes
     verify: Verify
@@ -160,6 +164,7 @@ class _Fleet:
     async def register_node(self, raw: bytes, caller: Caller) -> bytes:
         request = parse(pb.RegisterNodeFleetRequest, raw)
         key = self._own_key(request.public_key, caller)
+        self._check_that_nodes_may_come()
         if not self.self_registration:
             raise Refused(
                 Status.FAILED_PRECONDITION,
@@ -176,6 +181,7 @@ class _Fleet:
     async def activate_node(self, raw: bytes, caller: Caller) -> bytes:
         request = parse(pb.ActivateNodeRequest, raw)
         key = self._own_key(request.public_key, caller)
+        self._check_that_nodes_may_come()
         interval = request.heartbeat_interval
         if not _LEAST_INTERVAL <= interval <= _MOST_INTERVAL:
             raise Refused(
@@ -190,6 +196,14 @@ class _Fleet:
         self.nodes.activated(node_id, interval)
         self._tell(caller, "Node %d is online", node_id)
         return pb.ActivateNodeResponse(node_id=node_id).SerializeToString()
+
+    def _check_that_nodes_may_come(self) -> None:
+        if self.simulated:
+            raise Refused(
+                Status.FAILED_PRECONDITION,
+                "This SuperLink simulates the nodes of its runs (--simulation): SuperNodes need "
+                "one without.",
+            )
 
     def _own_key(self, claimed: bytes, caller: Caller) -> bytes:
         key = self.verify(caller, self.state.now())

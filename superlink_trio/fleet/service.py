@@ -109,6 +109,7 @@ class FleetService:
             self.messages,
             readmit=self.config.readmit,
             self_registration=not self.config.enable_supernode_auth,
+            simulated=self.config.simulation,
             holds=api.holds,
             nodes=self.supernodes,
         )

@@ -125,6 +125,7 @@ class _Runtime:
             ),
             run=write_run(run),
             fab=None if fab is None else write_fab(fab),
+            federation_config=run.simulation,
             task_id=run.task_id,
         ).SerializeToString()
 

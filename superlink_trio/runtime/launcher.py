@@ -1,4 +1,6 @@
-"""Starts the process of each run: `flwr-serverapp`, as Flower installs it, under supervision.
+"""Starts the process of each run, a program as Flower installs it, under supervision.
+
+`flwr-serverapp` runs a run's ServerApp, `flwr-simulation` all of a run that is simulated.
 
 Each process leads a session of its own, and ends with everybody in it: when its run is stopped,
 when the SuperLink stops, and when it has ended by itself. It gets its token in a file
@@ -26,11 +28,12 @@ from superlink_trio.runtime.ending import STOPPED, fail_run
 from superlink_trio.runtime.output import Output
 from superlink_trio.state import StateUnavailable
 from superlink_trio.state.messages import Claim, MessageState
-from superlink_trio.wire.messages import RunRecord
+from superlink_trio.wire.messages import SERVER_APP, SIMULATION, RunRecord
 
 _log = logging.getLogger(__name__)
 
-PROGRAM = "flwr-serverapp"
+# What brings the programs.
+_PACKAGES = {SERVER_APP: "flwr>=1.39", SIMULATION: "flwr[simulation]>=1.39"}
 
 # Seconds after which a database that cannot be used is tried again.
 _TRY_AGAIN_AFTER = 1.0
@@ -42,10 +45,10 @@ _KILLED = 1.0
 _FAREWELL = 2.0
 
 
-def find_program() -> str | None:
-    """Find the program: beside this Python, or on PATH; None where it is not installed."""
-    beside = Path(sys.executable).with_name(PROGRAM)
-    return str(beside) if beside.is_file() else shutil.which(PROGRAM)
+def find_program(name: str) -> str | None:
+    """Find a program: beside this Python, or on PATH; None where it is not installed."""
+    beside = Path(sys.executable).with_name(name)
+    return str(beside) if beside.is_file() else shutil.which(name)
 
 
 @attrs.frozen(kw_only=True)
@@ -58,7 +61,7 @@ class Launcher:
     certificate: Path | None
     """The CA of the Runtime API's certificate; None where it speaks plain HTTP."""
     most: int
-    find: Callable[[], str | None] = find_program
+    find: Callable[[str], str | None] = find_program
 
     async def __call__(
         self,
@@ -97,11 +100,12 @@ class Launcher:
 
     async def _launch(self, claim: Claim) -> str:
         """Run the process of a run to its end; say why, for a run that is not over then."""
-        program = self.find()
+        name = claim.run.task_type
+        program = self.find(name)
         if program is None:
             return (
-                f"{PROGRAM} is not installed where the SuperLink is: "
-                f"{sys.executable} -m pip install 'flwr>=1.39'"
+                f"{name} is not installed where the SuperLink is: "
+                f"{sys.executable} -m pip install '{_PACKAGES[name]}'"
             )
         try:
             # A file without a name, which only the process has.
@@ -109,7 +113,7 @@ class Launcher:
                 token.write(claim.token.encode())
                 token.flush()
                 token.seek(0)
-                output = on_error.enter_context(Output())
+                output = on_error.enter_context(Output(name))
                 process = await trio.lowlevel.open_process(
                     self._command(program, token.fileno()),
                     stdin=subprocess.DEVNULL,

@@ -30,9 +30,10 @@ _LARGEST = 1024 * 1024
 
 
 class Output(AbstractContextManager["Output"]):
-    """A file for a process to print into, and its last lines."""
+    """A file for a process to print into, and its last lines. `name`: the program's."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (this is its manager)
         # Whoever appends goes on at the beginning when the file was emptied.
         flags = fcntl.fcntl(self._file, fcntl.F_GETFL)
@@ -82,4 +83,4 @@ class Output(AbstractContextManager["Output"]):
     def _note(self, line: str) -> None:
         # Of a bar that is drawn again and again the last drawing counts.
         self.last_lines.append(line.rstrip().rpartition("\r")[2][:_LONGEST_LINE])
-        _log.debug("flwr-serverapp: %s", self.last_lines[-1])
+        _log.debug("%s: %s", self._name, self.last_lines[-1])

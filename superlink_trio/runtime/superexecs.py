@@ -23,7 +23,7 @@ from superlink_trio.runtime.signatures import Signatures
 from superlink_trio.state import StateUnavailable
 from superlink_trio.state.messages import Claim, MessageState
 from superlink_trio.wire import messages_pb2 as pb
-from superlink_trio.wire.messages import SERVER_APP, write_task
+from superlink_trio.wire.messages import SERVER_APP, SIMULATION, write_task
 
 _log = logging.getLogger(__name__)
 
@@ -61,10 +61,13 @@ class SuperExecs:
     async def acquire_task(self, holds: Holds, raw: bytes, caller: Caller) -> AsyncIterator[bytes]:
         """Give a SuperExec the oldest run, or none if there is none in time."""
         self._check(raw, caller)
-        request = parse(pb.AcquireTaskRequest, raw)
+        supported = set(parse(pb.AcquireTaskRequest, raw).supported_task_types)
         claim = None
-        if SERVER_APP in request.supported_task_types:
+        if not supported.isdisjoint((SERVER_APP, SIMULATION)):
             claim = await self._claim(holds)
+        if claim is not None and claim.run.task_type not in supported:
+            await self._put_back(claim, f"this SuperExec does not start {claim.run.task_type}")
+            claim = None
         if claim is None:
             yield b""
             return
@@ -77,7 +80,7 @@ class SuperExecs:
             arrived = True
         finally:
             if not arrived:
-                await self._put_back(claim)
+                await self._put_back(claim, "the SuperExec went away")
         _log.info("Run %d was given to the SuperExec at %s", claim.run.run_id, caller.connection)
 
     def _check(self, raw: bytes, caller: Caller) -> None:
@@ -108,10 +111,10 @@ class SuperExecs:
                     claim = await self.state.claim_run()
         return claim
 
-    async def _put_back(self, claim: Claim) -> None:
+    async def _put_back(self, claim: Claim, why: str) -> None:
         with trio.move_on_after(_PATIENCE, shield=True), suppress(StateUnavailable):
             if await self.state.unclaim_run(claim.token):
-                _log.info("Run %d waits again: a SuperExec went away", claim.run.run_id)
+                _log.info("Run %d waits again: %s", claim.run.run_id, why)
 
 
 @attrs.frozen

@@ -2,7 +2,7 @@
 
 The engine takes tasks out of the state and knows nothing of processes; a backend runs the app for
 one task of one node, somewhere, and knows nothing of the state. What passes between them is a `Job`
-and its `Outcome`. Contents are serialised RecordSets on both sides: only a worker looks inside.
+and its `Outcome`. What contents are, and Contexts, depends on the app: only a worker looks inside.
 
 A backend is opened by an async context manager::
 
@@ -36,6 +36,9 @@ class App:
     """`module:attribute`, the attribute with dots where it lies deeper."""
     directory: Path
     """Put on the import path first."""
+    objects: bool = False
+    """Whether it came with a run of Flower 1.23 or later: contents are objects in one piece then
+    (`wire.objects.pack`), and not serialised RecordSets."""
 
     def __str__(self) -> str:
         return f"{self.reference} from {self.directory}"
@@ -59,9 +62,8 @@ class Node:
 class Job:
     """One task of one node.
 
-    `task.content` is the serialised RecordSet, or an error that the driver sent. `state` is the
-    serialised RecordSet of the node's Context in this run, empty at first. `run_config` is what
-    the run was started with.
+    `task.content` is what the app gets, or an error that the driver sent. `state` is that of the
+    node's Context in this run, empty at first. `run_config` is what the run was started with.
     """
 
     task: Task
@@ -83,8 +85,8 @@ class Job:
 class Outcome:
     """What the app made of a job.
 
-    `content` is the reply's serialised RecordSet or its error: code 1 where the app could not be
-    loaded, 2 where it raised. `ttl` is the reply's, in seconds. `state` is the node's new one; it
+    `content` is what the reply says, or its error: code 1 where the app could not be loaded, 2
+    where it raised. `ttl` is the reply's, in seconds. `state` is the node's new one; it
     is the old one where the app failed. `report` is then the traceback, and `fault` what was raised
     and where: the same for all failures that are the same.
     """
@@ -102,6 +104,10 @@ class Outcome:
 
 class WorkerDied(Exception):
     """The worker that ran a job ended before it answered; other jobs are not concerned."""
+
+
+class RunOver(Exception):
+    """The run that a job is part of has ended: nobody waits for an outcome."""
 
 
 class BackendDied(Exception):
@@ -125,7 +131,7 @@ class Backend(ABC):
         """Run the app for one task.
 
         If cancelled, the worker that runs it is ended, or its outcome is dropped.
-        Raises WorkerDied, BackendDied.
+        Raises WorkerDied, BackendDied, RunOver.
         """
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import trio
+
+from superlink_trio.logs.wording import leaves
 
 _SILENT = 2.0
 """Seconds for which nobody wonders what is going on."""
@@ -53,3 +55,15 @@ async def told_if_slow(log: logging.Logger, doing: str) -> AsyncIterator[None]:
     seconds = trio.current_time() - began
     if seconds > _SILENT:
         log.info("%s took %.1f s", doing, seconds, extra={"seconds": round(seconds, 1)})
+
+
+@contextmanager
+def ungrouped(*kinds: type[Exception]) -> Iterator[None]:
+    """Raise an error of one of these kinds as it is, whatever nurseries it came through."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        matching, rest = group.split(kinds)
+        if matching is None or rest is not None:
+            raise
+        raise next(leaves(matching)) from None

@@ -8,7 +8,8 @@ from contextlib import ExitStack, suppress
 import trio
 
 from superlink_trio.simulation.backend import Node
-from superlink_trio.state import State, StateUnavailable
+from superlink_trio.simulation.source import Source
+from superlink_trio.state import StateUnavailable
 
 _GRACE = 0.2
 """Seconds that deleting the nodes may take once there is no grace left."""
@@ -18,10 +19,10 @@ _AT_ONCE = 256
 
 
 class Nodes:
-    """Up to `count` nodes in a state. Node i has the partition id i."""
+    """Up to `count` nodes of a source. Node i has the partition id i."""
 
-    def __init__(self, state: State, count: int) -> None:
-        self._state = state
+    def __init__(self, source: Source, count: int) -> None:
+        self._source = source
         self._count = count
         self._nodes: dict[int, Node] = {}
 
@@ -36,7 +37,7 @@ class Nodes:
     def attend(self, online: ExitStack) -> None:
         """Keep the registered nodes online until the stack is closed."""
         for node_id in self._nodes:
-            online.enter_context(self._state.attend(node_id))
+            online.enter_context(self._source.attend(node_id))
 
     async def register(self, online: ExitStack) -> None:
         """Register the nodes that are not registered yet, and keep them online as well.
@@ -44,16 +45,17 @@ class Nodes:
         Raises StateUnavailable.
         """
 
-        async def register(_: int) -> None:
-            node_id = await self._state.create_simulated_node()
+        async def register(partition_id: int) -> None:
+            node_id = await self._source.create_node(partition_id)
             self._nodes[node_id] = Node(
                 node_id=node_id,
-                partition_id=len(self._nodes),
+                partition_id=partition_id,
                 num_partitions=self._count,
             )
-            online.enter_context(self._state.attend(node_id))
+            online.enter_context(self._source.attend(node_id))
 
-        await _for_each(register, range(len(self._nodes), self._count))
+        known = {node.partition_id for node in self._nodes.values()}
+        await _for_each(register, [one for one in range(self._count) if one not in known])
 
     async def delete(self) -> None:
         """Delete the nodes, within the grace if there is some left."""
@@ -68,7 +70,7 @@ class Nodes:
     async def _delete(self) -> None:
         async def delete(node_id: int) -> None:
             with suppress(StateUnavailable):
-                await self._state.delete_node(node_id)
+                await self._source.delete_node(node_id)
             del self._nodes[node_id]
 
         await _for_each(delete, tuple(self._nodes))

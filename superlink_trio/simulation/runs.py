@@ -87,6 +87,12 @@ class Runs:
             run.contexts.pop(node_id, None)
         self._evict(now)
 
+    def forget(self, run_id: int) -> None:
+        """Forget a run, which is over."""
+        run = self._runs.get(run_id)
+        if run is not None:
+            self._forget(run)
+
     def _evict(self, now: float) -> None:
         for run in list(self._runs.values())[:-1]:
             if self._size <= self._limit:

@@ -1,25 +1,27 @@
-"""Nodes that are simulated as a supervised service, in the place of the Fleet API."""
+"""Nodes that are simulated as a supervised service, of either generation of Flower."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from importlib import import_module
+from types import ModuleType
 
 import attrs
 import trio
 
-from superlink_trio.config import Backend, CannotStart, ConfigError, SuperLinkConfig
-from superlink_trio.simulation.backend import App, AppNotLoaded, BackendDied, OpenBackend
+from superlink_trio.config import CannotStart, ConfigError, SuperLinkConfig
+from superlink_trio.simulation.backend import App, AppNotLoaded, Backend, BackendDied, OpenBackend
+from superlink_trio.simulation.bundles import open_bundles
 from superlink_trio.simulation.engine import Simulation, UnusableSettings
+from superlink_trio.simulation.messages import MessageSource
 from superlink_trio.simulation.progress import Display, log_progress
+from superlink_trio.simulation.source import Source
+from superlink_trio.simulation.tasks import TaskSource
 from superlink_trio.state import State
+from superlink_trio.state.messages import MessageState
 from superlink_trio.state.room import room_in_memory
-
-# Where the backends are: a module, and what opens one.
-_BACKENDS: Mapping[Backend, tuple[str, str]] = {
-    "process": ("process.backend", "open_process_backend"),
-    "ray": ("ray.backend", "open_ray_backend"),
-}
 
 
 @attrs.frozen
@@ -33,17 +35,40 @@ class SimulationService:
     def of(
         cls, config: SuperLinkConfig, state: State, display: Display | None
     ) -> SimulationService:
-        """Make the service; `display` shows how it gets on, by default the log does."""
+        """Make nodes of Flower 1.8 to 1.11; `display` shows how it gets on, by default the log."""
         assert config.client_app is not None, "it was checked"
-        assert config.num_supernodes is not None, "it was checked"
+        app = App(reference=config.client_app, directory=config.app_dir.absolute())
+        source = TaskSource(
+            state, app_directory=app.directory, message_limit=config.max_message_size
+        )
+        return cls._over(config, source, lambda _: _open_app(config, app), display)
+
+    @classmethod
+    def of_today(
+        cls, config: SuperLinkConfig, state: MessageState, display: Display | None
+    ) -> SimulationService:
+        """Make nodes of today's Flower, whose app comes with each run."""
+
+        def open_backend(simulation: Simulation) -> AbstractAsyncContextManager[Backend]:
+            return open_bundles(
+                state, partial(_open_app, config), _most_at_once(config), simulation.forget
+            )
+
+        return cls._over(config, MessageSource(state), open_backend, display)
+
+    @classmethod
+    def _over(
+        cls,
+        config: SuperLinkConfig,
+        source: Source,
+        open_backend: Callable[[Simulation], AbstractAsyncContextManager[Backend]],
+        display: Display | None,
+    ) -> SimulationService:
         simulation = Simulation(
-            state,
-            _open_backend(config.backend),
-            App(reference=config.client_app, directory=config.app_dir.absolute()),
-            num_nodes=config.num_supernodes,
+            source,
+            lambda: open_backend(simulation),
+            num_nodes=_nodes(config),
             backend_name=config.backend,
-            backend_config=config.backend_config,
-            message_limit=config.max_message_size,
             # Half of what `--max-stored-size` is where it is not given, and the state in memory.
             context_limit=room_in_memory().size // 2,
             display=display or log_progress,
@@ -68,11 +93,26 @@ class SimulationService:
             raise CannotStart(f"the {self.config.backend} backend ended: {error}") from error
 
 
-def _open_backend(backend: Backend) -> OpenBackend:
-    # Neither is needed by the other, and Ray is an extra.
-    module, name = _BACKENDS[backend]
-    opens: OpenBackend = getattr(import_module(f"superlink_trio.simulation.{module}"), name)
-    return opens
+def _nodes(config: SuperLinkConfig) -> int:
+    assert config.num_supernodes is not None, "it was checked"
+    return config.num_supernodes
+
+
+def _open_app(config: SuperLinkConfig, app: App) -> AbstractAsyncContextManager[Backend]:
+    name = f"open_{config.backend}_backend"
+    opens: OpenBackend = getattr(_module(config, "backend"), name)
+    return opens(app, config.backend_config)
+
+
+def _most_at_once(config: SuperLinkConfig) -> int:
+    """Give how many tasks run at the same time at most. Raises ValueError for faulty settings."""
+    most: int | None = _module(config, "settings").most_at_once(config.backend_config)
+    return _nodes(config) if most is None else most
+
+
+def _module(config: SuperLinkConfig, name: str) -> ModuleType:
+    # No backend is needed by the other, and Ray is an extra.
+    return import_module(f"superlink_trio.simulation.{config.backend}.{name}")
 
 
 def _cannot_load(app: str, traceback: str) -> CannotStart:

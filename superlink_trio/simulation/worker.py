@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeAlias
 
 import attrs
 
-from superlink_trio.simulation import flower, plain
+from superlink_trio.simulation import flower, plain, today
 from superlink_trio.simulation.backend import App, AppNotLoaded, Job, Outcome
 from superlink_trio.wire.splice import Buffer
 from superlink_trio.wire.tasks import TaskError
@@ -135,13 +135,21 @@ def load(app: App) -> RunApp:
     Raises AppNotLoaded; what failed is tried again the next time.
     """
     loaded = _import(app)
+    return functools.partial(_run, loaded, _adapter_for(app, loaded))
+
+
+def _adapter_for(app: App, loaded: object) -> Adapter:
+    kind = type(loaded).__name__
+    if app.objects:
+        if not flower.is_client_app(loaded):
+            raise AppNotLoaded(f"{app.reference} is a {kind}, and has to be a ClientApp of flwr")
+        return today
     if not callable(loaded):
         raise AppNotLoaded(
-            f"{app.reference} is a {type(loaded).__name__}; an app is a ClientApp of flwr or a "
-            "callable that takes a message and a context"
+            f"{app.reference} is a {kind}; an app is a ClientApp of flwr or a callable that takes "
+            "a message and a context"
         )
-    adapter: Adapter = flower if flower.is_client_app(loaded) else plain
-    return functools.partial(_run, loaded, adapter)
+    return flower if flower.is_client_app(loaded) else plain
 
 
 def _import(app: App) -> Any:
@@ -158,7 +166,7 @@ def _import(app: App) -> Any:
             found = getattr(found, name)
     except _ANYTHING_AN_APP_RAISES as error:
         if _frames(error):
-            raise AppNotLoaded(_traceback(error) + _remedy(error)) from error
+            raise AppNotLoaded(_traceback(error) + _remedy(app, error)) from error
         # It was not the app that failed: there is none of this name.
         raise AppNotLoaded(f"{app.reference}: {error} (the app's folder is {directory})") from error
     return found
@@ -205,7 +213,7 @@ def _as_imported(file: str) -> str:
     return str(Path(file).relative_to(max(roots, key=len))) if roots else file
 
 
-def _remedy(error: BaseException) -> str:
+def _remedy(app: App, error: BaseException) -> str:
     """Give the remedy for a module that is missing as a whole."""
     if not isinstance(error, ModuleNotFoundError) or error.name is None:
         return ""
@@ -215,7 +223,8 @@ def _remedy(error: BaseException) -> str:
     pip = Path(sys.executable).with_name("pip")
     install = f"{pip if pip.exists() else f'{sys.executable} -m pip'} install"
     if package == "flwr":
-        return f" (the app runs beside superlink-trio: {install} 'flwr>=1.8,<1.12')"
+        wanted = ">=1.39" if app.objects else ">=1.8,<1.12"
+        return f" (the app runs beside superlink-trio: {install} 'flwr{wanted}')"
     return f" (unless it is the app's own, install what it belongs to: {install} …)"
 
 

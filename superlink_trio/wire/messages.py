@@ -15,8 +15,8 @@ from superlink_trio.wire.runs import Fab, Scalar
 FEDERATION = "@none/default"
 """The one federation that a SuperLink without accounts has."""
 
-SERVER_APP = "flwr-serverapp"
-"""What runs a run: the type of its task."""
+SERVER_APP, SIMULATION = "flwr-serverapp", "flwr-simulation"
+"""What runs a run: the type of its task, and the program."""
 
 
 @attrs.frozen(kw_only=True)
@@ -60,7 +60,7 @@ class RunRecord:
 
     run_id: int
     task_id: int
-    """Of the process that runs its ServerApp."""
+    """Of the process that runs its ServerApp, or all of it."""
     series_id: int
     """Nodes keep their state for all runs of a series; a run has its own unless one is named."""
     fab_id: str
@@ -74,6 +74,13 @@ class RunRecord:
     status: RunStatus = RunStatus.PENDING
     outcome: Outcome | None = None
     details: str = ""
+    simulation: pb.SimulationConfig | None = None
+    """How it is simulated; None: its nodes are those that are registered."""
+
+    @property
+    def task_type(self) -> str:
+        """What runs it."""
+        return SERVER_APP if self.simulation is None else SIMULATION
 
 
 @attrs.frozen
@@ -146,7 +153,7 @@ def write_run(run: RunRecord) -> pb.Run:
             details=run.details,
         ),
         federation=FEDERATION,
-        primary_task_type=SERVER_APP,
+        primary_task_type=run.task_type,
         primary_task_id=run.task_id,
         series_id=run.series_id,
     )
@@ -156,7 +163,7 @@ def write_task(run: RunRecord) -> pb.Task:
     """Give a run as it is given to whoever starts its process."""
     return pb.Task(
         task_id=run.task_id,
-        type=SERVER_APP,
+        type=run.task_type,
         run_id=run.run_id,
         status=pb.TaskStatus(status=run.status.value),
         pending_at=iso(run.pending_at),

@@ -764,6 +764,20 @@ class ShowFederationResponse(_message.Message):
     now: str
     def __init__(self, federation: _Optional[_Union[Federation, _Mapping]] = ..., now: _Optional[str] = ...) -> None: ...
 
+class ConfigureSimulationFederationRequest(_message.Message):
+    __slots__ = ("federation_name", "config")
+    FEDERATION_NAME_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    federation_name: str
+    config: SimulationConfig
+    def __init__(self, federation_name: _Optional[str] = ..., config: _Optional[_Union[SimulationConfig, _Mapping]] = ...) -> None: ...
+
+class ConfigureSimulationFederationResponse(_message.Message):
+    __slots__ = ("federation_name",)
+    FEDERATION_NAME_FIELD_NUMBER: _ClassVar[int]
+    federation_name: str
+    def __init__(self, federation_name: _Optional[str] = ...) -> None: ...
+
 class GetLoginDetailsRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -43,6 +43,18 @@ def config_in_bundle(content: bytes) -> dict[str, Scalar]:
     return _config(_in_bundle(content), f"the bundle's {_NAME}")
 
 
+def client_app_in_bundle(content: bytes) -> str:
+    """Read where the ClientApp of a bundle (FAB) is: `module:attribute`. Raises ValueError."""
+    where = f"the bundle's {_NAME}"
+    components = _at(_table(_in_bundle(content), where), where, "tool", "flwr", "app", "components")
+    reference = components.get("clientapp")
+    if not isinstance(reference, str):
+        raise ValueError(  # noqa: TRY004 - it is a file's content that is wrong
+            f"{where} names no ClientApp: [tool.flwr.app.components] clientapp"
+        )
+    return reference
+
+
 @attrs.frozen
 class Project:
     """An app, as its bundle names it. `fab_id`: `publisher/name`."""

@@ -408,10 +408,21 @@ def simulation(**changes: Any) -> SuperLinkConfig:
 def test_a_simulation_needs_an_app_and_nodes() -> None:
     assert problems(simulation()) == {}
     assert "--client-app module:attribute" in problems(simulation(client_app=None))["client_app"]
+    assert problems(simulation(client_app=None, port=8000)) == {}, "runs bring their app"
+    assert "client_app" in problems(simulation(client_app=None, port=8000), Apis.FLEET)
     missing = problems(simulation(num_supernodes=None))
     assert "--num-supernodes N" in missing["num_supernodes"]
+    many = problems(simulation(num_supernodes=6, max_nodes=5))
+    assert many["num_supernodes"] == "6 are more than --max-nodes 5 lets in"
     unused = simulation(client_app=None, num_supernodes=None, database="state.db")
     assert problems(unused, Apis.DRIVER) == {}
+
+
+def test_what_a_simulation_of_runs_needs() -> None:
+    assert problems(SuperLinkConfig(insecure=True, simulation=True, port=8000)) == {}
+    alone = problems(SuperLinkConfig(insecure=True, simulation=True))
+    assert "--port 8000" in alone["simulation"]
+    assert "leave one of them out" in problems(simulation(simulation=True, port=8000))["simulation"]
 
 
 @pytest.mark.parametrize("name", ["client.apps:app", "client:apps.app", "клиент:app"])

@@ -125,6 +125,63 @@ async def test_there_is_one_federation(api: Api, mock_clock: MockClock) -> None:
     assert len(shown.federation.runs) == 2
 
 
+@pytest.fixture
+def simulating(state: MemoryMessages) -> Api:
+    simulation = pb.SimulationConfig(num_supernodes=2, backend="ray")
+    return control_api(state, check_key, simulation)
+
+
+async def test_a_run_is_simulated_as_the_federation_says_and_as_it_asks_itself(
+    simulating: Api, state: MemoryMessages, mock_clock: MockClock
+) -> None:
+    configure = pb.ConfigureSimulationFederationRequest(
+        config=pb.SimulationConfig(client_resources_num_cpus=1)
+    )
+    response = pb.ConfigureSimulationFederationResponse
+    await call(simulating, "ConfigureSimulationFederation", configure, response)
+    asked = pb.SimulationConfig(num_supernodes=7)
+    for changes, nodes in ((None, 2), (asked, 7)):
+        started = await start(simulating, override_federation_config=changes)
+        run = await state.run(started.run_id)
+        assert run is not None
+        assert run.task_type == "flwr-simulation"
+        assert run.simulation == pb.SimulationConfig(
+            num_supernodes=nodes, backend="ray", client_resources_num_cpus=1
+        )
+    shown = await call(
+        simulating, "ShowFederation", pb.ShowFederationRequest(), pb.ShowFederationResponse
+    )
+    assert shown.federation.simulation
+    assert shown.federation.config.num_supernodes == 2
+
+
+async def test_a_simulation_without_nodes_is_none(
+    simulating: Api, state: MemoryMessages, mock_clock: MockClock
+) -> None:
+    none = pb.SimulationConfig(num_supernodes=0)
+    configure = pb.ConfigureSimulationFederationRequest(config=none)
+    response = pb.ConfigureSimulationFederationResponse
+    for step in (
+        start(simulating, override_federation_config=none),
+        call(simulating, "ConfigureSimulationFederation", configure, response),
+    ):
+        assert "num-supernodes is 0" in (await refused(step, Status.FAILED_PRECONDITION)).message
+    assert not await state.runs(10)
+
+
+async def test_where_runs_are_not_simulated_nobody_configures_it(
+    api: Api, state: MemoryMessages, mock_clock: MockClock
+) -> None:
+    asked = pb.SimulationConfig(num_supernodes=7)
+    run = await state.run((await start(api, override_federation_config=asked)).run_id)
+    assert run is not None
+    assert (run.task_type, run.simulation) == ("flwr-serverapp", None)
+    configure = pb.ConfigureSimulationFederationRequest(config=asked)
+    response = pb.ConfigureSimulationFederationResponse
+    step = call(api, "ConfigureSimulationFederation", configure, response)
+    assert "--simulation" in (await refused(step, Status.NOT_FOUND)).message
+
+
 async def test_runs_are_listed_and_stopped(
     api: Api, state: MemoryMessages, mock_clock: MockClock
 ) -> None:

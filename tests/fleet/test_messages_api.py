@@ -70,8 +70,20 @@ class Node:
         return await self.call("PullMessages", request, pb.PullMessagesResponse)
 
 
-def api(state: MemoryMessages, *, readmit: bool = True, self_registration: bool = True) -> Api:
-    return messages_api(state, hold=HOLD, readmit=readmit, self_registration=self_registration)
+def api(
+    state: MemoryMessages,
+    *,
+    readmit: bool = True,
+    self_registration: bool = True,
+    simulated: bool = False,
+) -> Api:
+    return messages_api(
+        state,
+        hold=HOLD,
+        readmit=readmit,
+        self_registration=self_registration,
+        simulated=simulated,
+    )
 
 
 @pytest.fixture
@@ -92,6 +104,14 @@ async def refused(call: object, status: Status) -> str:
         await call  # type: ignore[misc]  # a coroutine of any kind
     assert caught.value.status is status
     return caught.value.message
+
+
+async def test_no_node_joins_where_nodes_are_simulated(
+    state: MemoryMessages, mock_clock: MockClock
+) -> None:
+    node = Node(api(state, simulated=True))
+    for step in (node.register(), node.activate()):
+        assert "--simulation" in await refused(step, Status.FAILED_PRECONDITION)
 
 
 async def test_a_node_joins_works_and_leaves(

@@ -73,6 +73,14 @@ async def today(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 @pytest.fixture
+async def beside(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Today]:
+    """The same, where this package, Flower 1.42 and Ray can be imported by one program."""
+    async with open_today(tmp_path, beside=True) as today:
+        request.node.stash.setdefault(_PROGRAMS, []).append(today.programs)
+        yield today
+
+
+@pytest.fixture
 async def superlink(peers: Peers) -> SuperLink:
     """A SuperLink with its defaults."""
     return await peers.superlink()

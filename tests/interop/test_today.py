@@ -37,7 +37,7 @@ BROKEN = """
 import sys
 
 app = None
-if sys.argv[1] != "run":
+if sys.argv[1:2] != ["run"]:
     import nothing_of_this_name
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -64,6 +65,8 @@ class Today:
 
     folder: Path
     _start: Launch
+    beside: bool = False
+    """Whether it all runs where this package, Flower and Ray can be imported by one program."""
     programs: list[Program] = attrs.field(factory=list)
 
     @property
@@ -76,6 +79,7 @@ class Today:
         *options: str | Path,
         http: str = ANY_PORT,
         fleet: str = ANY_PORT,
+        transport: str = "grpc-rere",
         ca: Path | None = None,
     ) -> Link:
         """Start a SuperLink, for which `flwr` has the name `mine` then; over gRPC: `older`."""
@@ -83,7 +87,10 @@ class Today:
             self._launch,
             *("--port", http.rpartition(":")[2], *options),
             fleet=fleet,
+            transport=transport,
             ca=ca,
+            # What is a name only is looked for where Flower's programs are.
+            python="python" if self.beside else sys.executable,
             PYTHONPATH=CHECKOUT,
         )
         ready = await superlink.program.report("flower_address")
@@ -189,6 +196,11 @@ class Today:
         while self.processes(name):  # noqa: ASYNC110 - the kernel tells only who started them
             await trio.sleep(0.05)
 
+    async def one_of(self, name: str) -> None:
+        """Wait until there is such a process."""
+        while not self.processes(name):  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(0.05)
+
     def _is(self, pid: int, name: str) -> bool:
         try:
             environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
@@ -201,7 +213,7 @@ class Today:
         self, name: str, *command: str | Path, version: str = NEWEST, **environment: str
     ) -> Program:
         # scripts/check has an environment of the newest alone: another is made when it is needed.
-        programs = (await trio.to_thread.run_sync(_interpreter, version)).parent
+        programs = (await trio.to_thread.run_sync(_interpreter, version, self.beside)).parent
         first, *words = command
         program = await self._start(
             name,
@@ -220,10 +232,10 @@ class Today:
 
 
 @asynccontextmanager
-async def open_today(folder: Path) -> AsyncIterator[Today]:
+async def open_today(folder: Path, *, beside: bool = False) -> AsyncIterator[Today]:
     """Give the block programs to start; none outlives it, and nothing that they have started."""
     async with launching(sessions=True) as start:
-        yield Today(folder, start)
+        yield Today(folder, start, beside)
 
 
 def _name(version: str) -> str:
@@ -231,8 +243,8 @@ def _name(version: str) -> str:
     return "older" if version in _FLWR_OVER_GRPC else "mine"
 
 
-def _interpreter(version: str) -> Path:
+def _interpreter(version: str, beside: bool) -> Path:
     try:
-        return interpreter(version)
+        return interpreter(version, beside=beside)
     except NoPython as error:
         pytest.skip(str(error))

@@ -76,6 +76,8 @@ async def test_a_run_from_input_to_output(
     given = await app.begin()
     assert given.run.run_id == given.context.run_id == app.run.run_id
     assert given.run.status.status == "running"
+    assert given.run.primary_task_type == "flwr-serverapp"
+    assert not given.HasField("federation_config")
     assert given.run.override_config["rounds"].sint64_value == 3
     assert given.context.node_id == SERVER
     assert given.context.HasField("state")
@@ -101,6 +103,20 @@ async def test_a_run_from_input_to_output(
     heartbeat = pb.SendTaskHeartbeatRequest()
     beat = await app.call("SendTaskHeartbeat", heartbeat, pb.SendTaskHeartbeatResponse)
     assert not beat.success
+
+
+async def test_a_run_that_is_simulated_learns_how(
+    state: MemoryMessages, mock_clock: MockClock
+) -> None:
+    fab = Fab(hash=hashlib.sha256(b"fab").hexdigest(), content=b"fab")
+    simulation = pb.SimulationConfig(num_supernodes=3)
+    await state.create_run(NewRun(fab=fab, fab_id="me/app", fab_version="1", simulation=simulation))
+    claim = await state.claim_run()
+    assert claim is not None
+    api = runtime_api(state, hold=lambda: HOLD, superexecs=NoSuperExecs())
+    given = await App(api, claim.run, claim.token).begin()
+    assert given.federation_config == simulation
+    assert given.run.primary_task_type == "flwr-simulation"
 
 
 async def test_what_the_app_says_of_its_end_counts_as_failed_unless_it_is_known(

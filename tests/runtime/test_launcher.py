@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 
@@ -17,6 +18,7 @@ from superlink_trio.processes.sessions import members
 from superlink_trio.runtime import Launcher
 from superlink_trio.state import SqliteState, State
 from superlink_trio.state.messages import DurableMessages, MemoryMessages, MessageState, NewRun
+from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.messages import Outcome, RunRecord
 from superlink_trio.wire.runs import Fab
 
@@ -41,9 +43,10 @@ def state() -> MemoryMessages:
     return MemoryMessages()
 
 
-async def a_run(state: MessageState) -> RunRecord:
+async def a_run(state: MessageState, simulation: pb.SimulationConfig | None = None) -> RunRecord:
     fab = Fab(hash=hashlib.sha256(b"fab").hexdigest(), content=b"fab")
-    return await state.create_run(NewRun(fab=fab, fab_id="me/app", fab_version="1"))
+    new = NewRun(fab=fab, fab_id="me/app", fab_version="1", simulation=simulation)
+    return await state.create_run(new)
 
 
 def launcher(state: MessageState, path: Path | None, *, most: int = 4) -> Launcher:
@@ -52,7 +55,7 @@ def launcher(state: MessageState, path: Path | None, *, most: int = 4) -> Launch
         address=lambda: Address("127.0.0.1", 8000),
         certificate=None,
         most=most,
-        find=lambda: None if path is None else str(path),
+        find=lambda _: None if path is None else str(path),
     )
 
 
@@ -121,6 +124,19 @@ async def test_a_program_that_is_not_there(
         run = await ended(state, await a_run(state))
         stopping.set()
     assert words in run.details
+
+
+async def test_a_run_that_is_simulated_has_a_program_of_its_own(state: MemoryMessages) -> None:
+    asked: list[str] = []
+    nothing = attrs.evolve(launcher(state, None), find=asked.append)
+    stopping = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await serve(nothing, stopping, nursery)
+        run = await ended(state, await a_run(state, pb.SimulationConfig(num_supernodes=2)))
+        stopping.set()
+    assert asked == ["flwr-simulation"]
+    assert "flwr-simulation is not installed" in run.details
+    assert "-m pip install 'flwr[simulation]>=1.39'" in run.details
 
 
 @pytest.mark.parametrize("how", ["stop the run", "stop the SuperLink"])

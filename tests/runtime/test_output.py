@@ -24,7 +24,7 @@ def written(output: Output, data: bytes) -> None:
 
 
 def test_the_last_lines_are_kept() -> None:
-    with Output() as output:
+    with Output("flwr-serverapp") as output:
         written(output, b"".join(b"line %d\n" % number for number in range(100)))
         written(output, b"no end")
         output.read()
@@ -32,7 +32,7 @@ def test_the_last_lines_are_kept() -> None:
 
 
 def test_a_long_line_is_cut() -> None:
-    with Output() as output:
+    with Output("flwr-serverapp") as output:
         written(output, b"x" * 5000 + b"\n" + b"\xff\n" + b" 1%\r 2%\r\n")
         output.read()
         assert [len(line) for line in output.last_lines] == [1000, 1, 3]
@@ -43,7 +43,7 @@ async def test_what_is_printed_is_logged_and_thrown_away(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG", "superlink_trio")
-    with Output() as output:
+    with Output("flwr-serverapp") as output:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(output.follow)
             for number in range(5):

@@ -42,9 +42,10 @@ def api(state: MemoryMessages) -> Api:
     return api_for(state)
 
 
-async def a_run(state: MemoryMessages) -> RunRecord:
+async def a_run(state: MemoryMessages, simulation: pb.SimulationConfig | None = None) -> RunRecord:
     fab = Fab(hash=hashlib.sha256(b"fab").hexdigest(), content=b"fab")
-    return await state.create_run(NewRun(fab=fab, fab_id="me/app", fab_version="1"))
+    run = NewRun(fab=fab, fab_id="me/app", fab_version="1", simulation=simulation)
+    return await state.create_run(run)
 
 
 async def acquire(api: Api, raw: bytes = RAW, caller: Caller = CALLER) -> pb.AcquireTaskResponse:
@@ -93,6 +94,16 @@ async def test_who_cannot_start_a_run_is_given_none(
         assert not (await acquire(api, raw)).HasField("task")
     assert trio.current_time() == 0
     assert (await acquire(api)).HasField("task")
+
+
+async def test_a_run_that_is_simulated_is_given_to_who_can_start_it(
+    api: Api, state: MemoryMessages, autojump_clock: MockClock
+) -> None:
+    run = await a_run(state, pb.SimulationConfig(num_supernodes=3))
+    assert not (await acquire(api)).HasField("task")
+    raw = pb.AcquireTaskRequest(supported_task_types=["flwr-simulation"]).SerializeToString()
+    given = await acquire(api, raw)
+    assert (given.task.run_id, given.task.type) == (run.run_id, "flwr-simulation")
 
 
 async def test_each_run_is_given_to_one(

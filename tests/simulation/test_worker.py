@@ -224,6 +224,21 @@ def test_where_flower_is_missing_it_says_which_pip_installs_it(
         worker.load(app)
 
 
+def test_the_app_of_a_run_of_today_needs_todays_flower(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "flwr", None)  # even if it is installed here
+    app = attrs.evolve(_app(tmp_path, "from flwr.clientapp import ClientApp"), objects=True)
+    with pytest.raises(AppNotLoaded, match=re.escape("'flwr>=1.39'")):
+        worker.load(app)
+
+
+def test_the_app_of_a_run_of_today_is_a_client_app(tmp_path: Path) -> None:
+    app = attrs.evolve(_app(tmp_path, "def app(message, context): ..."), objects=True)
+    with pytest.raises(AppNotLoaded, match="is a function, and has to be a ClientApp"):
+        worker.load(app)
+
+
 def test_a_module_that_is_missing_in_what_is_there_is_not_to_be_installed(tmp_path: Path) -> None:
     with pytest.raises(AppNotLoaded) as caught:
         worker.load(_app(tmp_path, "import superlink_trio.nothing"))

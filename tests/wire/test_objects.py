@@ -17,7 +17,11 @@ from superlink_trio.wire.objects import (
     ids_of,
     make_object,
     object_id_of,
+    pack,
+    reply_with,
     root_of,
+    tree_of,
+    unpack,
 )
 
 A, B, C = (character * 64 for character in "abc")
@@ -108,3 +112,48 @@ def test_an_error_is_addressed_to_who_asked() -> None:
     assert (reply.error.code, reply.error.reason) == (5, "offline")
     assert meta.message_id == object_id_of(root_of(reply))
     assert children_of(root_of(reply)) == []
+
+
+@given(st.lists(st.binary(max_size=64), max_size=8))
+def test_objects_in_one_piece_are_the_same_objects(contents: list[bytes]) -> None:
+    these = {object_id_of(content): content for content in contents}
+    packed = pack(these)
+    assert unpack(packed) == unpack(memoryview(packed)) == these
+    assert list(unpack(packed)) == list(these)
+
+
+@pytest.mark.parametrize("missing", [1, 7, 45])
+def test_a_piece_that_ends_too_early_is_none(missing: int) -> None:
+    packed = pack({A: b"weights"})
+    with pytest.raises(MalformedObject, match="in the middle"):
+        unpack(packed[:-missing])
+
+
+def test_the_tree_of_objects_is_what_their_heads_say() -> None:
+    parts = {A: make_object("Array", b""), B: make_object("Array", b"x", A)}
+    root = f"RecordDict {A},{B} 0\0".encode()
+    assert tree_of({**parts, C: root}) == tree(C, tree(A), tree(B, tree(A)))
+
+
+@pytest.mark.parametrize(
+    ("these", "words"),
+    [({}, "no object"), ({B: make_object("Array", b"", A)}, "before its children")],
+)
+def test_objects_that_are_no_tree(these: dict[str, bytes], words: str) -> None:
+    with pytest.raises(MalformedObject, match=words):
+        tree_of(these)
+
+
+def test_a_reply_is_named_by_its_root_and_goes_back_to_who_asked() -> None:
+    asked = pb.Message()
+    asked.metadata.run_id, asked.metadata.message_id = 5, C
+    asked.metadata.src_node_id, asked.metadata.dst_node_id = 1, 7
+    asked.metadata.src_task_id = 11
+    reply = reply_with(asked, A, ttl=60.0, now=3.0)
+    root = root_of(reply, A)
+    assert children_of(root) == [A]
+    assert reply.metadata.message_id == object_id_of(root)
+    assert reply.HasField("content")
+    meta = reply.metadata
+    assert (meta.src_node_id, meta.dst_node_id, meta.reply_to_message_id) == (7, 1, C)
+    assert (meta.run_id, meta.dst_task_id, meta.ttl, meta.created_at) == (5, 11, 60.0, 3.0)

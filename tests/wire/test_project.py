@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from superlink_trio.wire.project import config_in_bundle, config_in_directory
+from superlink_trio.wire.project import client_app_in_bundle, config_in_bundle, config_in_directory
 
 
 def _bundle(text: str, compression: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -78,3 +78,10 @@ def test_a_bundle_that_is_damaged_is_a_value_error_at_worst(data: st.DataObject)
         del damaged[data.draw(st.integers(0, len(damaged))) :]
     with suppress(ValueError):
         config_in_bundle(bytes(damaged))
+
+
+def test_a_bundle_says_where_its_client_app_is() -> None:
+    text = "[tool.flwr.app.components]\nserverapp = 'a:server'\nclientapp = 'a.b:client'\n"
+    assert client_app_in_bundle(_bundle(text)) == "a.b:client"
+    with pytest.raises(ValueError, match="names no ClientApp"):
+        client_app_in_bundle(_bundle("[tool.flwr.app.components]\nserverapp = 'a:server'\n"))

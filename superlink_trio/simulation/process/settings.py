@@ -39,6 +39,11 @@ class ProcessSettings:
         return cls(workers=workers, worker=WorkerSettings.read(config))
 
 
+def most_at_once(config: Mapping[str, object]) -> int:
+    """Give how many tasks run at the same time. Raises ValueError for settings of no use."""
+    return ProcessSettings.read(config).workers
+
+
 def _count_workers(resources: object) -> tuple[int, list[str]]:
     """Give how many workers fit on this machine, and what is wrong with what they need."""
     if not isinstance(resources, Mapping):

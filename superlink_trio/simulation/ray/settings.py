@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -59,6 +60,19 @@ class Settings:
             init={name: value for name, value in given.items() if name != "address"},
             worker=WorkerSettings.read({**config, "tensorflow": tensorflow}),
         )
+
+
+def most_at_once(config: Mapping[str, object]) -> int | None:
+    """Give how many tasks run at the same time at most, as far as settings and this machine say.
+
+    None: only Ray knows. Raises ValueError for settings of no use.
+    """
+    settings = Settings.read(config)
+    takes = settings.resources.get("CPU", 0)
+    if settings.address is not None or not takes:
+        return None
+    cpus = settings.init.get("num_cpus", os.cpu_count() or 1)
+    return max(1, fitting({"CPU": takes}, [{"CPU": cpus}]))
 
 
 def fitting(resources: Mapping[str, float], nodes: Iterable[Mapping[str, float]]) -> int:

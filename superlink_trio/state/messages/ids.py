@@ -32,6 +32,7 @@ def new_run_record(new: NewRun, now: float, taken: Container[int] = ()) -> RunRe
         fab_hash=new.fab.hash,
         override_config=dict(new.override_config),
         pending_at=now,
+        simulation=new.simulation,
     )
 
 

@@ -27,6 +27,7 @@ import attrs
 import trio
 
 from superlink_trio.state.interface import HEARTBEAT_TIMEOUT, Clock
+from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.messages import Envelope, NodeRecord, Outcome, RunRecord, RunStatus
 from superlink_trio.wire.objects import MalformedObject
 from superlink_trio.wire.runs import Fab, Scalar
@@ -77,13 +78,17 @@ class MessagesCensus:
 
 @attrs.frozen(kw_only=True)
 class NewRun:
-    """What a run is made of. `series_id`: 0 for a series of its own."""
+    """What a run is made of. `series_id`: 0 for a series of its own.
+
+    `simulation`: how its nodes are simulated, by the process of the run; None: they are not.
+    """
 
     fab: Fab
     fab_id: str
     fab_version: str
     override_config: Mapping[str, Scalar] = attrs.field(factory=dict)
     series_id: int = 0
+    simulation: pb.SimulationConfig | None = None
 
 
 @attrs.frozen

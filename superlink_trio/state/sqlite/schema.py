@@ -223,7 +223,10 @@ _FOURTH: Sequence[str] = (
     "CREATE TABLE superlink_serving(process_id INTEGER NOT NULL)",
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = (_FIRST, _SECOND, _THIRD, _FOURTH)
+# `simulation`: a SimulationConfig of Flower's, NULL where the run is none.
+_FIFTH: Sequence[str] = ("ALTER TABLE superlink_app_run ADD COLUMN simulation BLOB",)
+
+MIGRATIONS: Sequence[Sequence[str]] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 """Forward only: entry n leads from version n to n + 1. What was released never changes."""
 
 # What the reference did to the file since we last had it, brought into our tables.

@@ -6,6 +6,11 @@ import re
 
 from superlink_trio.state.sqlite.schema import MIGRATIONS
 
+TO_FOURTH = [
+    "ALTER TABLE superlink_app_run DROP COLUMN simulation",
+    "UPDATE superlink_schema SET version = 4",
+]
+
 TO_THIRD = [
     *(
         f"DROP TABLE {found[1]}"

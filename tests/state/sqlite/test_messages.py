@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,7 +14,7 @@ import pytest
 import trio
 from builders import EPOCH
 from state.messages.parcels import Parcel, parcel
-from state.sqlite.older import TO_THIRD
+from state.sqlite.older import TO_FOURTH, TO_THIRD
 from stores import settle
 from trio.testing import MockClock
 
@@ -22,6 +22,7 @@ from superlink_trio.state import CannotOpen, LimitReached, StateLimits
 from superlink_trio.state.messages import SERVER, DurableMessages, NewRun
 from superlink_trio.state.messages.interface import CLAIM_TIMEOUT, TASK_TIMEOUT
 from superlink_trio.state.sqlite.backup import back_up
+from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.messages import Envelope, Outcome, RunRecord, RunStatus
 from superlink_trio.wire.runs import Fab, Run
 
@@ -105,7 +106,8 @@ async def test_nodes_runs_and_tokens_outlive_their_process(
         one = await running(before)
         await before.register_node(b"its own", itself=True)
         waiting = await before.create_run(NEW_RUN)
-        over = await before.create_run(attrs.evolve(NEW_RUN, series_id=7))
+        simulation = pb.SimulationConfig(num_supernodes=3, client_resources_num_gpus=0.5)
+        over = await before.create_run(attrs.evolve(NEW_RUN, series_id=7, simulation=simulation))
         await before.finish_run(over.run_id, Outcome.STOPPED, "enough")
         await before.log(one.run.run_id, "one\n")
         logged = await before.logs(one.run.run_id, 0.0)
@@ -243,13 +245,14 @@ async def test_a_killed_process_loses_nothing_that_it_acknowledged(
 # The file
 
 
-async def test_a_file_of_the_release_before_is_brought_up_to_date(
-    messages: Serving, serving: Any, file: Path
+@pytest.mark.parametrize("statements", [TO_FOURTH, TO_THIRD])
+async def test_a_file_of_a_release_before_is_brought_up_to_date(
+    messages: Serving, serving: Any, file: Path, statements: Sequence[str]
 ) -> None:
     async with serving() as state:
         run_id = await state.create_run(Run(fab_id="old"))
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
-        for statement in TO_THIRD:
+        for statement in statements:
             connection.execute(statement)
     async with messages() as state:
         await running(state)

@@ -13,12 +13,13 @@ from superlink_trio.state.messages.interface import Logged, NotFound
 from superlink_trio.state.messages.rules import Phase
 from superlink_trio.state.sqlite.runs import read_config, store_fab, write_config
 from superlink_trio.state.sqlite.transaction import Reading, Transaction
+from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.messages import Outcome, RunRecord, RunStatus
 from superlink_trio.wire.runs import Fab
 
 _COLUMNS = (
     "run_id, task_id, series_id, fab_id, fab_version, fab_hash, override_config, pending_at,"
-    " starting_at, running_at, finished_at, status, outcome, details"
+    " starting_at, running_at, finished_at, status, outcome, details, simulation"
 )
 _LIVE = f"status != '{RunStatus.FINISHED.value}'"
 
@@ -28,11 +29,12 @@ def create(tx: Transaction, run: RunRecord, fab: Fab) -> None:
     store_fab(tx, fab)
     tx.execute(
         f"INSERT INTO superlink_app_run({_COLUMNS})"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         *(to_signed(run.run_id), to_signed(run.task_id), to_signed(run.series_id)),
         *(run.fab_id, run.fab_version, run.fab_hash, write_config(run.override_config)),
         *(run.pending_at, run.starting_at, run.running_at, run.finished_at),
         *(run.status.value, None, run.details),
+        None if run.simulation is None else run.simulation.SerializeToString(),
     )
     tx.notify(ChangeKind.APP_RUN, run.run_id, (run, b""))
 
@@ -40,7 +42,7 @@ def create(tx: Transaction, run: RunRecord, fab: Fab) -> None:
 def _to_record(row: Sequence[Any]) -> RunRecord:
     run_id, task_id, series_id, fab_id, fab_version, fab_hash, config, *times = row[:11]
     pending_at, starting_at, running_at, finished_at = times
-    status, outcome, details = row[11:14]
+    status, outcome, details, simulation = row[11:15]
     return RunRecord(
         run_id=to_unsigned(run_id),
         task_id=to_unsigned(task_id),
@@ -56,6 +58,7 @@ def _to_record(row: Sequence[Any]) -> RunRecord:
         status=RunStatus(status),
         outcome=None if outcome is None else Outcome(outcome),
         details=details,
+        simulation=None if simulation is None else pb.SimulationConfig.FromString(simulation),
     )
 
 
@@ -82,7 +85,7 @@ def live(tx: Reading) -> Sequence[StoredRun]:
         f" WHERE log.run_id = run.run_id) FROM superlink_app_run AS run WHERE {_LIVE}"
         " ORDER BY number"
     )
-    return [StoredRun(_to_record(row), row[14] or b"", row[15] or 0.0) for row in rows.fetchall()]
+    return [StoredRun(_to_record(row), row[15] or b"", row[16] or 0.0) for row in rows.fetchall()]
 
 
 def goes_on(tx: Reading, run_id: int) -> bool:
