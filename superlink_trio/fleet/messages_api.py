@@ -290,10 +290,10 @@ class _Fleet:
         self, request: pb.PushObjectRequest, node_id: int
     ) -> pb.PushObjectResponse:
         await self._running(request.run_id)
-        stored = await self.state.put_object(
+        await self.state.put_object(
             request.run_id, node_id, request.object_id, request.object_content
         )
-        return pb.PushObjectResponse(stored=stored)
+        return pb.PushObjectResponse(stored=True)
 
     async def pull_object(
         self, request: pb.PullObjectRequest, node_id: int

@@ -189,10 +189,8 @@ class _Runtime:
     async def push_object(
         self, request: pb.PushObjectRequest, run: RunRecord
     ) -> pb.PushObjectResponse:
-        stored = await self.state.put_object(
-            run.run_id, SERVER, request.object_id, request.object_content
-        )
-        return pb.PushObjectResponse(stored=stored)
+        await self.state.put_object(run.run_id, SERVER, request.object_id, request.object_content)
+        return pb.PushObjectResponse(stored=True)
 
     async def pull_object(
         self, request: pb.PullObjectRequest, run: RunRecord

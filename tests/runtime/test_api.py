@@ -166,6 +166,9 @@ async def test_instructions_and_replies(
         request = pb.PushObjectRequest(object_id=object_id, object_content=asked.objects[object_id])
         assert (await app.call("PushObject", request, pb.PushObjectResponse)).stored
     assert await state.take(node_id) is not None
+    await state.confirm(app.run.run_id, node_id, asked.message_id)
+    # Its answer was lost, and it does not know that the node has the message since.
+    assert (await app.call("PushObject", request, pb.PushObjectResponse)).stored
 
     reply = parcel(app.run.run_id, source=node_id, to=SERVER, reply_to=asked.message_id)
     await state.push(app.run.run_id, node_id, [reply.envelope])

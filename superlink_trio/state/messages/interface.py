@@ -285,10 +285,11 @@ class MessageState(ABC):
         """
 
     @abstractmethod
-    async def put_object(self, run_id: int, source: int, object_id: str, content: bytes) -> bool:
-        """Take an object that a message from `source` misses; say whether one does.
+    async def put_object(self, run_id: int, source: int, object_id: str, content: bytes) -> None:
+        """Take an object that a message from `source` misses.
 
-        Raises Wrong for content that is not what its id says.
+        Where none does there is nothing to do: its message has gone on since, or has come to
+        nothing, which its reply tells. Raises Wrong for content that is not what its id says.
         """
 
     @abstractmethod

@@ -93,7 +93,7 @@ async def test_a_push_that_is_repeated_is_one(lab: Lab, mock_clock: MockClock) -
         assert set(pushed.missing) == set(asked.objects)
     for _ in range(2):
         for object_id, content in asked.objects.items():
-            assert await lab.state.put_object(lab.run_id, SERVER, object_id, content)
+            await lab.state.put_object(lab.run_id, SERVER, object_id, content)
     pushed = await lab.state.push(lab.run_id, SERVER, [asked.envelope])
     assert (pushed.message_ids, pushed.missing) == ([asked.message_id], [])
     assert await lab.state.take(lab.node_id) is not None
@@ -177,7 +177,7 @@ async def test_of_two_replies_the_one_that_is_whole_first_counts(
         assert pushed.message_ids == [reply.message_id]
     for reply in reversed(replies):
         for object_id, content in reply.objects.items():
-            assert await lab.state.put_object(lab.run_id, lab.node_id, object_id, content)
+            await lab.state.put_object(lab.run_id, lab.node_id, object_id, content)
     [given] = await lab.state.take_replies(lab.run_id, [asked])
     assert await read(lab.state, lab.run_id, SERVER, given) == b"fast"
     assert not await objects_in(lab.state)
@@ -221,8 +221,10 @@ async def test_nobody_else_brings_an_object(lab: Lab, mock_clock: MockClock) -> 
     asked = parcel(lab.run_id, to=lab.node_id)
     await lab.state.push(lab.run_id, SERVER, [asked.envelope])
     object_id, content = next(iter(asked.objects.items()))
-    assert not await lab.state.put_object(lab.run_id, lab.node_id, object_id, content)
-    assert not await lab.state.put_object(12345, SERVER, object_id, content)
+    await lab.state.put_object(lab.run_id, lab.node_id, object_id, content)
+    await lab.state.put_object(12345, SERVER, object_id, content)
+    pushed = await lab.state.push(lab.run_id, SERVER, [asked.envelope])
+    assert set(pushed.missing) == set(asked.objects)
 
 
 async def test_wrong_objects_and_trees_are_refused(lab: Lab, mock_clock: MockClock) -> None:

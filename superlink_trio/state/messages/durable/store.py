@@ -300,11 +300,11 @@ class DurableMessages(MessageState):
         sent = await in_thread_if_large(size, lambda: [Sent.of(one) for one in envelopes])
         return await self._state.write(lambda tx: tx.messages.push(run_id, source, sent))
 
-    async def put_object(self, run_id: int, source: int, object_id: str, content: bytes) -> bool:
+    async def put_object(self, run_id: int, source: int, object_id: str, content: bytes) -> None:
         actual = await in_thread_if_large(len(content), object_id_of, content)
         if actual != object_id:
             raise Wrong(f"object {object_id[:80]!r} has the SHA-256 {actual}")
-        return await self._state.write(
+        await self._state.write(
             lambda tx: tx.messages.put_object(run_id, source, object_id, content)
         )
 

@@ -118,15 +118,15 @@ class Messages:
             self._arrived(entry)
         return entry.message_id, sorted(entry.missing)
 
-    def put_object(self, run_id: int, source: int, object_id: str, content: bytes) -> bool:
-        """Take an object; say whether somebody has use for it."""
+    def put_object(self, run_id: int, source: int, object_id: str, content: bytes) -> None:
+        """See `MessageState.put_object`."""
         wanting = [
             entry
             for entry in self._wanting.get(object_id, ())
             if (entry.run_id, entry.source) == (run_id, source)
         ]
         if not wanting:
-            return object_id in self.objects
+            return
         children = rules.children_named(object_id, content)
         if not all(children.issubset(entry.object_ids) for entry in wanting):
             raise rules.foreign_children(object_id)
@@ -139,7 +139,6 @@ class Messages:
             entry.heard_at = now
             if not entry.missing:
                 self._arrived(entry)
-        return True
 
     def _arrived(self, entry: Entry) -> None:
         entry.phase = Phase.QUEUED

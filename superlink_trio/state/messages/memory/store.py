@@ -190,11 +190,11 @@ class MemoryMessages(MessageState):
     def _is_for_a_node(self, envelope: Envelope) -> bool:
         return envelope.message.metadata.dst_node_id in self._nodes
 
-    async def put_object(self, run_id: int, source: int, object_id: str, content: bytes) -> bool:
+    async def put_object(self, run_id: int, source: int, object_id: str, content: bytes) -> None:
         actual = await in_thread_if_large(len(content), object_id_of, content)
         if actual != object_id:
             raise Wrong(f"object {object_id[:80]!r} has the SHA-256 {actual}")
-        return self._messages.put_object(run_id, source, object_id, content)
+        self._messages.put_object(run_id, source, object_id, content)
 
     async def get_object(self, run_id: int, reader: int, object_id: str) -> bytes | None:
         return self._messages.get_object(run_id, reader, object_id)

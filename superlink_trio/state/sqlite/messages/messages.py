@@ -146,19 +146,17 @@ def _insert(tx: Transaction, run_id: int, source: int, sent: Sent, asked: int | 
     _arrive(tx, root)
 
 
-def put_object(tx: Transaction, run_id: int, source: int, object_id: str, content: bytes) -> bool:
-    """Take an object that a message from a source misses; say whether one does, or it is here."""
+def put_object(tx: Transaction, run_id: int, source: int, object_id: str, content: bytes) -> None:
+    """Take an object that a message from a source misses."""
     found = tx.first(
         "SELECT number, content IS NULL FROM superlink_object WHERE object_id = ?", object_id
     )
-    if found is None:
-        return False
-    number, missing = found
+    number, missing = found or (0, False)
     if not missing:
-        return True
+        return
     trees = objects.trees_that_miss(tx, number, run_id, source)
     if not trees:
-        return False
+        return
     children = rules.children_named(object_id, content)
     if not all(objects.are_all_in(tx, children, tree_id) for tree_id in trees):
         raise rules.foreign_children(object_id)
@@ -166,7 +164,6 @@ def put_object(tx: Transaction, run_id: int, source: int, object_id: str, conten
     check(tx.stored_size(), len(content))
     objects.put(tx, number, content)
     _arrive(tx, number)
-    return True
 
 
 def _arrive(tx: Transaction, number: int) -> None:
