@@ -68,8 +68,9 @@ def protobuf_site(
     """Make what serves APIs by the names in their paths.
 
     `not_offered`: what is answered to calls that no API has. `elsewhere` is asked first, for an API
-    that is called here by mistake. `max_calls` gives the limit of that
-    name where it may change, in the place of the option.
+    that is called here by mistake. `max_calls` gives the limit of that name where it may change, in
+    the place of the option. Calls of pages in browsers are refused: whoever has one open on this
+    machine must not lend it that machine's rights.
     """
     most = max_calls or (lambda: options.max_calls)
     limit = CallLimit(most, [api.holds for api in apis.values()], patience=options.request_timeout)
@@ -140,6 +141,9 @@ class _Application:
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }
+        # Browsers name the page that has them post something, which no other client does.
+        if (page := headers.get("origin")) is not None:
+            raise Problem(HTTPStatus.FORBIDDEN, f"{path} is not for pages in browsers ({page})")
         request = (await receive())["body"]
         name = path.rpartition("/")[2]
         self.limit.begin("Ping" if name == "send-node-heartbeat" else name)

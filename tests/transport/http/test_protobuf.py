@@ -177,6 +177,16 @@ async def test_what_cannot_be_answered(
     assert detail in said["detail"]
 
 
+@pytest.mark.parametrize("page", ["https://elsewhere.example", "null"])
+async def test_a_page_in_a_browser_is_refused(
+    server: Server, page: str, autojump_clock: MockClock
+) -> None:
+    client = await server.http1()
+    answer = await client.post("/v1/thing/do-this", b"request", [("origin", page)])
+    assert answer.status == 403
+    assert "not for pages in browsers" in json.loads(answer.body)["detail"]
+
+
 async def test_calls_are_posted(server: Server, autojump_clock: MockClock) -> None:
     client = await server.http1()
     await client.send(b"GET /v1/thing/do-this HTTP/1.1\r\nhost: superlink\r\n\r\n")
