@@ -197,6 +197,15 @@ class SuperLinkConfig(ControlOptions, Limits):
             kinds.FLAG, "admit only nodes whose keys were given with `flwr supernode register`"
         ),
     )
+    message_hold: float = field(
+        default=600.0,
+        converter=kinds.to_seconds,
+        metadata=_current(
+            kinds.SECONDS,
+            "how long the pull of a `flower-supernode` waits for a message; 0 answers at once",
+            reloads=True,
+        ),
+    )
     isolation: Literal["subprocess", "process"] = field(
         default="subprocess",
         metadata=_current(

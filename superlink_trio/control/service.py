@@ -132,6 +132,7 @@ class TodaysFlower:
         apis = {
             "fleet": messages_api(
                 self.state,
+                hold=lambda: self.current().message_hold,
                 readmit=config.readmit,
                 self_registration=not config.enable_supernode_auth,
                 simulated=self.simulation is not None,

@@ -33,9 +33,6 @@ from superlink_trio.wire.messages import (
 
 _log = logging.getLogger(__name__)
 
-HOLD = 600.0
-"""Seconds for which a pull waits for a message: nodes sleep for 3 s after an empty answer."""
-
 # Seconds that a node may name as its heartbeat interval.
 _LEAST_INTERVAL, _MOST_INTERVAL = 10.0, 1800.0
 
@@ -59,8 +56,8 @@ def verify_each(caller: Caller, now: float) -> bytes:
 def messages_api(
     state: MessageState,
     *,
+    hold: Callable[[], float],
     readmit: bool,
-    hold: float = HOLD,
     self_registration: bool = True,
     simulated: bool = False,
     holds: Holds | None = None,
@@ -69,9 +66,10 @@ def messages_api(
 ) -> Api:
     """Make the Fleet API over a state.
 
-    `hold`: seconds for which PullMessages waits for a message. `self_registration`: whether any key
-    may register. `readmit`: whether a node that is not known any more is taken back by its key; not
-    without `self_registration`, since any key could come back then that had never been here.
+    `hold` gives the seconds for which PullMessages waits for a message: nodes sleep for 3 s after
+    an empty answer. `self_registration`: whether any key may register. `readmit`: whether a node
+    that is not known any more is taken back by its key; not without `self_registration`, since any
+    key could come back then that had never been here.
     `simulated`: whether runs bring nodes of their own, and no other may come.
     `holds`: of the API that this one is to be a part of. `nodes` is told which nodes there are and
     what they work on. `verify` finds out who calls.
@@ -119,7 +117,7 @@ def messages_api(
 @attrs.frozen(kw_only=True)
 class _Fleet:
     state: MessageState
-    hold: float
+    hold: Callable[[], float]
     readmit: bool
     self_registration: bool
     simulated: bool
@@ -245,7 +243,7 @@ class _Fleet:
     async def pull_messages(self, raw: bytes, caller: Caller) -> AsyncIterator[bytes]:
         request = parse(pb.PullMessagesRequest, raw)
         node_id = await self._authenticate(request, caller)
-        with self.holds.open(self.hold):
+        with self.holds.open(self.hold()):
             await self.state.await_instruction(node_id)
         envelope = await self.state.take(node_id)
         response = pb.PullMessagesResponse()

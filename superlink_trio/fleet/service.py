@@ -107,6 +107,7 @@ class FleetService:
 
         messages = messages_api(
             self.messages,
+            hold=lambda: self.current().message_hold,
             readmit=self.config.readmit,
             self_registration=not self.config.enable_supernode_auth,
             simulated=self.config.simulation,

@@ -79,7 +79,7 @@ def api(
 ) -> Api:
     return messages_api(
         state,
-        hold=HOLD,
+        hold=lambda: HOLD,
         readmit=readmit,
         self_registration=self_registration,
         simulated=simulated,
@@ -319,7 +319,7 @@ async def test_a_node_that_gave_way_to_another_comes_back(
     caplog.set_level("INFO", "superlink_trio.fleet.messages_api")
     state = MemoryMessages(clock=lambda: BEGAN + trio.current_time(), limits=StateLimits(nodes=1))
     nodes = SuperNodes(most=lambda: 1, runs=state.live_runs)
-    shared = messages_api(state, hold=HOLD, readmit=True, nodes=nodes)
+    shared = messages_api(state, hold=lambda: HOLD, readmit=True, nodes=nodes)
     node, other = Node(shared), Node(shared)
     await node.register()
     await node.activate()
@@ -340,7 +340,7 @@ async def test_whoever_looks_sees_what_a_node_works_on(
     state: MemoryMessages, mock_clock: MockClock
 ) -> None:
     nodes = SuperNodes(most=lambda: 10, runs=state.live_runs)
-    node = Node(messages_api(state, hold=HOLD, readmit=True, nodes=nodes))
+    node = Node(messages_api(state, hold=lambda: HOLD, readmit=True, nodes=nodes))
     await node.register()
     await node.activate()
     run_id = await a_run(state)
