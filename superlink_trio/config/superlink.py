@@ -75,7 +75,7 @@ class SuperLinkConfig(Limits):
             common=True,
         ),
     )
-    """`MEMORY`, or the path of an SQLite file."""
+    """`MEMORY`, the path of an SQLite file, or `postgresql://…`."""
 
     insecure: bool = field(
         default=False,

@@ -59,6 +59,11 @@ def to_row(task: Task, recordset: bytes | None) -> tuple[object, ...]:
     )
 
 
+def to_columns(content: bytes | TaskError) -> tuple[int | None, str | None]:
+    """Give an error's code and reason; None where it is none."""
+    return (content.code, content.reason) if isinstance(content, TaskError) else (None, None)
+
+
 def to_task(row: Sequence[Any], content: bytes | TaskError) -> Task:
     """Make a task of the columns `FIELDS`."""
     task_id, group_id, run_id, producer, consumer, *times, ancestry, task_type = row

@@ -35,7 +35,7 @@ def sweep(tx: Transaction) -> bool:
     )
     nodes.bound(tx)
     nodes.forget(tx, tx.now - FORGET)
-    tx.forget_news()
+    tx.sweep_rest()
     return PORTION in (len(closed), len(dropped), unmarked.rowcount)
 
 

@@ -34,8 +34,8 @@ def store(tx: Transaction, tasks: Sequence[Task], digests: Sequence[bytes | None
     for node_id, more in Counter(task.consumer for task, _ in wanted).items():
         tx.limits.check_queue(node_id, _unanswered(tx, node_id), more)
     tx.limits.check_asked(tx.stored_size(), _needed(tx, wanted))
-    for task, digest in wanted:
-        _insert(tx, task, digest)
+    _insert(tx, wanted)
+    for task, _ in wanted:
         tx.notify(ChangeKind.QUEUED, task.consumer)
     return [task.task_id if known[task.run_id] else "" for task in tasks]
 
@@ -54,25 +54,34 @@ def _row_size(task: Task, digest: bytes | None) -> int:
     return task.size if digest is None else task.size - task.payload_size
 
 
-def _insert(tx: Transaction, task: Task, digest: bytes | None) -> None:
-    content, payload_id, error = task.content, None, None
-    if isinstance(content, TaskError):
-        error = content
-    elif digest is not None:
-        payload_id = _share(tx, digest, content)
-    inline = content if isinstance(content, bytes) and digest is None else None
-    tx.execute(rows.INSERT.format(table="task_ins"), *rows.to_row(task, inline))
-    tx.execute(
+def _insert(tx: Transaction, tasks: Sequence[tuple[Task, bytes | None]]) -> None:
+    payload_ids = {
+        digest: _share(tx, digest, task.content) for task, digest in tasks if digest is not None
+    }
+    tx.execute_many(
+        rows.INSERT.format(table="task_ins"),
+        [rows.to_row(task, _inline(task, digest)) for task, digest in tasks],
+    )
+    tx.execute_many(
         "INSERT INTO superlink_task"
         "(task_id, node_id, phase, expires_at, size, payload_id, code, reason)"
         f" VALUES (?, ?, {Phase.QUEUED}, ?, ?, ?, ?, ?)",
-        *(task.task_id, task.consumer, task.pushed_at + task.ttl),
-        *(_row_size(task, digest), payload_id),
-        *(None if error is None else error.code, None if error is None else error.reason),
+        [
+            (
+                *(task.task_id, task.consumer, task.pushed_at + task.ttl),
+                *(_row_size(task, digest), None if digest is None else payload_ids[digest]),
+                *rows.to_columns(task.content),
+            )
+            for task, digest in tasks
+        ],
     )
 
 
-def _share(tx: Transaction, digest: bytes, content: bytes) -> int:
+def _inline(task: Task, digest: bytes | None) -> bytes | None:
+    return task.content if isinstance(task.content, bytes) and digest is None else None
+
+
+def _share(tx: Transaction, digest: bytes, content: bytes | TaskError) -> int:
     payload_id = _payload_id(tx, digest)
     if payload_id is not None:
         return payload_id

@@ -65,7 +65,6 @@ def _asked(tx: Transaction, asked_id: str, condition: str = "") -> Task | None:
 
 def _answer(tx: Transaction, asked_id: str, answer: Task) -> None:
     content = answer.content
-    error = content if isinstance(content, TaskError) else None
     inline = content if isinstance(content, bytes) else None
     tx.execute(rows.INSERT.format(table="task_res"), *rows.to_row(answer, inline))
     task_ins.close(tx, "task_id = ?", asked_id)
@@ -73,7 +72,7 @@ def _answer(tx: Transaction, asked_id: str, answer: Task) -> None:
         "UPDATE superlink_task SET answer_id = ?, answer_size = ?, answer_code = ?,"
         " answer_reason = ? WHERE task_id = ?",
         *(answer.task_id, answer.size),
-        *(None if error is None else error.code, None if error is None else error.reason),
+        *rows.to_columns(content),
         asked_id,
     )
     tx.notify(ChangeKind.SETTLED, asked_id, answer.size)

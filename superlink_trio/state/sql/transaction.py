@@ -76,9 +76,13 @@ class Transaction(Reading):
         self.changes.append(Change(kind, key, value))
 
     @abstractmethod
+    def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+        """Execute one statement for each row of values, in order."""
+
+    @abstractmethod
     def has_column(self, table: str, column: str) -> bool:
         """Say whether a table of the reference has a column, which an older release's may not."""
 
     @abstractmethod
-    def forget_news(self) -> None:
-        """Delete what other processes were to know of, and nobody reads any more."""
+    def sweep_rest(self) -> None:
+        """Delete what only this kind of database has, and nobody needs any more."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Sequence
 from functools import cache
 
 import attrs
@@ -39,11 +40,15 @@ class Transaction(Reading, sql.Transaction):
 
     path: str
 
+    def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+        """Execute one statement for each row of values."""
+        self.connection.executemany(statement, rows)
+
     def has_column(self, table: str, column: str) -> bool:
         """Say whether a table has a column."""
         return self.exists("SELECT 1 FROM pragma_table_info(?) WHERE name = ?", table, column)
 
-    def forget_news(self) -> None:
+    def sweep_rest(self) -> None:
         """Delete all but the last that was written for other processes."""
         self.execute(
             "DELETE FROM superlink_news WHERE number <="
