@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 from builders import EPOCH
-from stores import STORES
+from stores import STORES, serving
 
 from superlink_trio.state import State
 
@@ -16,10 +16,5 @@ async def state(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     """Give a store that serves, in which it is `EPOCH` now, and time moves with Trio's clock."""
     start = trio.current_time()
     state = STORES[request.param](lambda: EPOCH + trio.current_time() - start, tmp_path)
-    stopping = trio.Event()
-    async with trio.open_nursery() as nursery:
-        await nursery.start(
-            lambda task_status: state.serve(stopping=stopping, task_status=task_status)
-        )
+    async with serving(state):
         yield state
-        stopping.set()
