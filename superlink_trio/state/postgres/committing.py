@@ -26,12 +26,12 @@ _log = logging.getLogger(__name__)
 class Committer(sql.Committer[Steps]):
     """See `sql.committing.Committer`. `me` is this process's id in the database."""
 
-    def __init__(self, server: Server, opened: Opened, clock: DatabaseClock) -> None:
+    def __init__(self, server: Server, opened: Opened, clock: DatabaseClock, grace: float) -> None:
         self.me = opened.me
         self._server = server
         self._locks = opened.locks
         self._clock = clock
-        self._watch = Watch(opened.locks)
+        self._watch = Watch(opened.locks, grace)
         self._connection: psycopg.Connection | None = opened.connection
         # The transaction that was being committed when the connection broke.
         self._doubtful: str | None = None

@@ -19,6 +19,7 @@ from superlink_trio.state.postgres.committing import Committer
 from superlink_trio.state.postgres.faults import faults_in_words
 from superlink_trio.state.postgres.listening import Listener
 from superlink_trio.state.postgres.opening import open_database
+from superlink_trio.state.postgres.processes import GRACE
 from superlink_trio.state.postgres.server import Server
 from superlink_trio.state.postgres.steps import Queries, Steps
 from superlink_trio.state.sql.readers import Readers
@@ -27,15 +28,17 @@ from superlink_trio.state.sql.task_ins import INLINE
 Result = TypeVar("Result")
 
 PATIENCE = 10.0
-"""Seconds for which a server that is not there yet is waited for at the start, and what other
-processes have locked afterwards."""
+"""Seconds; the longest commit of another process, a large model's, is shorter."""
 
 
 class PostgresState(DurableState):
     """State in a PostgreSQL database, `postgresql://…`.
 
     The tables lie in the first schema of the connection's search path. Without `clock` it is the
-    database's time, which all processes over it share. Raises CannotOpen where `url` is none.
+    database's time, which all processes over it share. `patience`: seconds for which a server that
+    is not there yet is waited for at the start, and afterwards what others have locked. `grace`:
+    seconds for which another process may be without a connection before it is taken for dead.
+    Raises CannotOpen where `url` is none.
     """
 
     def __init__(
@@ -45,11 +48,11 @@ class PostgresState(DurableState):
         clock: Clock | None = None,
         limits: StateLimits = NO_LIMITS,
         patience: float = PATIENCE,
+        grace: float = GRACE,
     ) -> None:
         own = DatabaseClock()
-        super().__init__(
-            PostgresEngine(Server(url), own, patience), clock=clock or own, limits=limits
-        )
+        engine = PostgresEngine(Server(url), own, patience, grace)
+        super().__init__(engine, clock=clock or own, limits=limits)
 
 
 class PostgresEngine:
@@ -58,8 +61,9 @@ class PostgresEngine:
     largest_inline = INLINE
     private = False
 
-    def __init__(self, server: Server, clock: DatabaseClock, patience: float) -> None:
+    def __init__(self, server: Server, clock: DatabaseClock, patience: float, grace: float) -> None:
         self.patience = patience
+        self._grace = grace
         self._server = server
         self._clock = clock
         self._committer: Committer | None = None
@@ -68,7 +72,7 @@ class PostgresEngine:
 
     def open(self, now: float) -> None:
         opened = open_database(self._server, now)
-        committer = Committer(self._server, opened, self._clock)
+        committer = Committer(self._server, opened, self._clock, self._grace)
         self._committer = committer
         self._listener = Listener(self._server, opened.locks.channel, lambda: committer.me)
         self._readers.open()

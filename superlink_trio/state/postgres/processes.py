@@ -20,7 +20,7 @@ from superlink_trio.state.interface import CannotOpen
 from superlink_trio.state.postgres.transaction import Reading, Transaction
 from superlink_trio.state.sql import sweeping
 
-_GRACE = 5.0
+GRACE = 5.0
 """Seconds for which a process may be without a connection before it is taken for dead: after
 PostgreSQL was restarted, all have to connect anew."""
 
@@ -84,6 +84,7 @@ class Watch:
     """Which of the other processes were not there when this one last looked, and since when."""
 
     locks: Locks
+    grace: float = GRACE
     missing: dict[int, float] = attrs.field(factory=dict)
 
     def evict_ended(self, tx: Transaction) -> None:
@@ -92,4 +93,4 @@ class Watch:
         others = [process for process, _ in sweeping.others(tx, tx.me)]
         missing = [process for process in others if not self.locks.is_alive(tx, process)]
         self.missing = {process: self.missing.get(process, now) for process in missing}
-        sweeping.evict(tx, [each for each in missing if now - self.missing[each] >= _GRACE])
+        sweeping.evict(tx, [each for each in missing if now - self.missing[each] >= self.grace])
