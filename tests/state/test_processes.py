@@ -284,6 +284,24 @@ class Rounds:
             await state.confirm_task_res(answers)
 
 
+async def test_processes_may_start_at_once_over_an_empty_database(database: str) -> None:
+    together = trio.Event()
+    ready: list[State] = []
+
+    async def run() -> None:
+        async with serving(state := open_state(database)):
+            await state.create_node(30.0)
+            ready.append(state)
+            if len(ready) == 4:
+                together.set()
+            await together.wait()
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(run)
+
+
 @settings(
     max_examples=at_most(8),
     deadline=None,

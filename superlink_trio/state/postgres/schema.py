@@ -170,10 +170,13 @@ _RECOUNT = """
 
 def version(connection: psycopg.Connection) -> int:
     """Give the version of the tables; 0 where there are none yet."""
-    # Not by the search path: another schema on it may have tables of its own.
-    ours = "SELECT to_regclass(quote_ident(current_schema()) || '.superlink_schema') IS NOT NULL"
-    row = connection.execute(ours).fetchone()
-    if row is None or not row[0]:
+    # Not by the search path: another schema on it may have tables of its own. And not by
+    # to_regclass: a table that another process has just made it may not see yet.
+    ours = (
+        "SELECT 1 FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace"
+        " WHERE relname = 'superlink_schema' AND nspname = current_schema()"
+    )
+    if connection.execute(ours).fetchone() is None:
         return 0
     found = connection.execute("SELECT version FROM superlink_schema").fetchone()
     return int(found[0]) if found else 0
