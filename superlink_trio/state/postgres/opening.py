@@ -10,6 +10,7 @@ import psycopg
 from superlink_trio.state.durable.engine import Locked
 from superlink_trio.state.interface import HEARTBEAT_TIMEOUT, CannotOpen, StateUnavailable
 from superlink_trio.state.postgres import schema
+from superlink_trio.state.postgres.clock import DatabaseClock
 from superlink_trio.state.postgres.faults import faults_in_words, may_pass
 from superlink_trio.state.postgres.processes import Locks, Watch, own_name
 from superlink_trio.state.postgres.server import Server
@@ -45,9 +46,10 @@ def look(url: str) -> int:
         return _check(connection, server)
 
 
-def open_database(server: Server, now: float) -> Opened:
+def open_database(server: Server, clock: DatabaseClock | None, now: float) -> Opened:
     """Make or migrate the tables, and take over what ended processes left.
 
+    With `clock` it is the database's time, which is measured, otherwise `now`.
     Raises CannotOpen, and Locked where it may be tried again.
     """
     connection = _reach(server)
@@ -55,6 +57,9 @@ def open_database(server: Server, now: float) -> Opened:
         try:
             _check(connection, server)
             locks = Locks.of(connection)
+            if clock is not None:
+                clock.measure(connection)
+                now = clock()
             return Opened(connection, locks, _join(connection, server, locks, now))
         except BaseException:
             connection.close()

@@ -94,7 +94,8 @@ _STORAGE = """
 
 _TOTALS = """
     CREATE TABLE superlink_subtotal(
-        part INTEGER PRIMARY KEY, nodes BIGINT NOT NULL, stored BIGINT NOT NULL);
+        part INTEGER PRIMARY KEY, nodes BIGINT NOT NULL, stored BIGINT NOT NULL)
+        WITH (fillfactor = 10);
     INSERT INTO superlink_subtotal SELECT part, 0, 0 FROM generate_series(0, 63) AS part;
 
     CREATE FUNCTION superlink_counted(what TEXT) RETURNS BIGINT LANGUAGE sql AS $$

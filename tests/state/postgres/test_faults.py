@@ -177,6 +177,16 @@ async def test_a_database_that_cannot_be_opened_is_refused_in_words(
     assert "s3cret" not in str(error)
 
 
+async def test_tables_of_another_program_are_left_alone(url: str, ask: Ask) -> None:
+    ask("CREATE TABLE node(x INTEGER)")
+    with pytest.raises(ExceptionGroup) as caught:
+        async with serving(PostgresState(url)):
+            pass
+    [error] = caught.value.exceptions
+    assert "has tables of another program: name another schema" in str(error)
+    assert ask("SELECT * FROM node") == []
+
+
 async def test_a_database_of_a_newer_release_is_left_alone(url: str, ask: Ask) -> None:
     async with serving(PostgresState(url)):
         pass

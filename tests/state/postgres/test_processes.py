@@ -119,10 +119,13 @@ async def test_it_is_the_time_of_the_database(
     url: str, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = time.time()
-    monkeypatch.setattr(time, "time", lambda: right - 86_400.0)
-    async with serving(state := PostgresState(url)):
-        [(there,)] = ask("SELECT extract(epoch FROM clock_timestamp())::float8")
-        assert abs(state.now() - there) < 5
+    async with serving(one := PostgresState(url)):
+        run_id, node_id = await one.create_run(Run()), await one.create_node(600.0)
+        monkeypatch.setattr(time, "time", lambda: right - 86_400.0)
+        async with serving(other := PostgresState(url)):
+            [(there,)] = ask("SELECT extract(epoch FROM clock_timestamp())::float8")
+            assert abs(other.now() - there) < 5
+        assert await one.online_nodes(run_id) == [node_id], "it started with the right time, too"
 
 
 async def test_a_text_may_have_a_character_that_postgres_cannot_store(url: str) -> None:
