@@ -380,4 +380,5 @@ async def test_a_task_reaches_a_node_of_another_process_at_once(database: str) -
                     await settle(driver, fleet)
                     pushed = time.monotonic()
                     await driver.store_task_ins([task_ins(run_id, node_id, now=driver.now())])
-    assert sorted(delays)[10] < 0.05
+    # Who is not told looks after two seconds. On a machine with nothing else to do it is 10 ms.
+    assert sorted(delays)[10] < 0.5

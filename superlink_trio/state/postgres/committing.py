@@ -18,7 +18,7 @@ from superlink_trio.state.postgres.server import Server
 from superlink_trio.state.postgres.steps import Steps
 from superlink_trio.state.postgres.transaction import Reading
 from superlink_trio.state.sql import committing as sql
-from superlink_trio.state.sql import sweeping, task_res
+from superlink_trio.state.sql import sweeping
 
 _log = logging.getLogger(__name__)
 
@@ -41,14 +41,8 @@ class Committer(sql.Committer[Steps]):
 
     def close(self) -> None:
         """Leave nothing under way, and close the connection."""
-        try:
-            self.commit([task_res.purge_all, self._leave], {}, durable=True)
-        except StateUnavailable as error:
-            _log.warning("Not closed well: %s", error)
+        self._leave()
         self._disconnect()
-
-    def _leave(self, tx: Steps) -> None:
-        sweeping.evict(tx, [tx.me])
 
     @contextmanager
     def _transaction(self, *, durable: bool) -> Iterator[sql.Begun[Steps]]:
@@ -66,9 +60,7 @@ class Committer(sql.Committer[Steps]):
         )
         with connection.pipeline():
             tx = Reading(connection)
-            others = tx.execute(
-                "SELECT process_id, socket FROM superlink_process WHERE process_id != ?", self.me
-            )
+            others = tx.execute(sweeping.OTHERS, self.me)
             news = tx.execute(
                 "DELETE FROM superlink_news WHERE process_id = ?"
                 " RETURNING number, kind, key, value",
@@ -144,17 +136,14 @@ class Committer(sql.Committer[Steps]):
             self._connection.close()
             self._connection = None
 
-    def _fault_of_step(self, error: Exception) -> Exception:
-        if not isinstance(error, psycopg.Error):
-            return error
-        if self._connection is None or self._connection.closed or is_lock(error):
-            raise error  # the whole transaction is lost, or tried again
-        words = in_words(error, self._server.name)
-        if words is None:
-            return error
-        unavailable = StateUnavailable(words)
-        unavailable.__cause__ = error
-        return unavailable
+    def _took_everything(self, error: Exception) -> bool:
+        if self._connection is None or self._connection.closed:
+            return True
+        # What another process was faster at is tried again as a whole.
+        return isinstance(error, psycopg.Error) and is_lock(error)
+
+    def _words_for(self, error: Exception) -> str | None:
+        return in_words(error, self._server.name) if isinstance(error, psycopg.Error) else None
 
     def _publish(self, tx: Steps, changes: Sequence[Change]) -> None:
         if not changes:

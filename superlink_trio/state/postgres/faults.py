@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from functools import partial
 
 import psycopg
 
-from superlink_trio.state.durable.engine import Locked
 from superlink_trio.state.interface import CannotOpen, StateUnavailable
+from superlink_trio.state.sql.faults import translated
 
 _UNREACHABLE = "cannot be reached: start it, or check the network and its address"
 _REFUSED = "does not let us in: check the user, the password, and the database's name"
@@ -75,19 +75,11 @@ def _first_line(error: psycopg.Error) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-@contextmanager
-def faults_in_words(name: str, kind: type[CannotOpen | StateUnavailable]) -> Iterator[None]:
-    """Raise an error in words for one of PostgreSQL's: Locked, or one of this kind.
-
-    A mistake of this program is raised as it is.
-    """
-    try:
-        yield
-    except psycopg.Error as error:
-        words = in_words(error, name)
-        if words is None:
-            raise
-        raise (Locked if is_lock(error) else kind)(words) from error
+def faults_in_words(
+    name: str, kind: type[CannotOpen | StateUnavailable]
+) -> AbstractContextManager[None]:
+    """Raise what `sql.faults.translated` says for an error of this database."""
+    return translated(psycopg.Error, partial(in_words, name=name), is_lock, kind)
 
 
 def is_lock(error: psycopg.Error) -> bool:

@@ -5,7 +5,7 @@ Read in this order:
 - `transaction`: what a step is given, and what an engine has to add to it;
 - `task_ins`, `task_res`, `nodes`, `runs`, `sweeping`: the steps, plain functions over SQL, and
   `steps`, which gives them the names that the state calls them by; `rows`: tasks as rows;
-- `committing`: steps in one transaction; `readers`: connections that read beside it;
+- `committing`, `faults`: steps in one transaction; `readers`: connections that read beside it;
 - `counting`: what is in the database, for operators.
 
 A statement marks its values by `?`. It says which rows it locks (`FOR UPDATE`): a database that

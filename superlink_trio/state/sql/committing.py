@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -12,10 +13,13 @@ import outcome
 
 from superlink_trio.state.durable.engine import Change, Committed, Performed
 from superlink_trio.state.durable.heartbeats import Heartbeat
-from superlink_trio.state.sql import nodes
+from superlink_trio.state.interface import StateUnavailable
+from superlink_trio.state.sql import nodes, sweeping, task_res
 from superlink_trio.state.sql.steps import Steps
 
 Tx = TypeVar("Tx", bound=Steps)
+
+_log = logging.getLogger(__name__)
 
 
 @attrs.frozen
@@ -58,12 +62,28 @@ class Committer(ABC, Generic[Tx]):
         try:
             result = step(tx)
         except Exception as error:
-            translated = self._fault_of_step(error)
+            if self._took_everything(error):
+                raise
             tx.execute("ROLLBACK TO step")
             tx.execute("RELEASE step")
-            return Performed(outcome.Error(translated), ())
+            return Performed(outcome.Error(self._in_words(error)), ())
         tx.execute("RELEASE step")
         return Performed(outcome.Value(result), tx.changes)
+
+    def _in_words(self, error: Exception) -> Exception:
+        words = self._words_for(error)
+        if words is None:
+            return error
+        unavailable = StateUnavailable(words)
+        unavailable.__cause__ = error
+        return unavailable
+
+    def _leave(self) -> None:
+        """Leave nothing under way, and no trace of this process."""
+        try:
+            self.commit([task_res.purge_all, _leave], {}, durable=True)
+        except StateUnavailable as error:
+            _log.warning("Not closed well: %s", error)
 
     @abstractmethod
     def _transaction(self, *, durable: bool) -> AbstractContextManager[Begun[Tx]]:
@@ -73,12 +93,20 @@ class Committer(ABC, Generic[Tx]):
         """
 
     @abstractmethod
-    def _fault_of_step(self, error: Exception) -> Exception:
-        """Say with what a step has failed. Raises where it took the whole transaction with it."""
+    def _took_everything(self, error: Exception) -> bool:
+        """Say whether an error of a step has undone, or has to undo, the whole transaction."""
+
+    @abstractmethod
+    def _words_for(self, error: Exception) -> str | None:
+        """Say what an error means to an operator; None when it is not one of the database."""
 
     @abstractmethod
     def _publish(self, tx: Tx, changes: Sequence[Change]) -> None:
         """Write down what the other processes have to know."""
+
+
+def _leave(tx: Steps) -> None:
+    sweeping.evict(tx, [tx.me])
 
 
 def _for_others(performed: Sequence[Performed]) -> Sequence[Change]:

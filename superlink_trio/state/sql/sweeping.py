@@ -75,7 +75,9 @@ def is_registered(tx: Reading, process: int) -> bool:
     return tx.exists("SELECT 1 FROM superlink_process WHERE process_id = ? FOR KEY SHARE", process)
 
 
+OTHERS = "SELECT process_id, socket FROM superlink_process WHERE process_id != ?"
+
+
 def others(tx: Reading, me: int) -> list[tuple[int, str]]:
     """Give the ids and names of the other processes over the database."""
-    query = "SELECT process_id, socket FROM superlink_process WHERE process_id != ?"
-    return tx.execute(query, me).fetchall()
+    return tx.execute(OTHERS, me).fetchall()

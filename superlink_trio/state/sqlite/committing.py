@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias
 
 from superlink_trio.state.durable.engine import Change, ChangeKind, Locked
 from superlink_trio.state.interface import StateUnavailable
 from superlink_trio.state.sql import committing as sql
-from superlink_trio.state.sql import sweeping, task_res
+from superlink_trio.state.sql import sweeping
 from superlink_trio.state.sqlite import schema
 from superlink_trio.state.sqlite.faults import in_words, is_lock, spoils_connection
 from superlink_trio.state.sqlite.opening import Database, Opened, newer
 from superlink_trio.state.sqlite.presence import Presence
 from superlink_trio.state.sqlite.steps import Steps
 from superlink_trio.state.sqlite.transaction import Reading
-
-Step: TypeAlias = Callable[[Steps], Any]
 
 _log = logging.getLogger(__name__)
 
@@ -40,20 +37,13 @@ class Committer(sql.Committer[Steps]):
 
     def close(self) -> None:
         """Leave nothing under way, and close the file."""
-        try:
-            leave: Sequence[Step] = [task_res.purge_all, self._leave]
-            self.commit(leave, {}, durable=True)
-        except StateUnavailable as error:
-            _log.warning("Not closed well: %s", error)
+        self._leave()
         if self._connection is not None:
             self._connection.close()
 
-    def _leave(self, tx: Steps) -> None:
-        sweeping.evict(tx, [tx.me])
-
     @contextmanager
     def _transaction(self, *, durable: bool) -> Iterator[sql.Begun[Steps]]:
-        with self._in_words():
+        with self._faults_in_words():
             connection = self._connected()
             # WAL: FULL syncs the log at every commit, NORMAL at checkpoints only.
             connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
@@ -101,15 +91,11 @@ class Committer(sql.Committer[Steps]):
         tx.execute("UPDATE superlink_serving SET process_id = ? WHERE process_id = ?", me, self._me)
         return me
 
-    def _fault_of_step(self, error: Exception) -> Exception:
-        if self._connection is None or not self._connection.in_transaction:
-            raise error  # SQLite has taken back the whole transaction
-        words = in_words(error, self._database.path) if isinstance(error, sqlite3.Error) else None
-        if words is None:
-            return error
-        unavailable = StateUnavailable(words)
-        unavailable.__cause__ = error
-        return unavailable
+    def _took_everything(self, error: Exception) -> bool:
+        return self._connection is None or not self._connection.in_transaction
+
+    def _words_for(self, error: Exception) -> str | None:
+        return in_words(error, self._database.path) if isinstance(error, sqlite3.Error) else None
 
     def _publish(self, tx: Steps, changes: Sequence[Change]) -> None:
         tx.connection.executemany(
@@ -132,7 +118,7 @@ class Committer(sql.Committer[Steps]):
         return int(tx.value("SELECT seq FROM sqlite_sequence WHERE name = 'superlink_news'") or 0)
 
     @contextmanager
-    def _in_words(self) -> Iterator[None]:
+    def _faults_in_words(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
