@@ -12,6 +12,7 @@ from superlink_trio.state.sql.faults import translated
 
 _UNREACHABLE = "cannot be reached: start it, or check the network and its address"
 _REFUSED = "does not let us in: check the user, the password, and the database's name"
+_STANDBY = "cannot be written, it is a standby: name the primary server"
 _STARTING = "is being started or stopped: wait, or start it"
 _CROWDED = "has no connection left: raise its max_connections, or use it by fewer"
 
@@ -20,7 +21,7 @@ _CROWDED = "has no connection left: raise its max_connections, or use it by fewe
 _WORDS = {
     "08": _UNREACHABLE,
     "23505": "was changed by another process at the same moment",
-    "25006": "cannot be written, it is a standby: name the primary server",
+    "25006": _STANDBY,
     "28": _REFUSED,
     "3D": _REFUSED,
     "3F000": "has no such schema: create it, or leave search_path out",
@@ -46,6 +47,8 @@ _TRIED_AGAIN = frozenset({"23505", "40001", "40P01", "55P03"})
 
 # libpq has no SQLSTATE for a server that answers but makes no connection: only its words.
 _ANSWERS = {
+    "session is read-only": _STANDBY,
+    "hot standby": _STANDBY,
     "starting up": _STARTING,
     "shutting down": _STARTING,
     "recovery": _STARTING,
@@ -89,4 +92,4 @@ def is_lock(error: psycopg.Error) -> bool:
 
 def may_pass(error: psycopg.Error) -> bool:
     """Whether a connection that was refused may be made a little later, with nothing changed."""
-    return _words(error) in (_UNREACHABLE, _STARTING, _CROWDED)
+    return _words(error) in (_UNREACHABLE, _STANDBY, _STARTING, _CROWDED)

@@ -161,6 +161,7 @@ async def _gets(state: PostgresState, node_id: int) -> bool:
         ({"dbname": "nowhere"}, "check the user, the password, and the database's name"),
         ({"user": "nobody-known"}, "does not let us in: check the user, the password"),
         ({"host": "/nowhere"}, "cannot be reached: start it, or check the network"),
+        ({"options": "-cdefault_transaction_read_only=on"}, "it is a standby: name the primary"),
         ({"options": "-csearch_path=nowhere"}, "create the one that search_path names"),
     ],
 )
