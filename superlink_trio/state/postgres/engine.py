@@ -73,7 +73,7 @@ class PostgresEngine:
         self._readers = Readers(server.connect, patience)
 
     def open(self, now: float) -> None:
-        opened = open_database(self._server, self._clock, now)
+        opened = open_database(self._server, self._clock, now, self._grace)
         committer = Committer(self._server, opened, self._clock, self._grace)
         self._committer = committer
         self._listener = Listener(self._server, opened.locks.channel, lambda: committer.me)

@@ -46,10 +46,11 @@ def look(url: str) -> int:
         return _check(connection, server)
 
 
-def open_database(server: Server, clock: DatabaseClock | None, now: float) -> Opened:
+def open_database(server: Server, clock: DatabaseClock | None, now: float, grace: float) -> Opened:
     """Make or migrate the tables, and take over what ended processes left.
 
-    With `clock` it is the database's time, which is measured, otherwise `now`.
+    With `clock` it is the database's time, which is measured, otherwise `now`. `grace`: see
+    `PostgresState`.
     Raises CannotOpen, and Locked where it may be tried again.
     """
     connection = _reach(server)
@@ -60,7 +61,7 @@ def open_database(server: Server, clock: DatabaseClock | None, now: float) -> Op
             if clock is not None:
                 clock.measure(connection)
                 now = clock()
-            return Opened(connection, locks, _join(connection, server, locks, now))
+            return Opened(connection, locks, _join(connection, server, locks, now, grace))
         except BaseException:
             connection.close()
             raise
@@ -105,7 +106,9 @@ def newer(name: str, found: int) -> str:
     )
 
 
-def _join(connection: psycopg.Connection, server: Server, locks: Locks, now: float) -> int:
+def _join(
+    connection: psycopg.Connection, server: Server, locks: Locks, now: float, grace: float
+) -> int:
     with connection.transaction():
         locks.lock_registry(connection)
         _check(connection, server)
@@ -114,11 +117,18 @@ def _join(connection: psycopg.Connection, server: Server, locks: Locks, now: flo
         others = [process for process, _ in sweeping.others(tx, 0)]
         if not any(locks.is_alive(tx, process) for process in others):
             # Nobody else is at work, and the nodes had no one to talk to.
-            sweeping.evict(tx, others)
+            if _is_up_for(tx, grace):
+                sweeping.evict(tx, others)
             nodes.give_time(tx, HEARTBEAT_TIMEOUT)
             schema.recount(connection)
         nodes.bound(tx)
         return _register(tx, locks)
+
+
+def _is_up_for(tx: Steps, seconds: float) -> bool:
+    """Say whether all who live have had the time to connect since PostgreSQL was started."""
+    query = "SELECT clock_timestamp() - pg_postmaster_start_time() >= make_interval(secs => ?)"
+    return bool(tx.value(query, seconds))
 
 
 def _register(tx: Steps, locks: Locks) -> int:

@@ -51,6 +51,18 @@ async def test_a_killed_process_holds_nothing(url: str, start: Callable[..., Pro
         assert await driver.take_task_ins(node_id) == task
 
 
+async def test_who_starts_gives_others_time_to_connect_to_a_server_that_was_restarted(
+    url: str, ask: Ask
+) -> None:
+    async with serving(PostgresState(url)):
+        ask("INSERT INTO superlink_process(socket) VALUES ('another')")
+    another = "SELECT 1 FROM superlink_process WHERE socket = 'another'"
+    async with serving(PostgresState(url, grace=1e6)):
+        assert ask(another) == [(1,)], "not one for that it has been there for so long"
+    async with serving(PostgresState(url, grace=0.0)):
+        assert ask(another) == []
+
+
 async def test_a_process_that_connects_again_in_time_keeps_what_it_holds(
     url: str, ask: Ask, caplog: pytest.LogCaptureFixture
 ) -> None:
