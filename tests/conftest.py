@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import postgresql
 import pytest
 from browsing import MISSING
 from exclusive import Turns
@@ -43,6 +44,25 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = os.environ["TESTS_TURNS"] = made.name
         config.add_cleanup(partial(os.environ.__delitem__, "TESTS_TURNS"))
     config.stash[_TURNS] = Turns(Path(folder))
+    if postgresql.FOLDER not in os.environ:
+        config.add_cleanup(_place_for_postgres())
+
+
+def _place_for_postgres() -> Callable[[], None]:
+    """Give what is to be done in the end; the workers of this pass find the place meanwhile."""
+    folder = tempfile.TemporaryDirectory(prefix="pg-")
+    # PostgreSQL does not run as root.
+    Path(folder.name).chmod(0o755)
+    os.environ[postgresql.FOLDER] = folder.name
+
+    def end() -> None:
+        server = postgresql.Server(Path(folder.name) / "pg")
+        if server.running:
+            server.kill()
+        folder.cleanup()
+        del os.environ[postgresql.FOLDER]
+
+    return end
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -67,7 +68,8 @@ def configured(
     if find_spec("opentelemetry") is None or not found:
         _log.warning(
             "Traces are asked for by the environment (OTEL_…), and OpenTelemetry is not installed:"
-            " pip install 'superlink-trio[traces]'"
+            " %s -m pip install opentelemetry-distro opentelemetry-exporter-otlp-proto-http",
+            sys.executable,
         )
         return None
     from opentelemetry import trace

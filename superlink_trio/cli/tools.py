@@ -12,6 +12,7 @@ import attrs
 import shtab
 
 from superlink_trio.logs.wording import counted, harmless, lasting, sized
+from superlink_trio.state import is_postgres
 from superlink_trio.state.census import TaskState
 from superlink_trio.state.interface import CannotOpen
 from superlink_trio.state.sqlite.backup import back_up
@@ -61,8 +62,15 @@ def fill_inspect(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_path(parser: argparse.ArgumentParser, name: str, help: str) -> None:
-    action = parser.add_argument(name, metavar=name.upper(), help=help)
+    action = parser.add_argument(name, metavar=name.upper(), help=help, type=_path)
     action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab's own
+
+
+def _path(text: str) -> str:
+    # Not named: there may be a password in it.
+    if is_postgres(text):
+        raise argparse.ArgumentTypeError("a file is wanted; for PostgreSQL use pg_dump and psql")
+    return text
 
 
 def _run(parser: argparse.ArgumentParser, work: Callable[[], None]) -> int:

@@ -17,7 +17,7 @@ from superlink_trio.config import (
     SuperLinkConfig,
 )
 from superlink_trio.credentials import load
-from superlink_trio.state import CannotOpen, StateUnavailable
+from superlink_trio.state import CannotOpen, StateUnavailable, is_postgres
 from superlink_trio.state.sqlite.opening import IN_MEMORY, Database, look
 from superlink_trio.transport.grpc.listen import resolve
 from superlink_trio.transport.listening import AddressError
@@ -33,6 +33,15 @@ def try_out(settings: Settings, config: SuperLinkConfig, apis: Apis) -> str:
     trial.open_database(config.database)
     trio.run(trial.bind_addresses, config, apis)
     return ", ".join(trial.found)
+
+
+def _version(database: str) -> int:
+    """Give the version of a database's schema, 0 for none. Raises CannotOpen, StateUnavailable."""
+    if is_postgres(database):
+        from superlink_trio.state.postgres import opening  # an extra
+
+        return opening.look(database)
+    return look(Database(database, patience=0, max_bytes=math.inf))
 
 
 @attrs.frozen
@@ -54,12 +63,14 @@ class _Trial:
             self.found.append("state in memory")
             return
         try:
-            version = look(Database(database, patience=0, max_bytes=math.inf))
+            version = _version(database)
         except (CannotOpen, StateUnavailable) as error:
             self.settings.note(ConfigError(str(error), "database"))
             return
         schema = f"schema {version}" if version else "no schema yet"
-        self.found.append(f"database {database} ({schema})")
+        # In a URL there may be a password.
+        name = "PostgreSQL" if is_postgres(database) else database
+        self.found.append(f"database {name} ({schema})")
 
     async def bind_addresses(self, config: SuperLinkConfig, apis: Apis) -> None:
         for place in config.places(apis):

@@ -218,10 +218,20 @@ def _database(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
             "their own need a database that both can open. Without one, run both in one process",
             "database",
         )
+    if "://" not in config.database:
+        return
+    # It brings all stores with it, which no other check has to wait for.
+    from superlink_trio.state import is_postgres, why_not
+
     # Not named: there may be a password in it.
-    if config.database.startswith(("postgresql://", "postgres://")):
+    refusal = why_not(config.database)
+    if refusal is not None:
+        yield ConfigError(refusal, "database")
+    if is_postgres(config.database) and config.port is not None and apis is Apis.BOTH:
         yield ConfigError(
-            f"PostgreSQL is not in this version yet; use a file, or {MEMORY} (default)", "database"
+            "PostgreSQL keeps no nodes and runs of Flower 1.23 and later in this version: leave "
+            "--port out, or keep them in a file",
+            *("port", "database"),
         )
 
 

@@ -54,11 +54,11 @@ class SuperLinkConfig(ControlOptions, Limits):
         default=MEMORY,
         metadata=_general(
             attrs.evolve(kinds.text("DATABASE"), path="file"),
-            "where nodes, runs and tasks are kept",
+            "where nodes, runs and tasks are kept: a file, or postgresql://...",
             common=True,
         ),
     )
-    """`MEMORY`, or the path of an SQLite file."""
+    """`MEMORY`, the path of an SQLite file, or `postgresql://…`."""
 
     insecure: bool = field(
         default=False,

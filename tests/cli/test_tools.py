@@ -184,6 +184,19 @@ def newer(path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("command", [["inspect"], ["backup", "copy.db"]])
+def test_a_database_on_a_server_is_left_to_its_tools(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, *more = command
+    with pytest.raises(SystemExit) as caught:
+        cli.main([name, "postgresql://me:s3cret@host/db", *more])
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    assert "use pg_dump and psql" in told
+    assert "s3cret" not in told
+
+
 @pytest.mark.parametrize(
     ("make", "what"),
     [

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 from certificates import Authority
+from postgresql import the_server
 
 from superlink_trio import cli
 from superlink_trio.state import SqliteState
@@ -206,3 +207,13 @@ def test_a_database_in_use_can_be_checked(
         return what
 
     assert "schema" in trio.run(beside_one_that_runs)
+
+
+def test_a_server_is_looked_into_and_nothing_is_made(capsys: pytest.CaptureFixture[str]) -> None:
+    url = the_server().new_schema()
+    for _ in range(2):
+        told = sound(capsys, *HERE, "--database", url)
+        assert "database PostgreSQL (no schema yet), " in told
+    [fault] = faults(capsys, *HERE, "--database", f"{url}&host=/gone&password=s3cret")
+    assert "cannot be reached: start it, or check the network" in fault
+    assert "s3cret" not in fault

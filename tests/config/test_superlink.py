@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from superlink_trio import state
 from superlink_trio.config import Apis, ConfigError, ConfigErrors, SuperLinkConfig
 from superlink_trio.config.address import Address
 from superlink_trio.config.options import options_of
@@ -143,7 +144,7 @@ def test_checking_raises_all_there_is() -> None:
         fleet_api_type="vce",
         backend="process",
         app_dir="gone",
-        database="postgresql://host/db",
+        database="postgresql://host:port/d%b",
     )
     with pytest.raises(ConfigErrors) as caught:
         config.check(Apis.BOTH)
@@ -395,9 +396,24 @@ def test_memory_is_not_shared_between_processes(apis: Apis) -> None:
 
 
 def test_what_is_not_there_yet_says_so() -> None:
+    config = SuperLinkConfig(insecure=True, database="postgresql://host/db", port=8000)
+    assert "leave --port out" in problems(config)["port"]
+    assert problems(config, Apis.FLEET) == {}, "it does not serve that port"
+    assert problems(attrs.evolve(config, port=None)) == {}
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:se%cret@host/db", "postgres://host/db?secret=1"])
+def test_a_url_that_is_none_is_told_without_a_password(url: str) -> None:
+    found = problems(SuperLinkConfig(insecure=True, database=url))["database"]
+    assert "write postgresql://USER:PASSWORD@HOST:PORT/NAME" in found
+    assert "secret" not in found
+    assert "se%cret" not in found
+
+
+def test_postgres_needs_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "find_spec", lambda name: None)
     config = SuperLinkConfig(insecure=True, database="postgresql://host/db")
-    [problem] = [fault.problem for fault in config.faults(Apis.BOTH)]
-    assert "PostgreSQL is not in this version yet; use a file" in problem
+    assert "-m pip install 'psycopg[binary]>=3.2.2'" in problems(config)["database"]
 
 
 def simulation(**changes: Any) -> SuperLinkConfig:

@@ -8,7 +8,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from superlink_trio.state.interface import CannotOpen
-from superlink_trio.state.sqlite import schema, sweeping
+from superlink_trio.state.sql import sweeping
+from superlink_trio.state.sqlite import schema
 from superlink_trio.state.sqlite.faults import in_words
 from superlink_trio.state.sqlite.opening import check_sqlite, create_private
 from superlink_trio.state.sqlite.transaction import Transaction
@@ -72,6 +73,7 @@ def _copy(source: sqlite3.Connection, path: str) -> None:
             return  # whoever opens it does the rest, once it has brought it up to date
         copy.execute("PRAGMA foreign_keys = ON")
         copy.execute("BEGIN IMMEDIATE")
-        everybody = [process for process, _ in sweeping.others(copy, 0)]
-        sweeping.evict(Transaction(copy, 0, path), everybody)
+        tx = Transaction(copy, path, me=0)
+        everybody = [process for process, _ in sweeping.others(tx, 0)]
+        sweeping.evict(tx, everybody)
         copy.execute("COMMIT")

@@ -12,24 +12,22 @@ from typing import Any, TypeVar
 import trio
 
 from superlink_trio.state.durable import DurableState
-from superlink_trio.state.durable.engine import Committed, patiently
+from superlink_trio.state.durable.engine import Committed
 from superlink_trio.state.durable.heartbeats import Heartbeat
 from superlink_trio.state.interface import Clock, StateUnavailable
 from superlink_trio.state.limits import NO_LIMITS, StateLimits
+from superlink_trio.state.sql.readers import Readers
+from superlink_trio.state.sql.task_ins import INLINE
 from superlink_trio.state.sqlite.committing import Committer
 from superlink_trio.state.sqlite.faults import Identity, faults_in_words
 from superlink_trio.state.sqlite.opening import Database, create_private, look, open_database
 from superlink_trio.state.sqlite.presence import Presence
 from superlink_trio.state.sqlite.steps import Queries, Steps
-from superlink_trio.state.sqlite.task_ins import INLINE
 
 Result = TypeVar("Result")
 
 PATIENCE = 10.0
 """Seconds; the longest commit of another process, a large model's, is shorter."""
-
-# What reads for long reads large payloads, and more of those at once only cost memory.
-_READING_THREADS = 4
 
 
 class SqliteState(DurableState):
@@ -63,11 +61,8 @@ class SqliteEngine:
         self.private = database.in_memory
         self._presence: Presence | None = None
         self._committer: Committer | None = None
-        # While this is open, for its readers: those connections that are not in use.
-        self._open = False
         self._identity: Identity | None = None
-        self._idle: list[sqlite3.Connection] = []
-        self._limiter = trio.CapacityLimiter(_READING_THREADS)
+        self._readers = Readers(self._connect, database.patience)
 
     def open(self, now: float) -> None:
         name = ""
@@ -83,12 +78,10 @@ class SqliteEngine:
             raise
         self._committer = Committer(self._database, opened, self._presence)
         self._identity = opened.identity
-        self._open = True
+        self._readers.open()
 
     def close(self) -> None:
-        self._open = False
-        while self._idle:
-            self._idle.pop().close()
+        self._readers.close()
         if self._committer is not None:
             self._committer.close()
         self._leave()
@@ -110,29 +103,24 @@ class SqliteEngine:
 
     @property
     def reading(self) -> bool:
-        return self._limiter.borrowed_tokens > 0
+        return self._readers.reading
 
     async def read(self, query: Callable[[Queries], Result]) -> Result:
-        return await patiently(self.patience, partial(self._read, query), limiter=self._limiter)
+        return await self._readers.read(partial(self._read, query))
 
-    def _read(self, query: Callable[[Queries], Result]) -> Result:
-        if not self._open:
-            raise StateUnavailable("The database is not open.")
+    def _connect(self) -> sqlite3.Connection:
         if self._identity is not None:
             self._identity.check()
         with faults_in_words(self._database.path, StateUnavailable):
-            connection = self._idle.pop() if self._idle else self._database.connect()
-            try:
-                connection.execute("BEGIN")
-                result = query(Queries(connection))
-                connection.execute("COMMIT")
-            except BaseException:
-                connection.close()
-                raise
-        if self._open:
-            self._idle.append(connection)
-        else:
-            connection.close()
+            return self._database.connect()
+
+    def _read(self, query: Callable[[Queries], Result], connection: sqlite3.Connection) -> Result:
+        if self._identity is not None:
+            self._identity.check()
+        with faults_in_words(self._database.path, StateUnavailable):
+            connection.execute("BEGIN")
+            result = query(Queries(connection))
+            connection.execute("COMMIT")
         return result
 
     def notify(self, others: Sequence[str]) -> bool:

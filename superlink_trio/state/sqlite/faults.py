@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from functools import partial
 
 import attrs
 
-from superlink_trio.state.durable.engine import Locked
 from superlink_trio.state.interface import CannotOpen, StateUnavailable
+from superlink_trio.state.sql.faults import translated
 
 ATTEMPT = 0.1
 """Seconds for which SQLite waits for another program's lock, in a thread that nobody can cancel.
@@ -42,19 +42,11 @@ def in_words(error: sqlite3.Error, path: str) -> str | None:
     return None if words is None else f"The database {path} {words} ({error})"
 
 
-@contextmanager
-def faults_in_words(path: str, kind: type[CannotOpen | StateUnavailable]) -> Iterator[None]:
-    """Raise an error in words for one of SQLite's: Locked, or one of this kind.
-
-    A mistake of this program is raised as it is.
-    """
-    try:
-        yield
-    except sqlite3.Error as error:
-        words = in_words(error, path)
-        if words is None:
-            raise
-        raise (Locked if is_lock(error) else kind)(words) from error
+def faults_in_words(
+    path: str, kind: type[CannotOpen | StateUnavailable]
+) -> AbstractContextManager[None]:
+    """Raise what `sql.faults.translated` says for an error of this database."""
+    return translated(sqlite3.Error, partial(in_words, path=path), is_lock, kind)
 
 
 def is_lock(error: sqlite3.Error) -> bool:

@@ -12,7 +12,8 @@ from pathlib import Path
 import attrs
 
 from superlink_trio.state.interface import HEARTBEAT_TIMEOUT, CannotOpen
-from superlink_trio.state.sqlite import nodes, presence, schema, sweeping
+from superlink_trio.state.sql import nodes, sweeping
+from superlink_trio.state.sqlite import presence, schema
 from superlink_trio.state.sqlite.faults import ATTEMPT, Identity, faults_in_words
 from superlink_trio.state.sqlite.transaction import Transaction
 
@@ -201,17 +202,18 @@ def _all_or_nothing(connection: sqlite3.Connection) -> Iterator[None]:
 
 def _take_over(connection: sqlite3.Connection, database: Database, name: str, now: float) -> int:
     found = schema.version(connection)
-    others = sweeping.others(connection, 0) if found else []
+    tx = Transaction(connection, database.path, me=0, now=now)
+    others = sweeping.others(tx, 0) if found else []
     alone = not any(presence.is_alive(database.path, other) for _, other in others)
     _check_version(database, found, alone=alone)
     schema.migrate(connection)
-    me = sweeping.register(connection, name)
+    me = sweeping.register(tx, name)
     if alone:
         # Nobody else is at work: the reference may have been, and the nodes had no one to talk to.
         for process, other in others:
-            sweeping.evict(Transaction(connection, me, database.path), [process])
+            sweeping.evict(tx, [process])
             presence.forget(database.path, other)
-        schema.adopt(connection)
-        nodes.give_time(connection, now, HEARTBEAT_TIMEOUT)
-    nodes.bound(connection, now)
+        schema.adopt(tx)
+        nodes.give_time(tx, HEARTBEAT_TIMEOUT)
+    nodes.bound(tx)
     return me

@@ -12,7 +12,8 @@ import attrs
 from superlink_trio.state.census import Contents, Counted, TaskState
 from superlink_trio.state.durable.heartbeats import Alive
 from superlink_trio.state.interface import CannotOpen
-from superlink_trio.state.sqlite import counting, nodes, presence, schema, sweeping
+from superlink_trio.state.sql import counting, nodes, sweeping
+from superlink_trio.state.sqlite import presence, schema
 from superlink_trio.state.sqlite.backup import read_only
 from superlink_trio.state.sqlite.faults import in_words
 from superlink_trio.state.sqlite.messages.report import MessagesReport
@@ -71,9 +72,7 @@ def _report(tx: Reading, database: str) -> Report:
     log_size = 0
     with suppress(FileNotFoundError):
         log_size = os.path.getsize(f"{database}-wal")
-    processes = [
-        name for _, name in sweeping.others(tx.connection, 0) if presence.is_alive(database, name)
-    ]
+    processes = [name for _, name in sweeping.others(tx, 0) if presence.is_alive(database, name)]
     payloads, _ = counting.count_payloads(tx)
     return Report(
         database=database,

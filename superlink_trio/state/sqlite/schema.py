@@ -7,10 +7,10 @@ position: its tables never get a column or lose one.
 
 from __future__ import annotations
 
-import enum
 import sqlite3
 from collections.abc import Sequence
 
+from superlink_trio.state.sqlite.transaction import Transaction
 from superlink_trio.wire.tasks import OVERHEAD
 
 _TASK_COLUMNS = """(
@@ -20,14 +20,6 @@ _TASK_COLUMNS = """(
     created_at REAL, delivered_at TEXT, pushed_at REAL, ttl REAL,
     ancestry TEXT, task_type TEXT, recordset BLOB,
     FOREIGN KEY(run_id) REFERENCES run(run_id))"""
-
-
-class Collected(enum.IntEnum):
-    """Whether an answer was handed over. The numbers are stored; see `task_res.purge`."""
-
-    NO = 0
-    JUST_NOW = 1
-    A_WHILE_AGO = 2
 
 
 # As Flower 1.11 lays out a file. A file of an older release keeps what it has.
@@ -46,7 +38,7 @@ REFERENCE: Sequence[str] = (
 
 # `phase`: the numbers of `rules.Phase`.
 # `holder` and `answer_holder`: the process that has the TaskIns, or its answer, under way.
-# `collected`: the numbers of `Collected`.
+# `collected`: the numbers of `sql.rows.Collected`.
 _FIRST: Sequence[str] = (
     """CREATE TABLE superlink_task(
         number INTEGER PRIMARY KEY,
@@ -276,20 +268,14 @@ def migrate(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE superlink_schema SET version = ?", (len(MIGRATIONS),))
 
 
-def adopt(connection: sqlite3.Connection) -> None:
+def adopt(tx: Transaction) -> None:
     """Take over what another program than this one put into the reference's tables."""
     for statement in _ADOPT:
-        connection.execute(statement)
-    if names_keys(connection):
-        connection.execute(_ADOPT_KEYS)
+        tx.execute(statement)
+    if tx.has_column("node", "public_key"):
+        tx.execute(_ADOPT_KEYS)
 
 
 def keeps_messages(connection: sqlite3.Connection) -> bool:
     """Say whether there are tables for Flower 1.23 and later."""
     return version(connection) >= _KEEPS_MESSAGES
-
-
-def names_keys(connection: sqlite3.Connection) -> bool:
-    """Say whether the reference's table of nodes has a place for their keys; 1.8's has none."""
-    columns = "SELECT 1 FROM pragma_table_info('node') WHERE name = 'public_key'"
-    return connection.execute(columns).fetchone() is not None

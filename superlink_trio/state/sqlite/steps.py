@@ -1,24 +1,15 @@
-"""What the state may ask of the file, by name, and where it is written down."""
+"""What the state may ask of the file, by name."""
 
 from __future__ import annotations
 
-from superlink_trio.state.sqlite import counting, nodes, runs, sweeping, task_ins, task_res
+from superlink_trio.state.sql import steps as sql
+from superlink_trio.state.sqlite import sweeping
 from superlink_trio.state.sqlite.messages import MessageQueries, MessageSteps
 from superlink_trio.state.sqlite.transaction import Reading, Transaction
 
 
-class Queries(Reading):
+class Queries(sql.Queries, Reading):
     """See `durable.engine.Queries`."""
-
-    node_of_key = nodes.of_key
-    online_nodes = nodes.online
-    get_run = runs.read
-    get_fab = runs.read_fab
-    count_queued = task_ins.count_queued
-    read_task = task_ins.read_content
-    read_answer = task_res.read_content
-    survey = task_res.survey
-    census = counting.census
 
     @property
     def messages(self) -> MessageQueries:
@@ -26,30 +17,9 @@ class Queries(Reading):
         return MessageQueries(self.connection, now=self.now, limits=self.limits)
 
 
-class Steps(Queries, Transaction):
+class Steps(sql.Steps, Queries, Transaction):
     """See `durable.engine.Transaction`."""
 
-    create_node = nodes.create
-    create_simulated_node = nodes.create_simulated
-    bind_node = nodes.bind
-    admit_node = nodes.admit
-    is_registered = nodes.is_registered
-    pulled = nodes.pulled
-    delete_node = nodes.delete
-    create_run = runs.create
-    store_task_ins = task_ins.store
-    has_task = task_ins.has_some
-    take_task_ins = task_ins.take
-    confirm_task_ins = task_ins.confirm
-    put_back_task_ins = task_ins.put_back
-    store_task_res = task_res.store
-    store_error = task_res.store_error
-    take_task_res = task_res.take
-    confirm_task_res = task_res.confirm
-    put_back_task_res = task_res.put_back
-    purge_collected = task_res.purge
-    age_collected = task_res.age
-    sweep = sweeping.sweep
     give_back_space = sweeping.give_back_space
     evict_ended = sweeping.evict_ended
 
@@ -57,5 +27,9 @@ class Steps(Queries, Transaction):
     def messages(self) -> MessageSteps:
         """What may be done to nodes, runs and messages of Flower 1.23 and later."""
         return MessageSteps(
-            *(self.connection, self.me, self.path, self.changes), now=self.now, limits=self.limits
+            *(self.connection, self.path),
+            me=self.me,
+            changes=self.changes,
+            now=self.now,
+            limits=self.limits,
         )

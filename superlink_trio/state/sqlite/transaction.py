@@ -1,59 +1,57 @@
-"""An open transaction on the file, and what it notifies of once it is committed."""
+"""An open transaction on the file."""
 
 from __future__ import annotations
 
-import math
+import re
 import sqlite3
-from typing import Any
+from collections.abc import Sequence
+from functools import cache
 
 import attrs
 
-from superlink_trio.state.durable.engine import Change, ChangeKind
-from superlink_trio.state.limits import NO_LIMITS, StateLimits
+from superlink_trio.state.sql import transaction as sql
 
-PORTION = 500
-"""Rows of one kind that one step deletes at most: others want to write too."""
+KEPT_NEWS = 10_000
+"""Entries that are kept for processes that have not read them; who missed more looks anew."""
+
+# Who writes has the whole file.
+_ROW_LOCK = re.compile(r" FOR (KEY SHARE|UPDATE)( OF \w+)?( SKIP LOCKED)?")
+
+
+@cache
+def _in_sqlite(statement: str) -> str:
+    return _ROW_LOCK.sub("", statement)
 
 
 @attrs.define(eq=False, slots=False)
-class Reading:
-    """A transaction that only looks. `now` and `limits` are those of the call that asks."""
+class Reading(sql.Reading):
+    """See `sql.transaction.Reading`."""
 
     connection: sqlite3.Connection
-    now: float = attrs.field(default=math.nan, kw_only=True)
-    limits: StateLimits = attrs.field(default=NO_LIMITS, kw_only=True)
 
     def execute(self, statement: str, *values: object) -> sqlite3.Cursor:
         """Execute one statement."""
-        return self.connection.execute(statement, values)
-
-    def first(self, statement: str, *values: object) -> tuple[Any, ...] | None:
-        """Give the first row of a query, None when it has none."""
-        row: tuple[Any, ...] | None = self.connection.execute(statement, values).fetchone()
-        return row
-
-    def value(self, statement: str, *values: object) -> Any:
-        """Give the only column of a query's first row, None when it has none."""
-        (value,) = self.first(statement, *values) or (None,)
-        return value
-
-    def exists(self, statement: str, *values: object) -> bool:
-        """Say whether a query has a row."""
-        return self.first(statement, *values) is not None
-
-    def stored_size(self) -> int:
-        """Give the bytes that all payloads, bundles and tasks take."""
-        return int(self.value("SELECT stored FROM superlink_total") or 0)
+        return self.connection.execute(_in_sqlite(statement), values)
 
 
 @attrs.define(eq=False, slots=False)
-class Transaction(Reading):
-    """A transaction that writes. `me` is this process's id in the file at `path`."""
+class Transaction(Reading, sql.Transaction):
+    """See `sql.transaction.Transaction`. The file is at `path`."""
 
-    me: int
     path: str
-    changes: list[Change] = attrs.field(factory=list)
 
-    def notify(self, kind: ChangeKind, key: int | str, value: object = None) -> None:
-        """Say what changed. Who waits is notified once the transaction is committed."""
-        self.changes.append(Change(kind, key, value))
+    def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+        """Execute one statement for each row of values."""
+        self.connection.executemany(statement, rows)
+
+    def has_column(self, table: str, column: str) -> bool:
+        """Say whether a table has a column."""
+        return self.exists("SELECT 1 FROM pragma_table_info(?) WHERE name = ?", table, column)
+
+    def sweep_rest(self) -> None:
+        """Delete all but the last that was written for other processes."""
+        self.execute(
+            "DELETE FROM superlink_news WHERE number <="
+            " (SELECT seq - ? FROM sqlite_sequence WHERE name = 'superlink_news')",
+            KEPT_NEWS,
+        )

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from superlink_trio.state import Admission
 from superlink_trio.state.interface import FORGET, LINGER
-from superlink_trio.state.sqlite.transaction import PORTION
+from superlink_trio.state.sql.transaction import PORTION
 from superlink_trio.wire.runs import Run
 
 

@@ -16,7 +16,7 @@ from stores import settle
 from trio.testing import MockClock
 
 from examples import at_most
-from superlink_trio.state import SqliteState, StateLimits
+from superlink_trio.state import State, StateLimits
 from superlink_trio.state.interface import LINGER
 from superlink_trio.wire.runs import Fab, Run
 from superlink_trio.wire.tasks import ANONYMOUS
@@ -57,7 +57,7 @@ def check(file: Path) -> tuple[int, int]:
     return int(totals[0]), int(totals[1])
 
 
-async def live(state: SqliteState, choices: list[int]) -> None:
+async def live(state: State, choices: list[int]) -> None:
     """Push tasks of two sizes to a few nodes, and let each choice decide what becomes of one."""
     run_id = await state.create_run(Run(), Fab(hash="hash", content=b"f" * 1000))
     nodes = [ANONYMOUS, *[await state.create_node(1e6) for _ in range(3)]]

@@ -11,7 +11,7 @@ from superlink_trio.state.messages.durable.engine import StoredRun
 from superlink_trio.state.messages.ids import to_signed, to_unsigned
 from superlink_trio.state.messages.interface import Logged, NotFound
 from superlink_trio.state.messages.rules import Phase
-from superlink_trio.state.sqlite.runs import read_config, store_fab, write_config
+from superlink_trio.state.sql.runs import read_config, store_fab, write_config
 from superlink_trio.state.sqlite.transaction import Reading, Transaction
 from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.messages import Outcome, RunRecord, RunStatus

@@ -12,15 +12,15 @@ import time
 import trio
 from builders import answer_to
 
-from superlink_trio.state import SqliteState
+from superlink_trio.state import open_state
 
 
 def tell(value: object) -> None:
     print(json.dumps(value), flush=True)
 
 
-async def main(path: str, what: str) -> None:
-    state = SqliteState(path)
+async def main(database: str, what: str) -> None:
+    state = open_state(database)
     stopping = trio.Event()
     async with trio.open_nursery() as nursery:
         await nursery.start(

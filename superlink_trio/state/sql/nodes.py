@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 
 from superlink_trio.state import rules
@@ -11,8 +10,8 @@ from superlink_trio.state.durable.heartbeats import Alive, Heartbeat
 from superlink_trio.state.ids import draw_id
 from superlink_trio.state.interface import MAX_PING_INTERVAL, Admission
 from superlink_trio.state.rules import Phase
-from superlink_trio.state.sqlite import runs, schema
-from superlink_trio.state.sqlite.transaction import Reading, Transaction
+from superlink_trio.state.sql import runs
+from superlink_trio.state.sql.transaction import Reading, Transaction
 
 
 def create(tx: Transaction, heartbeat: Heartbeat, public_key: bytes) -> int:
@@ -30,7 +29,7 @@ def create(tx: Transaction, heartbeat: Heartbeat, public_key: bytes) -> int:
 
 def _create(tx: Transaction, heartbeat: Heartbeat) -> int:
     _evict_offline(tx)
-    # That 64 random bits are taken already is no case to plan for: the INSERT would fail.
+    # That 64 random bits are taken already is no case to plan for.
     node_id = draw_id()
     _insert(tx, node_id, heartbeat)
     return node_id
@@ -87,7 +86,8 @@ def _bind(tx: Transaction, node_id: int, public_key: bytes) -> None:
         "INSERT INTO superlink_node_key(public_key, node_id) VALUES (?, ?)",
         *(public_key, node_id),
     )
-    if schema.names_keys(tx.connection):
+    # Nodes of Flower 1.8 have no keys there.
+    if tx.has_column("node", "public_key"):
         tx.execute("UPDATE node SET public_key = ? WHERE node_id = ?", public_key, node_id)
     tx.notify(ChangeKind.BOUND, node_id, public_key)
 
@@ -98,7 +98,9 @@ def _was_deleted(tx: Transaction, node_id: int) -> bool:
 
 def _insert(tx: Transaction, node_id: int, heartbeat: Heartbeat) -> None:
     tx.execute(
-        "INSERT INTO node(node_id, online_until, ping_interval) VALUES (?, ?, ?)",
+        # Another process may be admitting it at the same moment.
+        "INSERT INTO node(node_id, online_until, ping_interval) VALUES (?, ?, ?)"
+        " ON CONFLICT(node_id) DO NOTHING",
         *(node_id, heartbeat.until, heartbeat.interval or 0.0),
     )
     tx.notify(ChangeKind.KNOWN, node_id, heartbeat.until)
@@ -155,8 +157,8 @@ def write_heartbeat(tx: Transaction, node_id: int, heartbeat: Heartbeat) -> None
     """Write down how long a node is online."""
     written = tx.execute(
         "UPDATE node SET ping_interval = coalesce(?, ping_interval), online_until ="
-        " CASE WHEN online_until <= ? THEN ? ELSE max(online_until, ?) END WHERE node_id = ?",
-        *(heartbeat.interval, heartbeat.over, heartbeat.until, heartbeat.until, node_id),
+        " CASE WHEN online_until <= ? THEN ? ELSE online_until END WHERE node_id = ?",
+        *(heartbeat.interval, max(heartbeat.over, heartbeat.until), heartbeat.until, node_id),
     )
     if not written.rowcount:
         tx.notify(ChangeKind.GONE, node_id)
@@ -166,7 +168,11 @@ def delete(tx: Transaction, node_id: int) -> bool:
     """Forget a node and remember that it was deleted."""
     if not tx.execute("DELETE FROM node WHERE node_id = ?", node_id).rowcount:
         return False
-    tx.execute("INSERT OR REPLACE INTO superlink_deleted_node VALUES (?, ?)", node_id, tx.now)
+    tx.execute(
+        "INSERT INTO superlink_deleted_node VALUES (?, ?)"
+        " ON CONFLICT(node_id) DO UPDATE SET deleted_at = excluded.deleted_at",
+        *(node_id, tx.now),
+    )
     tx.notify(ChangeKind.GONE, node_id)
     return True
 
@@ -210,20 +216,20 @@ def _online_until(tx: Reading, node_id: int) -> float | None:
     return until
 
 
-def give_time(connection: sqlite3.Connection, now: float, at_least: float) -> None:
+def give_time(tx: Transaction, at_least: float) -> None:
     """Keep every node online for one ping interval: it could not report while we were away."""
-    connection.execute(
-        "UPDATE node SET online_until = max(online_until, ? + max(coalesce(ping_interval, 0), ?))",
-        (now, at_least),
+    interval = "CASE WHEN ping_interval > ? THEN ping_interval ELSE ? END"
+    tx.execute(
+        f"UPDATE node SET online_until = ? + {interval} WHERE online_until < ? + {interval}",
+        *(tx.now, at_least, at_least),
+        *(tx.now, at_least, at_least),
     )
 
 
-def bound(connection: sqlite3.Connection, now: float) -> None:
+def bound(tx: Transaction) -> None:
     """Let no node be online for longer than after a ping.
 
     Flower keeps its simulated nodes online for ever, and the clock may have been set back.
     """
-    connection.execute(
-        "UPDATE node SET online_until = ? WHERE online_until > ?",
-        (now + MAX_PING_INTERVAL, now + MAX_PING_INTERVAL),
-    )
+    latest = tx.now + MAX_PING_INTERVAL
+    tx.execute("UPDATE node SET online_until = ? WHERE online_until > ?", latest, latest)

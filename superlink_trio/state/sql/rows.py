@@ -1,14 +1,24 @@
-"""Tasks as rows of the reference's tables `task_ins` and `task_res`, which have the same columns.
+"""Tasks as rows: of the reference's tables `task_ins` and `task_res`, which have the same columns.
 
 Source: the SQL of Flower 1.8 to 1.11, flwr/server/superlink/state/sqlite_state.py.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from typing import Any
 
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError
+
+
+class Collected(enum.IntEnum):
+    """Whether an answer was handed over. The numbers are stored; see `task_res.purge`."""
+
+    NO = 0
+    JUST_NOW = 1
+    A_WHILE_AGO = 2
+
 
 FIELDS = (
     "task_id, group_id, run_id, producer_node_id, consumer_node_id, "
@@ -47,6 +57,11 @@ def to_row(task: Task, recordset: bytes | None) -> tuple[object, ...]:
         task.task_type,
         b"" if recordset is None else recordset,
     )
+
+
+def to_columns(content: bytes | TaskError) -> tuple[int | None, str | None]:
+    """Give an error's code and reason; None where it is none."""
+    return (content.code, content.reason) if isinstance(content, TaskError) else (None, None)
 
 
 def to_task(row: Sequence[Any], content: bytes | TaskError) -> Task:

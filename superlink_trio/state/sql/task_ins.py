@@ -16,8 +16,8 @@ from typing import Any
 from superlink_trio.state.durable.engine import ChangeKind, Taken
 from superlink_trio.state.interface import MAX_DELIVERIES
 from superlink_trio.state.rules import Phase
-from superlink_trio.state.sqlite import nodes, rows, runs
-from superlink_trio.state.sqlite.transaction import Reading, Transaction
+from superlink_trio.state.sql import nodes, rows, runs
+from superlink_trio.state.sql.transaction import Reading, Transaction
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError, timestamp
 
 INLINE = 8 * 1024
@@ -34,8 +34,8 @@ def store(tx: Transaction, tasks: Sequence[Task], digests: Sequence[bytes | None
     for node_id, more in Counter(task.consumer for task, _ in wanted).items():
         tx.limits.check_queue(node_id, _unanswered(tx, node_id), more)
     tx.limits.check_asked(tx.stored_size(), _needed(tx, wanted))
-    for task, digest in wanted:
-        _insert(tx, task, digest)
+    _insert(tx, wanted)
+    for task, _ in wanted:
         tx.notify(ChangeKind.QUEUED, task.consumer)
     return [task.task_id if known[task.run_id] else "" for task in tasks]
 
@@ -54,52 +54,63 @@ def _row_size(task: Task, digest: bytes | None) -> int:
     return task.size if digest is None else task.size - task.payload_size
 
 
-def _insert(tx: Transaction, task: Task, digest: bytes | None) -> None:
-    content, payload_id, error = task.content, None, None
-    if isinstance(content, TaskError):
-        error = content
-    elif digest is not None:
-        payload_id = _share(tx, digest, content)
-    inline = content if isinstance(content, bytes) and digest is None else None
-    tx.execute(rows.INSERT.format(table="task_ins"), *rows.to_row(task, inline))
-    tx.execute(
+def _insert(tx: Transaction, tasks: Sequence[tuple[Task, bytes | None]]) -> None:
+    payload_ids = {
+        digest: _share(tx, digest, task.content) for task, digest in tasks if digest is not None
+    }
+    tx.execute_many(
+        rows.INSERT.format(table="task_ins"),
+        [rows.to_row(task, _inline(task, digest)) for task, digest in tasks],
+    )
+    tx.execute_many(
         "INSERT INTO superlink_task"
         "(task_id, node_id, phase, expires_at, size, payload_id, code, reason)"
         f" VALUES (?, ?, {Phase.QUEUED}, ?, ?, ?, ?, ?)",
-        *(task.task_id, task.consumer, task.pushed_at + task.ttl),
-        *(_row_size(task, digest), payload_id),
-        *(None if error is None else error.code, None if error is None else error.reason),
+        [
+            (
+                *(task.task_id, task.consumer, task.pushed_at + task.ttl),
+                *(_row_size(task, digest), None if digest is None else payload_ids[digest]),
+                *rows.to_columns(task.content),
+            )
+            for task, digest in tasks
+        ],
     )
 
 
-def _share(tx: Transaction, digest: bytes, content: bytes) -> int:
+def _inline(task: Task, digest: bytes | None) -> bytes | None:
+    return task.content if isinstance(task.content, bytes) and digest is None else None
+
+
+def _share(tx: Transaction, digest: bytes, content: bytes | TaskError) -> int:
     payload_id = _payload_id(tx, digest)
     if payload_id is not None:
         return payload_id
-    inserted = tx.execute(
-        "INSERT INTO superlink_payload(digest, content) VALUES (?, ?)", digest, content
+    # Another process may be storing an equal one at the same moment.
+    return int(
+        tx.value(
+            "INSERT INTO superlink_payload(digest, content) VALUES (?, ?) ON CONFLICT(digest)"
+            " DO UPDATE SET digest = excluded.digest RETURNING payload_id",
+            *(digest, content),
+        )
     )
-    return int(inserted.lastrowid or 0)
 
 
 def _payload_id(tx: Transaction, digest: bytes) -> int | None:
-    query = "SELECT payload_id FROM superlink_payload WHERE digest = ?"
+    # It must not go before a task refers to it.
+    query = "SELECT payload_id FROM superlink_payload WHERE digest = ? FOR KEY SHARE"
     payload_id: int | None = tx.value(query, digest)
     return payload_id
 
 
+_OLDEST = (
+    f"SELECT number FROM superlink_task WHERE node_id = ? AND phase = {Phase.QUEUED}"
+    " AND answer_holder IS NULL AND expires_at > ? ORDER BY number LIMIT 1"
+)
+
+
 def has_some(tx: Transaction, node_id: int) -> bool:
     """Say whether a task may be handed to a node."""
-    return _oldest(tx, node_id) is not None
-
-
-def _oldest(tx: Transaction, node_id: int) -> int | None:
-    number: int | None = tx.value(
-        f"SELECT number FROM superlink_task WHERE node_id = ? AND phase = {Phase.QUEUED}"
-        " AND answer_holder IS NULL AND expires_at > ? ORDER BY number LIMIT 1",
-        *(node_id, tx.now),
-    )
-    return number
+    return tx.exists(_OLDEST, node_id, tx.now)
 
 
 def count_queued(tx: Reading) -> Mapping[int, int]:
@@ -120,17 +131,18 @@ def take(tx: Transaction, node_id: int, connection: str) -> Taken | None:
     over = f"{tx.me} {connection}" if connection else ""
     if node_id != ANONYMOUS:
         _requeue_lost(tx, node_id, over)
-    number = _oldest(tx, node_id)
-    row = None if number is None else _read(tx, number)
-    if row is None:
-        tx.notify(ChangeKind.EMPTY, node_id, _empty_over(tx, node_id, connection))
-        return None
-    tx.execute(
+    number = tx.value(
         f"UPDATE superlink_task SET phase = {Phase.UNDER_WAY}, holder = ?, connection = ?,"
-        " deliveries = deliveries + 1 WHERE number = ?",
-        *(tx.me, over, number),
+        f" deliveries = deliveries + 1 WHERE number = ({_OLDEST} FOR UPDATE SKIP LOCKED)"
+        " RETURNING number",
+        *(tx.me, over, node_id, tx.now),
     )
-    *fields, size = row
+    if number is None:
+        # One that another process is just taking may be put back without a word, if that fails.
+        if not has_some(tx, node_id):
+            tx.notify(ChangeKind.EMPTY, node_id, _empty_over(tx, node_id, connection))
+        return None
+    *fields, size = _read(tx, number)
     task = rows.to_task(fields, b"")
     return Taken(task, read_content(tx, task.task_id) if size <= SMALL else None)
 
@@ -161,14 +173,16 @@ def _empty_over(tx: Transaction, node_id: int, connection: str) -> str | None:
     return connection if may_be_lost else None
 
 
-def _read(tx: Reading, number: int) -> Sequence[Any] | None:
+def _read(tx: Reading, number: int) -> Sequence[Any]:
     """Give the columns of a task, and the bytes of its content."""
-    return tx.first(
+    row = tx.first(
         f"SELECT {rows.FIELDS_OF_T}, coalesce((SELECT length(content) FROM superlink_payload AS p"
         " WHERE p.payload_id = s.payload_id), length(t.recordset))"
         " FROM superlink_task AS s JOIN task_ins AS t USING (task_id) WHERE s.number = ?",
         number,
     )
+    assert row is not None, "it was taken in the same transaction"
+    return row
 
 
 def read_content(tx: Reading, task_id: str) -> bytes | TaskError | None:
@@ -223,8 +237,8 @@ def close(tx: Transaction, where: str, *values: object) -> list[str]:
     ).fetchall()
     for (task_id,) in closed:
         tx.execute(
-            "UPDATE task_ins SET recordset = x'', delivered_at = ? WHERE task_id = ?",
-            *(rows.HIDDEN, task_id),
+            "UPDATE task_ins SET recordset = ?, delivered_at = ? WHERE task_id = ?",
+            *(b"", rows.HIDDEN, task_id),
         )
     return [task_id for (task_id,) in closed]
 

@@ -1,4 +1,4 @@
-"""What is in the file, counted; in a file of an older release too, but for `census`."""
+"""What is in the database, counted; in a file of an older release too, but for `census`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from superlink_trio.state.census import Census, Contents, Counted, TaskState
 from superlink_trio.state.durable.heartbeats import Alive
 from superlink_trio.state.rules import Phase
-from superlink_trio.state.sqlite import nodes
-from superlink_trio.state.sqlite.schema import Collected
-from superlink_trio.state.sqlite.transaction import Reading
+from superlink_trio.state.sql import nodes
+from superlink_trio.state.sql.rows import Collected
+from superlink_trio.state.sql.transaction import Reading
 
 # As `rules.task_state` says it.
 _STATE = f"""CASE
@@ -22,7 +22,7 @@ _HERE = f"collected = {Collected.NO}"
 
 
 def census(tx: Reading, alive: Alive) -> Census:
-    """Count what is in the file."""
+    """Count what is in the database."""
     payloads, shared_bytes = count_payloads(tx)
     return Census(
         nodes=count(tx, "node"),
@@ -44,11 +44,11 @@ def count_tasks(tx: Reading) -> Mapping[TaskState, Counted]:
     """Count the tasks in each state."""
     # Only the first task of each state is looked up in the reference's table, which has its time.
     found = tx.execute(
-        "SELECT state, tasks, pushed_at FROM (SELECT task_id, min(number),"
+        "SELECT state, tasks, pushed_at FROM (SELECT min(number) AS number,"
         f" {_STATE} AS state, count(*) AS tasks FROM superlink_task WHERE {_HERE} GROUP BY state)"
-        " JOIN task_ins USING (task_id)",
+        " AS found JOIN superlink_task USING (number) JOIN task_ins USING (task_id)",
         tx.now,
-    )
+    ).fetchall()
     counted = {TaskState(state): Counted(tasks, tx.now - first) for state, tasks, first in found}
     return {state: counted.get(state, Counted()) for state in TaskState}
 
@@ -60,7 +60,7 @@ def count_tasks_of_runs(tx: Reading) -> Mapping[int, Mapping[TaskState, int]]:
         f"SELECT run_id, {_STATE} AS state, count(*) FROM superlink_task"
         f" JOIN task_ins USING (task_id) WHERE {_HERE} GROUP BY run_id, state",
         tx.now,
-    )
+    ).fetchall()
     for run_id, state, tasks in found:
         runs.setdefault(run_id, {})[TaskState(state)] = tasks
     return runs
@@ -71,8 +71,8 @@ def count_payloads(tx: Reading) -> tuple[Contents, int]:
     row = tx.first(
         "SELECT count(*), sum(length(content)), sum(length(content) * (users - 1))"
         " FROM superlink_payload JOIN (SELECT payload_id, count(*) AS users FROM superlink_task"
-        " WHERE payload_id IS NOT NULL GROUP BY payload_id) USING (payload_id)"
+        " WHERE payload_id IS NOT NULL GROUP BY payload_id) AS used USING (payload_id)"
     )
     assert row is not None, "it has no GROUP BY of its own"
     payloads, size, saved = row
-    return Contents(payloads, size or 0), saved or 0
+    return Contents(payloads, int(size or 0)), int(saved or 0)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 
 from superlink_trio.state.ids import draw_id
-from superlink_trio.state.sqlite.transaction import Reading, Transaction
+from superlink_trio.state.sql.transaction import Reading, Transaction
 from superlink_trio.wire.runs import Fab, Run, Scalar
 
 _BYTES = "base64"
@@ -22,8 +22,11 @@ def create(tx: Transaction, run: Run, fab: Fab | None) -> int:
     values = (run_id, run.fab_id, run.fab_version, run.fab_hash, config)
     columns = ("run_id", "fab_id", "fab_version", "fab_hash", "override_config")
     # A file of an older release of the reference has only some of the columns.
-    present = {row[1] for row in tx.execute("PRAGMA table_info(run)")}
-    theirs = {name: value for name, value in zip(columns, values, strict=True) if name in present}
+    theirs = {
+        name: value
+        for name, value in zip(columns, values, strict=True)
+        if tx.has_column("run", name)
+    }
     marks = ", ".join("?" * len(theirs))
     tx.execute(f"INSERT INTO run({', '.join(theirs)}) VALUES ({marks})", *theirs.values())
     tx.execute("INSERT INTO superlink_run VALUES (?, ?, ?, ?, ?)", *values)
@@ -34,7 +37,10 @@ def store_fab(tx: Transaction, fab: Fab) -> None:
     """Store a bundle, unless it is there."""
     if not tx.exists("SELECT 1 FROM superlink_fab WHERE hash = ?", fab.hash):
         tx.limits.check_asked(tx.stored_size(), len(fab.content))
-        tx.execute("INSERT INTO superlink_fab VALUES (?, ?)", fab.hash, fab.content)
+        tx.execute(
+            "INSERT INTO superlink_fab VALUES (?, ?) ON CONFLICT(hash) DO NOTHING",
+            *(fab.hash, fab.content),
+        )
 
 
 def exists(tx: Reading, run_id: int) -> bool:
@@ -51,7 +57,7 @@ def read(tx: Reading, run_id: int) -> Run | None:
         row = cursor.fetchone()
     if row is None:
         return None
-    names = [column[0] for column in cursor.description]
+    names = [column[0] for column in cursor.description or ()]
     found = dict(zip(names, row, strict=True))
     return Run(
         run_id=run_id,

@@ -12,10 +12,10 @@ from superlink_trio.state import rules
 from superlink_trio.state.durable.engine import ChangeKind, Taken
 from superlink_trio.state.durable.heartbeats import Alive
 from superlink_trio.state.rules import Asked, Phase, Question, Reply, Survey, Verdict
-from superlink_trio.state.sqlite import rows, runs, task_ins
-from superlink_trio.state.sqlite.schema import Collected
-from superlink_trio.state.sqlite.task_ins import SMALL
-from superlink_trio.state.sqlite.transaction import PORTION, Reading, Transaction
+from superlink_trio.state.sql import rows, runs, task_ins
+from superlink_trio.state.sql.rows import Collected
+from superlink_trio.state.sql.task_ins import SMALL
+from superlink_trio.state.sql.transaction import PORTION, Reading, Transaction
 from superlink_trio.wire.tasks import Task, TaskError, error_answer
 
 _NOT_WAITED_FOR = "answered already, or out of time"
@@ -26,7 +26,8 @@ def store(tx: Transaction, answer: Task) -> str:
     asked_id = answer.ancestry[0]
     row = tx.first(
         "SELECT s.node_id, t.run_id, s.expires_at, s.answer_id FROM superlink_task AS s"
-        f" JOIN task_ins AS t USING (task_id) WHERE s.task_id = ? AND s.collected = {Collected.NO}",
+        " JOIN task_ins AS t USING (task_id)"
+        f" WHERE s.task_id = ? AND s.collected = {Collected.NO} FOR UPDATE OF s",
         asked_id,
     )
     asked = None if row is None else Asked(*row)
@@ -43,7 +44,8 @@ def store(tx: Transaction, answer: Task) -> str:
 
 def store_error(tx: Transaction, asked_id: str, error: TaskError, producer: int | None) -> bool:
     """Store an error as the answer."""
-    asked = _asked(tx, asked_id, f"AND s.answer_id IS NULL AND s.collected = {Collected.NO}")
+    open_ = f"AND s.answer_id IS NULL AND s.collected = {Collected.NO} FOR UPDATE OF s"
+    asked = _asked(tx, asked_id, open_)
     if asked is None or not rules.takes_error(
         node_id=asked.consumer, answered=False, producer=producer
     ):
@@ -63,7 +65,6 @@ def _asked(tx: Transaction, asked_id: str, condition: str = "") -> Task | None:
 
 def _answer(tx: Transaction, asked_id: str, answer: Task) -> None:
     content = answer.content
-    error = content if isinstance(content, TaskError) else None
     inline = content if isinstance(content, bytes) else None
     tx.execute(rows.INSERT.format(table="task_res"), *rows.to_row(answer, inline))
     task_ins.close(tx, "task_id = ?", asked_id)
@@ -71,7 +72,7 @@ def _answer(tx: Transaction, asked_id: str, answer: Task) -> None:
         "UPDATE superlink_task SET answer_id = ?, answer_size = ?, answer_code = ?,"
         " answer_reason = ? WHERE task_id = ?",
         *(answer.task_id, answer.size),
-        *(None if error is None else error.code, None if error is None else error.reason),
+        *rows.to_columns(content),
         asked_id,
     )
     tx.notify(ChangeKind.SETTLED, asked_id, answer.size)
@@ -85,7 +86,7 @@ def _look_up(tx: Reading, asked_ids: Collection[str], alive: Alive) -> Mapping[s
         " FROM json_each(?) AS wanted JOIN superlink_task AS s ON s.task_id = wanted.value"
         f" LEFT JOIN node AS n ON n.node_id = s.node_id WHERE s.collected = {Collected.NO}",
         json.dumps(list(asked_ids)),
-    )
+    ).fetchall()
     questions: dict[str, Question] = {}
     for task_id, node_id, expires_at, answer_size, under_way, stored in found:
         until = None if stored is None else alive.until(node_id, stored, tx.now)
@@ -115,9 +116,19 @@ def take(tx: Transaction, asked_ids: Collection[str], limit: int, alive: Alive) 
         limit -= question.answer_size or answer.task.size
         if limit < 0 and taken:
             break
-        tx.execute("UPDATE superlink_task SET answer_holder = ? WHERE task_id = ?", tx.me, asked_id)
-        taken.append(answer)
+        if _claim(tx, asked_id, stands_in=question.answer_size is None):
+            taken.append(answer)
     return taken
+
+
+def _claim(tx: Transaction, asked_id: str, *, stands_in: bool) -> bool:
+    """Take an answer, if it still is what was looked up: another process may have been faster."""
+    claimed = tx.execute(
+        "UPDATE superlink_task SET answer_holder = ? WHERE task_id = ? AND answer_holder IS NULL"
+        f" AND collected = {Collected.NO} AND answer_id IS {'' if stands_in else 'NOT '}NULL",
+        *(tx.me, asked_id),
+    )
+    return claimed.rowcount > 0
 
 
 def _reply(tx: Transaction, asked_id: str, reply: Reply) -> Taken | None:
@@ -134,7 +145,7 @@ def _stored(tx: Transaction, asked_id: str) -> Taken:
     row = tx.first(
         f"SELECT {rows.FIELDS}, length(recordset), answer_code, answer_reason"
         " FROM task_res JOIN (SELECT answer_id, answer_code, answer_reason FROM superlink_task"
-        " WHERE task_id = ?) ON answer_id = task_res.task_id",
+        " WHERE task_id = ?) AS asked ON answer_id = task_res.task_id",
         asked_id,
     )
     assert row is not None, "it was looked up in the same transaction"
@@ -178,7 +189,7 @@ def purge(tx: Transaction) -> bool:
     away what it has not delivered yet. So what was collected just before is given again to a
     driver that asks for it again, which no driver does that has got it.
     """
-    return _drop_collected(tx, f"collected = {Collected.A_WHILE_AGO}", PORTION) == PORTION
+    return _drop_collected(tx, f"collected = {Collected.A_WHILE_AGO}") == PORTION
 
 
 def age(tx: Transaction) -> bool:
@@ -193,13 +204,14 @@ def age(tx: Transaction) -> bool:
 
 def purge_all(tx: Transaction) -> None:
     """Delete everything that was collected: all of it has arrived, or never will."""
-    _drop_collected(tx, f"collected > {Collected.NO}", -1)
+    while _drop_collected(tx, f"collected > {Collected.NO}") == PORTION:
+        pass
 
 
-def _drop_collected(tx: Transaction, which: str, most: int) -> int:
+def _drop_collected(tx: Transaction, which: str) -> int:
     collected = tx.execute(
         f"SELECT task_id FROM superlink_task WHERE answer_holder = ? AND {which} LIMIT ?",
-        *(tx.me, most),
+        *(tx.me, PORTION),
     ).fetchall()
     for (task_id,) in collected:
         task_ins.drop(tx, task_id)

@@ -1,0 +1,16 @@
+"""The durable state on PostgreSQL, which processes on several machines can use.
+
+Read in this order:
+
+- `server`, `faults`, `schema`, `opening`: the database, how it is reached, and its tables;
+- `transaction`, `steps`: what the steps of `sql` need besides;
+- `processes`: how processes over one database know of each other;
+- `committing`, `listening`, `clock`: the connection that writes, the one that listens, the time;
+- `engine`: all of it as `durable.engine.Engine`, and `PostgresState` over it.
+"""
+
+from __future__ import annotations
+
+from superlink_trio.state.postgres.engine import PostgresState
+
+__all__ = ["PostgresState"]
