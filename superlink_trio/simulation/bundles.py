@@ -47,6 +47,9 @@ _FAMILY = f"superlink-trio-bundles-{os.getuid()}-"
 # Why a backend may not be there for an app: of the app, of the machine, or of the settings.
 _NOT_OPENED = (AppNotLoaded, BackendDied, OSError, ValueError)
 
+_MOST_UNPACKED = 2**30
+"""Bytes of what is in a bundle: one of 10 MiB may claim a thousand times as much."""
+
 _NOT_LOADED = 1
 """Flower's code of an error: the app cannot be loaded."""
 
@@ -178,6 +181,9 @@ def _unpack(fab: Fab, folder: Path) -> str:
     reference = client_app_in_bundle(fab.content)
     try:
         with zipfile.ZipFile(BytesIO(fab.content)) as bundle:
+            size = sum(entry.file_size for entry in bundle.infolist())
+            if size > _MOST_UNPACKED:
+                raise ValueError(f"the bundle unpacks to {size} bytes, more than {_MOST_UNPACKED}")
             # It keeps what it unpacks inside the folder, whatever its names say.
             bundle.extractall(folder)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:

@@ -110,6 +110,17 @@ async def test_each_run_has_its_own_app_until_it_is_over(lab: Lab, folder: Path)
     assert lab.forgotten == [first], "the other is not over"
 
 
+async def test_a_bundle_that_unpacks_to_too_much_is_not_unpacked(
+    lab: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("superlink_trio.simulation.bundles._MOST_UNPACKED", 1000)
+    async with lab.open() as backend:
+        outcome = await backend.run(job_of(await lab.run(1000 * "x")))
+        assert isinstance(outcome.content, TaskError)
+        assert "unpacks to" in outcome.content.reason
+        assert [path.name for path in folder.glob("*/*/*")] == []
+
+
 async def test_a_job_whose_run_ends_is_given_up(lab: Lab, folder: Path) -> None:
     async with lab.open() as backend:
         run_id = await lab.run()
