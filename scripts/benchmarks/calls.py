@@ -76,12 +76,13 @@ async def unary_sqlite(bench: Bench, side: Side) -> list[Figure]:
     ]
 
 
-@group(times=1, reference=0)
+@group(times=7, reference=0)
 async def admin(bench: Bench, side: Side) -> list[Figure]:
     """What `--admin-address` costs: pings of two SuperLinks in turn, one with it and one without.
 
     Both run all the while. Each pair of loads gives a ratio, and what is lost is the median of
-    these: what else the machine does falls on both.
+    these: what else the machine does falls on both. Two processes of one program differ by a few
+    percent as well, each way: so each sample starts them anew.
     """
     ratios = []
     with_it = ("--admin-address", ANY_PORT)
@@ -90,7 +91,7 @@ async def admin(bench: Bench, side: Side) -> list[Figure]:
         superlink(side, *_hold_off(bench, side), *with_it) as watched,
     ):
         pings = {link.fleet: (await in_thread(_calls, link, False))[0] for link in (bare, watched)}
-        for number in range(4 if bench.quick else 24):
+        for number in range(4):
             rates = {}
             for link in (bare, watched) if number % 2 else (watched, bare):
                 rates[link.fleet] = await _rate(bench, side, link, *pings[link.fleet])
