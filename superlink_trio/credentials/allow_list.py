@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NoReturn
 
-import trio
-
+from superlink_trio.credentials.calls import Calls, Denied
 from superlink_trio.credentials.node_keys import NodeKey, ServerKey, warn_of_unusable
 from superlink_trio.logs import Throttle
 from superlink_trio.rpc import Caller, Refused, Status
@@ -18,14 +17,6 @@ _log = logging.getLogger(__name__)
 
 # Seconds between two log lines about refusals of the same key, or of keys that are not listed.
 _LOG_EVERY = 10.0
-
-
-class Denied(Exception):
-    """A call is refused; the message is for the log, and so is whose key it came with."""
-
-    def __init__(self, reason: str, fingerprint: str | None = None) -> None:
-        super().__init__(reason)
-        self.fingerprint = fingerprint
 
 
 class NodeKeys:
@@ -40,7 +31,7 @@ class NodeKeys:
         self._nodes: Mapping[bytes, NodeKey] = {}
         self._by_header: Mapping[str, NodeKey] = {}
         self._secrets: dict[bytes, bytes] = {}
-        self._calls: dict[bytes, set[trio.CancelScope]] = {}
+        self._calls = Calls("key")
         self._throttle = Throttle(_log, burst=1, period=_LOG_EVERY)
         self.replace(nodes)
 
@@ -53,8 +44,7 @@ class NodeKeys:
         self._by_header = {node.header: node for node in nodes.values()}
         for pem in revoked:
             self._secrets.pop(pem, None)
-            for scope in self._calls.get(pem, ()):
-                scope.cancel()
+            self._calls.revoke(pem)
         _log.info(
             "Keys of nodes that are listed: %d (%d new, %d revoked)",
             *(len(nodes), added, len(revoked)),
@@ -85,20 +75,9 @@ class NodeKeys:
             secret = self._secrets[node.pem] = self.server.secret(node)
         return secret
 
-    @contextmanager
-    def calling(self, node: NodeKey) -> Iterator[None]:
+    def calling(self, node: NodeKey) -> AbstractContextManager[None]:
         """Hold a call of this key inside the block. Raises Denied when it is revoked meanwhile."""
-        calls = self._calls.setdefault(node.pem, set())
-        with trio.CancelScope() as scope:
-            calls.add(scope)
-            try:
-                yield
-            finally:
-                calls.discard(scope)
-                if not calls:
-                    self._calls.pop(node.pem, None)
-        if scope.cancelled_caught:
-            raise Denied("the key was revoked")
+        return self._calls.calling(node.pem)
 
     def refuse(self, node: NodeKey | None, call: str, caller: Caller, reason: Denied) -> NoReturn:
         """Count a refusal, log it unless that was done a moment ago, and raise it."""

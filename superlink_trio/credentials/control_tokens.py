@@ -6,13 +6,11 @@ import hashlib
 import hmac
 import logging
 import re
-from collections.abc import Iterator, Set
-from contextlib import contextmanager
+from collections.abc import Set
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-import trio
-
-from superlink_trio.credentials.allow_list import Denied
+from superlink_trio.credentials.calls import Calls
 from superlink_trio.credentials.files import Faults, FileFault, read
 
 _log = logging.getLogger(__name__)
@@ -33,14 +31,13 @@ class ControlTokens:
         """`source` is the file that lists the tokens; it can be read again."""
         self.source = source
         self._digests: Set[bytes] = frozenset()
-        self._calls: dict[bytes, set[trio.CancelScope]] = {}
+        self._calls = Calls("token")
         self.replace(digests)
 
     def replace(self, digests: Set[bytes]) -> None:
         """Let these tokens count from now on. Calls of those that count no more end at once."""
         for revoked in self._digests - digests:
-            for scope in self._calls.get(revoked, ()):
-                scope.cancel()
+            self._calls.revoke(revoked)
         self._digests = digests
         _log.info(
             "Tokens that let flwr in from everywhere: %d, in %s",
@@ -58,20 +55,9 @@ class ControlTokens:
         matches = [hmac.compare_digest(digest, each) for each in self._digests]
         return digest if any(matches) else None
 
-    @contextmanager
-    def calling(self, digest: bytes) -> Iterator[None]:
+    def calling(self, digest: bytes) -> AbstractContextManager[None]:
         """Hold a call of a token inside the block. Raises Denied when that is revoked meanwhile."""
-        calls = self._calls.setdefault(digest, set())
-        with trio.CancelScope() as scope:
-            calls.add(scope)
-            try:
-                yield
-            finally:
-                calls.discard(scope)
-                if not calls:
-                    self._calls.pop(digest, None)
-        if scope.cancelled_caught:
-            raise Denied("the token was revoked")
+        return self._calls.calling(digest)
 
 
 def read_tokens(source: Path) -> Set[bytes]:

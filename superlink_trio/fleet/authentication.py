@@ -20,7 +20,8 @@ import attrs
 import trio
 from google.protobuf.message import DecodeError, Message
 
-from superlink_trio.credentials.allow_list import Denied, NodeKeys
+from superlink_trio.credentials.allow_list import NodeKeys
+from superlink_trio.credentials.calls import Denied
 from superlink_trio.credentials.node_keys import NodeKey
 from superlink_trio.logs.context import note
 from superlink_trio.logs.throttle import Throttle
