@@ -8,6 +8,7 @@ from pathlib import Path
 from peering.processes import ROOT
 
 NEWEST = "1.42.0"
+"""The release of the command line, of what the SuperLink starts, and of most nodes."""
 
 ADDING = ROOT / "tests" / "interop" / "programs" / "today"
 """An app whose nodes add one to as many arrays as it is told to have."""

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import trio
 from certificates import Authority
-from interop.today import NEWEST, Today
+from interop.today import Today
 from peering.processes import ANY_PORT, ROOT
+from peering.today import NEWEST
 
 pytestmark = [pytest.mark.interop, pytest.mark.beyond("serves one generation only")]
 

@@ -15,7 +15,7 @@ import attrs
 import pytest
 from _peers import NoPython, interpreter
 from builders import task_ins
-from interop.today import NEWEST
+from peering.today import NEWEST
 
 from superlink_trio.simulation.backend import Job, Node, Outcome
 from superlink_trio.wire.objects import make_object, object_id_of, pack, tree_of, unpack

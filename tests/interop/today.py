@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import AsyncIterator
@@ -29,9 +28,7 @@ from peering.processes import (
     launching,
     start_superlink,
 )
-
-NEWEST = "1.42.0"
-"""The release of the command line, of what the SuperLink starts, and of most nodes."""
+from peering.today import NEWEST, processes, surroundings
 
 _NODES_OVER_GRPC = ("1.26.1", "1.36.0", "1.37.0")
 _FLWR_OVER_GRPC = ("1.26.1", "1.36.0")
@@ -185,11 +182,7 @@ class Today:
 
     def processes(self, name: str) -> list[int]:
         """Give the processes with this word in their command line, of those started from here."""
-        return [
-            pid
-            for pid in map(int, filter(str.isdecimal, os.listdir("/proc")))
-            if self._is(pid, name)
-        ]
+        return processes(self.home, name)
 
     async def none_of(self, name: str) -> None:
         """Wait until such processes have ended, those that nobody here has a handle of."""
@@ -201,14 +194,6 @@ class Today:
         while not self.processes(name):  # noqa: ASYNC110 - nobody tells
             await trio.sleep(0.05)
 
-    def _is(self, pid: int, name: str) -> bool:
-        try:
-            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except OSError:  # It has ended, or is somebody else's.
-            return False
-        return f"FLWR_HOME={self.home}".encode() in environment and name.encode() in command
-
     async def _launch(
         self, name: str, *command: str | Path, version: str = NEWEST, **environment: str
     ) -> Program:
@@ -219,12 +204,7 @@ class Today:
             name,
             # What is a path already stays so.
             *(programs / first, *words),
-            PATH=f"{programs}{os.pathsep}{os.environ['PATH']}",
-            FLWR_HOME=str(self.home),
-            FLWR_DISABLE_UPDATE_CHECK="1",
-            FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION="1",
-            NO_COLOR="1",
-            COLUMNS="200",
+            **surroundings(programs, self.home),
             **environment,
         )
         self.programs.append(program)
