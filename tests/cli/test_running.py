@@ -351,8 +351,9 @@ def test_no_signal_kills_in_the_last_moments(
 # The command alone, with ports that are free: those by default may be taken on this machine.
 ALONE = """
 import sys
-from superlink_trio import cli, config
-config.DRIVER_PORT = config.GRPC_FLEET_PORT = config.REST_FLEET_PORT = 0
+from superlink_trio import cli
+from superlink_trio.config import places
+places.DRIVER_PORT = places.GRPC_FLEET_PORT = places.REST_FLEET_PORT = 0
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -364,6 +365,7 @@ def test_a_command_alone_serves_this_machine_only(start: Start, words: list[str]
     ready = program.until_logged("ready: ")
     ports = [int(port) for port in re.findall(r" on localhost:(\d+) \(127\.0\.0\.1:", ready)]
     assert len(ports) == 2
+    assert min(ports) > 10_000, "not those by default"
     with_ipv6 = Path("/proc/net/if_inet6").exists()
     loopback = {"0100007F"} | ({"00000000000000000000000001000000"} if with_ipv6 else set())
     for port in ports:
