@@ -163,10 +163,7 @@ _FOURTH: Sequence[str] = (
     """CREATE TABLE superlink_supernode(
         node_id INTEGER PRIMARY KEY, public_key BLOB NOT NULL UNIQUE, registered_at REAL NOT NULL,
         activated_at REAL, deactivated_at REAL, online_until REAL NOT NULL,
-        heartbeat_interval REAL NOT NULL, registered_itself INTEGER NOT NULL,
-        name TEXT NOT NULL, location TEXT NOT NULL)""",
-    """CREATE INDEX superlink_gives_way ON superlink_supernode(
-        max(online_until, coalesce(deactivated_at, 0), registered_at)) WHERE registered_itself""",
+        heartbeat_interval REAL NOT NULL, name TEXT NOT NULL, location TEXT NOT NULL)""",
     """CREATE TABLE superlink_unregistered(
         number INTEGER PRIMARY KEY AUTOINCREMENT, node_id INTEGER NOT NULL UNIQUE)""",
     """CREATE TABLE superlink_app_run(
@@ -215,8 +212,14 @@ _FOURTH: Sequence[str] = (
     "CREATE TABLE superlink_serving(process_id INTEGER NOT NULL)",
 )
 
-# `simulation`: a SimulationConfig of Flower's, NULL where the run is none.
-_FIFTH: Sequence[str] = ("ALTER TABLE superlink_app_run ADD COLUMN simulation BLOB",)
+# `simulation`: a SimulationConfig of Flower's, NULL where the run is none. `registered_itself`: of
+# nodes that were there before nobody knows, and they stay.
+_FIFTH: Sequence[str] = (
+    "ALTER TABLE superlink_app_run ADD COLUMN simulation BLOB",
+    "ALTER TABLE superlink_supernode ADD COLUMN registered_itself INTEGER NOT NULL DEFAULT 0",
+    """CREATE INDEX superlink_gives_way ON superlink_supernode(
+        max(online_until, coalesce(deactivated_at, 0), registered_at)) WHERE registered_itself""",
+)
 
 MIGRATIONS: Sequence[Sequence[str]] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 """Forward only: entry n leads from version n to n + 1. What was released never changes."""

@@ -7,6 +7,8 @@ import re
 from superlink_trio.state.sqlite.schema import MIGRATIONS
 
 TO_FOURTH = [
+    "DROP INDEX superlink_gives_way",
+    "ALTER TABLE superlink_supernode DROP COLUMN registered_itself",
     "ALTER TABLE superlink_app_run DROP COLUMN simulation",
     "UPDATE superlink_schema SET version = 4",
 ]
