@@ -74,7 +74,7 @@ class _Server:
 
     async def watch(self, stream: Duplex, _: Caller) -> None:
         told: int | None = None
-        service = WHOLE
+        service: str | None = None
         # Held from its first moment on, so that it gives way to any other call.
         with self.holds.open(math.inf):
             service = parse(pb.HealthCheckRequest, await stream.receive()).service
@@ -91,8 +91,7 @@ class _Server:
                 "This watch gave its place to another call: watch again.",
                 reason="max_calls",
             )
-        status = self.health.status(service)
         # Said twice, where it was on its way already.
-        if told is not None and status != told:
+        if service is not None and (status := self.health.status(service)) != told:
             await stream.send(_Response(status=status).SerializeToString())
         raise Refused(Status.UNAVAILABLE, "The server is stopping.")

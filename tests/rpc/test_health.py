@@ -31,6 +31,15 @@ class Watcher:
         self.told.append(pb.HealthCheckResponse.FromString(message).status)
 
 
+class SlowWatcher(Watcher):
+    """One whose first answer has left when nobody here knows it yet."""
+
+    async def send(self, message: bytes) -> None:
+        await super().send(message)
+        if len(self.told) == 1:
+            await trio.sleep_forever()
+
+
 async def test_a_check_follows_what_was_noted() -> None:
     health = Health(["test.Fleet"])
     check = health.api().unary["Check"]
@@ -72,6 +81,23 @@ async def test_a_watch_is_told_every_change_and_the_end(nursery: trio.Nursery) -
     assert watcher.told == [NOT_SERVING, SERVING, NOT_SERVING]
     assert stranger.told == [pb.HealthCheckResponse.SERVICE_UNKNOWN]
     assert ends == [Status.UNAVAILABLE] * 2
+
+
+async def test_a_stop_is_told_to_who_was_being_told_of_the_start(nursery: trio.Nursery) -> None:
+    health = Health(["test.Fleet"])
+    api, watcher = health.api(), SlowWatcher("test.Fleet")
+    health.note("test.Fleet", serving=True)
+
+    async def watch() -> None:
+        with pytest.raises(Refused):
+            await api.streaming["Watch"](watcher, CALLER)
+
+    nursery.start_soon(watch)
+    await wait_all_tasks_blocked()
+    health.note("test.Fleet", serving=False)
+    api.holds.release()
+    await wait_all_tasks_blocked()
+    assert watcher.told == [SERVING, NOT_SERVING]
 
 
 @pytest.mark.parametrize("service", [WHOLE, None])
