@@ -10,6 +10,8 @@ import pytest
 
 from examples import fewer
 
+pytestmark = pytest.mark.once
+
 _SCRIPT = Path(__file__).parents[1] / "scripts" / "crash"
 
 _KEPT = "CREATE TRIGGER kept_{0} BEFORE DELETE ON {0} BEGIN SELECT RAISE(IGNORE); END;"

@@ -22,6 +22,8 @@ from benchmarks.table import (
     times_better,
 )
 
+pytestmark = pytest.mark.once
+
 _BENCH = Path(__file__).parents[2] / "scripts" / "bench"
 
 
