@@ -10,7 +10,7 @@ import trio
 from certificates import Authority
 from interop.peers import Peers, Round
 from interop.raw_node import RawNode
-from interop.today import EXAMPLE, Today
+from interop.today import EXAMPLE, LEGACY, Today
 
 pytestmark = [
     pytest.mark.interop,
@@ -57,6 +57,20 @@ async def test_a_run_from_nothing_to_its_log(today: Today) -> None:
     sums = "The sums after each round: [3.0, 6.0, 9.0]"
     assert sums in run.lines
     assert sums in log
+
+
+async def test_a_strategy_of_flwr_server_and_numpy_clients(today: Today) -> None:
+    with trio.fail_after(90):
+        link = await today.superlink()
+        await today.node(link)
+        await today.node(link, "1.26.1")
+        await link.nodes(2)
+        run = await today.run(today.app(LEGACY))
+        assert await run.end() == 0
+        assert (await today.newest_run())["status"] == "finished:completed"
+    told = [line for line in run.lines if line.startswith('{"sums"')]
+    # Its first weights are asked of a node.
+    assert told == ['{"sums": [33.0, 33.0]}']
 
 
 async def test_both_generations_at_the_same_time(today: Today, peers: Peers) -> None:
