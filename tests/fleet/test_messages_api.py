@@ -11,8 +11,8 @@ import attrs
 import pytest
 import trio
 from google.protobuf.message import Message
+from peering.parcels import parcel
 from signing import Signer
-from state.messages.parcels import parcel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from superlink_trio.fleet import SuperNodes

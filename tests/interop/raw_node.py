@@ -8,8 +8,8 @@ from typing import TypeVar
 import attrs
 import trio
 from google.protobuf.message import Message
+from peering.parcels import Parcel, parcel
 from signing import Signer
-from state.messages.parcels import Parcel, parcel
 from transport.http.clients import Fields, Http1, connect, head
 
 from superlink_trio.config.address import Address

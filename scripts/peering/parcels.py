@@ -1,7 +1,9 @@
-"""Messages as apps and nodes make them: envelopes, and the objects that belong to them."""
+"""What today's Flower sends: bundles of apps, and messages with the objects that belong to them."""
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Mapping
 
 import attrs
@@ -10,6 +12,27 @@ from superlink_trio.state.messages import SERVER
 from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.messages import Envelope
 from superlink_trio.wire.objects import object_id_of
+
+PROJECT = """
+[project]
+name = "app"
+version = "1.2.3"
+[tool.flwr.app]
+publisher = "me"
+[tool.flwr.app.config]
+rounds = 3
+optimizer.lr = 0.1
+"""
+
+
+def bundle(project: str = PROJECT, **files: bytes) -> pb.Fab:
+    """Pack an app; `files`: what is in it besides its project."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("pyproject.toml", project)
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return pb.Fab(content=buffer.getvalue())
 
 
 @attrs.frozen
