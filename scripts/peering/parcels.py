@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 
 from superlink_trio.state.messages import SERVER
 from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.messages import Envelope
-from superlink_trio.wire.objects import object_id_of
+from superlink_trio.wire.objects import make_object, object_id_of
 
 PROJECT = """
 [project]
@@ -60,20 +60,34 @@ def parcel(
     group_id: str = "",
 ) -> Parcel:
     """Make a message whose root has a child for each part."""
-    chunks = [b"ArrayChunk  %d\0%s" % (len(part), part) for part in parts]
-    ids = [object_id_of(chunk) for chunk in chunks]
-    message = pb.Message(content=b"")
-    message.metadata.run_id = run_id
-    message.metadata.src_node_id, message.metadata.dst_node_id = source, to
-    message.metadata.reply_to_message_id = reply_to
-    message.metadata.created_at, message.metadata.ttl = created_at, ttl
-    message.metadata.message_type, message.metadata.group_id = message_type, group_id
+    chunks = [chunk(part) for part in parts]
+    ids = [object_id_of(each) for each in chunks]
+    metadata = pb.Metadata(
+        run_id=run_id,
+        src_node_id=source,
+        dst_node_id=to,
+        reply_to_message_id=reply_to,
+        created_at=created_at,
+        ttl=ttl,
+        message_type=message_type,
+        group_id=group_id,
+    )
+    bare = root_over(ids, metadata)
+    return attrs.evolve(bare, objects={**dict(zip(ids, chunks, strict=True)), **bare.objects})
+
+
+def chunk(part: bytes) -> bytes:
+    """Make an object that has no children."""
+    return make_object("ArrayChunk", part)
+
+
+def root_over(ids: Sequence[str], metadata: pb.Metadata) -> Parcel:
+    """Make a message whose root has these children, which are not in the parcel."""
+    message = pb.Message(metadata=metadata, content=b"")
     body = message.SerializeToString(deterministic=True)
-    root = f"Message {','.join(ids)} {len(body)}".encode() + b"\0" + body
+    root = make_object("Message", body, ",".join(ids))
     root_id = object_id_of(root)
     message.metadata.message_id = root_id
-    tree = pb.ObjectTree(
-        object_id=root_id, children=[pb.ObjectTree(object_id=object_id) for object_id in ids]
-    )
-    objects = {**dict(zip(ids, chunks, strict=True)), root_id: root}
-    return Parcel(Envelope(message, tree), objects)
+    children = [pb.ObjectTree(object_id=object_id) for object_id in ids]
+    tree = pb.ObjectTree(object_id=root_id, children=children)
+    return Parcel(Envelope(message, tree), {root_id: root})

@@ -30,8 +30,8 @@ Connect = Callable[[str, Headers], Send]
 
 _INTERVAL = 30.0  # seconds between two heartbeats, as Flower's own nodes say
 
-# Of a request that contradicts what there is.
-_CONTRADICTS = "412"
+CONTRADICTS = "412"
+"""The status of a request that does not go with what there is: it may have been heard before."""
 
 
 def at(address: str, *, timeout: float = 30.0) -> Connect:
@@ -55,6 +55,13 @@ def statuses(connect: Connect, most: int = 1000) -> Mapping[int, pb.RunStatus]:
     request = pb.ListRunsRequest(limit=most)
     listed = call(connect("control", dict), "ListRuns", request, pb.ListRunsResponse)
     return {run_id: run.status for run_id, run in listed.run_dict.items()}
+
+
+def known_nodes(connect: Connect) -> Mapping[int, str]:
+    """Tell how it is with each node, by its id, as `flwr supernode list` does."""
+    request = pb.ListNodesRequest()
+    listed = call(connect("control", dict), "ListNodes", request, pb.ListNodesResponse)
+    return {node.node_id: node.status for node in listed.nodes_info}
 
 
 @attrs.frozen
@@ -135,7 +142,7 @@ def join(connect: Connect, signer: Signer) -> Node:
     try:
         call(send, "RegisterNode", register, pb.RegisterNodeFleetResponse)
     except NotAnswered as error:
-        if error.code != _CONTRADICTS:
+        if error.code != CONTRADICTS:
             raise
     activate = pb.ActivateNodeRequest(public_key=signer.public, heartbeat_interval=_INTERVAL)
     node_id = call(send, "ActivateNode", activate, pb.ActivateNodeResponse).node_id
@@ -191,8 +198,10 @@ def process_of(connect: Connect, token: str) -> Process:
     return Process(connect("runtime", lambda: {"flwr-task-token": token}))
 
 
-def take_run(connect: Connect) -> Process | None:
-    """Take a run, as a SuperExec without a secret does; give its process if there was a run."""
+def take_run(connect: Connect) -> tuple[int, Process] | None:
+    """Take a run, as a SuperExec without a secret does; give its id, and its process."""
     request = pb.AcquireTaskRequest(supported_task_types=[SERVER_APP])
     taken = call(connect("runtime", dict), "AcquireTask", request, pb.AcquireTaskResponse)
-    return process_of(connect, taken.token) if taken.token else None
+    if not taken.token:
+        return None
+    return taken.task.run_id, process_of(connect, taken.token)

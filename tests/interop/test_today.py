@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -19,6 +20,9 @@ pytestmark = [
 ]
 
 GRACE = 2.0
+
+# Two minutes, and 10 GB of memory for what holds the model: for whoever asks for it.
+LARGE = "INTEROP_LARGE"
 
 # What apps are replaced by. `flwr run` imports an app before it sends it.
 RAISES = """
@@ -260,6 +264,20 @@ async def test_nodes_that_die_do_not_hold_a_run_for_ever(today: Today) -> None:
         line for line in run.lines if "aggregate_train: Received 1 results and 3 failures" in line
     ]
     assert (await run.report("sum"))["sum"] == [1]
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(LARGE not in os.environ, reason=f"it takes minutes: {LARGE}=1 runs it")
+async def test_a_model_of_a_gibibyte(today: Today, tmp_path: Path) -> None:
+    weights = 2**27  # of 8 bytes each
+    with trio.fail_after(800):
+        link = await today.superlink("--database", tmp_path / "state.db")
+        await today.node(link)
+        await link.nodes(1)
+        before = link.program.resident()
+        told = await today.ran(today.app(), nodes=1, size=weights)
+    assert told["sum"] == [weights]
+    assert link.program.peak() - before < 400 * 10**6
 
 
 async def test_only_nodes_that_were_registered_over_tls(today: Today, tmp_path: Path) -> None:
