@@ -86,7 +86,9 @@ async def test_a_gibibyte_takes_little_memory(tmp_path: Path) -> None:
             *("--port", "0", "--isolation", "process", "--database", tmp_path / "state.db"),
             PYTHONPATH=CHECKOUT,
         )
-        connect = at((await link.program.report("flower_address"))["flower_address"])
+        ready = await link.program.report("flower_address")
+        # A busy disk may take its time.
+        connect = at(ready["flower_address"], timeout=120)
         start_run(connect)
         taken = take_run(connect)
         assert taken is not None
