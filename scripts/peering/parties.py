@@ -135,8 +135,11 @@ class Node(Party):
         self.push_objects(reply, pushed.objects_to_push)
 
 
-def join(connect: Connect, signer: Signer) -> Node:
-    """Register the node of a key if it is not, and say that it is there."""
+def join(connect: Connect, signer: Signer, interval: float = _INTERVAL) -> Node:
+    """Register the node of a key if it is not, and say that it is there.
+
+    `interval`: seconds between two heartbeats that it promises.
+    """
     send = connect("fleet", lambda: signer.headers(time.time()))
     register = pb.RegisterNodeFleetRequest(public_key=signer.public)
     try:
@@ -144,7 +147,7 @@ def join(connect: Connect, signer: Signer) -> Node:
     except NotAnswered as error:
         if error.code != CONTRADICTS:
             raise
-    activate = pb.ActivateNodeRequest(public_key=signer.public, heartbeat_interval=_INTERVAL)
+    activate = pb.ActivateNodeRequest(public_key=signer.public, heartbeat_interval=interval)
     node_id = call(send, "ActivateNode", activate, pb.ActivateNodeResponse).node_id
     return Node(send, pb.Node(node_id=node_id))
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 from certificates import Authority
 from interop.peers import Peers, Round
-from interop.raw_node import RawNode
+from interop.raw_node import join_raw
 from interop.today import EXAMPLE, LEGACY, Today
 
 pytestmark = [
@@ -248,17 +248,15 @@ async def test_nodes_that_die_do_not_hold_a_run_for_ever(today: Today) -> None:
     with trio.fail_after(90):
         link = await today.superlink()
         await today.node(link)
-        dying = [RawNode(link.http) for _ in range(3)]
-        for node in dying:
-            await node.join()
+        dying = [await join_raw(link.http) for _ in range(3)]
         await link.nodes(4)
         run = await today.run(today.app(), nodes=1)
         pulled = [await node.pull() for node in dying]
         _, confirming, pushing = zip(dying, pulled, strict=True)
         for node, instruction in (confirming, pushing):
-            await node.confirm(instruction)
-        node, instruction = pushing
-        await node.push_half(instruction)
+            await node.confirm(*instruction)
+        node, (message, _) = pushing
+        await node.push_half(message)
         assert await run.end() == 0
     assert [
         line for line in run.lines if "aggregate_train: Received 1 results and 3 failures" in line
