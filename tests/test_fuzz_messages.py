@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from control.test_api import bundle
 from google.protobuf.message import Message
 from hypothesis import example, given
 from hypothesis import strategies as st
+from peering.parcels import Parcel, bundle, parcel
 from rubbish import Beside, floats, fuzz, texts
 from signing import Signer
-from state.messages.parcels import Parcel, parcel
 
 from superlink_trio.state.messages import SERVER
 from superlink_trio.wire import messages_pb2 as pb
