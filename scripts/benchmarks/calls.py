@@ -8,9 +8,10 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import cycle
 from statistics import median
+from tempfile import NamedTemporaryFile
 from typing import TypeVar
 
 import trio
@@ -36,7 +37,8 @@ from benchmarks.table import (
 from superlink_trio.wire import superlink_pb2 as pb
 
 WARM_UP = 1000
-_GRPC = ("-c", "64", "-H", "content-type: application/grpc", "-H", "te: trailers")
+_GRPC = ("-H", "content-type: application/grpc", "-H", "te: trailers")
+_CONNECTIONS = 64
 _REST = (
     *("--h1", "-c", "32"),
     *("-H", "content-type: application/protobuf", "-H", "accept: application/protobuf"),
@@ -107,12 +109,37 @@ async def _over_grpc(bench: Bench, side: Side, *options: str) -> list[float]:
         ]
 
 
+async def pings(bench: Bench, side: Side, links: Sequence[SuperLink]) -> float:
+    """Ping SuperLinks over 64 connections in all; give how many pings a second were answered well.
+
+    Raises NotMeasured where h2load is not installed.
+    """
+    need_h2load()
+    share, rates = _CONNECTIONS // len(links), list[float]()
+    calls = [(await in_thread(_calls, link, False, "Ping"))[0] for link in links]
+
+    async def ping(link: SuperLink, call: tuple[str, bytes, bytes]) -> None:
+        rates.append(await _rate(bench, side, link, *call, connections=share))
+
+    async with trio.open_nursery() as nursery:
+        for link, call in zip(links, calls, strict=True):
+            nursery.start_soon(ping, link, call)
+    return sum(rates)
+
+
 async def _rate(
-    bench: Bench, side: Side, link: SuperLink, name: str, request: bytes, answer: bytes
+    bench: Bench,
+    side: Side,
+    link: SuperLink,
+    name: str,
+    request: bytes,
+    answer: bytes,
+    connections: int = _CONNECTIONS,
 ) -> float:
-    """Make a call over 64 connections; give how many a second were answered well."""
+    """Make a call over so many connections; give how many a second were answered well."""
     url = f"http://{link.fleet}/flwr.proto.Fleet/{name}"
-    rate, number, report = await h2load(bench, *_GRPC, url, body=grpc_message(request))
+    options = (*_GRPC, "-c", str(connections), url)
+    rate, number, report = await h2load(bench, *options, body=grpc_message(request))
     # h2load takes every answer with an HTTP status of 200 for a success, and a gRPC error has one
     # too, but no message: as many bytes came as good answers hold only if all are good. Only those
     # count: the reference's SQLite answers a few of many with an error.
@@ -146,15 +173,18 @@ def _hold_off(bench: Bench, side: Side) -> tuple[str, ...]:
     return ("--hold", "0") if side is bench.ours else ()
 
 
-def _calls(link: SuperLink, rest: bool) -> list[tuple[str, bytes, bytes]]:
-    """Make calls of a new node once, to see an error; give their names, requests and answers."""
+def _calls(link: SuperLink, rest: bool, *names: str) -> list[tuple[str, bytes, bytes]]:
+    """Make calls of a new node once, to see an error; give their names, requests and answers.
+
+    Without `names` all that are answered at once.
+    """
     client = fleet(link.fleet, rest=rest, timeout=120)
     node = client.create_node()
     requests = {
         "Ping": pb.PingRequest(node=node, ping_interval=30).SerializeToString(),
         "PullTaskIns": pb.PullTaskInsRequest(node=node).SerializeToString(),
     }
-    return [(name, request, client.send(name, request)) for name, request in requests.items()]
+    return [(name, requests[name], client.send(name, requests[name])) for name in names or requests]
 
 
 def need_h2load() -> None:
@@ -172,14 +202,15 @@ async def h2load(
 
     Source: https://nghttp2.org/documentation/h2load.1.html
     """
-    file = bench.folder / "body"
-    file.write_bytes(body)
     report, number = "", min(number, 3000) if bench.quick else number
-    for times in (WARM_UP, number):
-        command = ("h2load", "-d", str(file), "-n", str(times), *options)
-        report = await output(*command, seconds=300, stderr=subprocess.STDOUT)
-        if f" {times} succeeded" not in report:
-            raise NotMeasured(f"not every call was answered with 200:\n{report}")
+    with NamedTemporaryFile(dir=bench.folder) as file:
+        file.write(body)
+        file.flush()
+        for times in (WARM_UP, number):
+            command = ("h2load", "-d", file.name, "-n", str(times), *options)
+            report = await output(*command, seconds=300, stderr=subprocess.STDOUT)
+            if f" {times} succeeded" not in report:
+                raise NotMeasured(f"not every call was answered with 200:\n{report}")
     return float(_find(r", ([0-9.]+) req/s", report)), number, report
 
 

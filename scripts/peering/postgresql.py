@@ -6,7 +6,9 @@ import itertools
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -23,12 +25,24 @@ class CannotRun(Exception):
     """PostgreSQL cannot be run here; the message says why."""
 
 
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """Give a temporary folder that a server's may lie in.
+
+    The path of a socket is limited to some 100 characters. And a server that root starts runs as
+    another user, who has to be let in.
+    """
+    with tempfile.TemporaryDirectory(prefix="pg-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
 @attrs.frozen
 class Server:
-    """A PostgreSQL over a folder, whose path is short: a socket's may have some 100 characters.
+    """A PostgreSQL over a folder. `settings` are lines of postgresql.conf.
 
-    `settings` are lines of postgresql.conf. As root it runs as the user `nobody`, who has to be let
-    into the folder above.
+    As root it runs as the user `nobody`.
     """
 
     folder: Path
