@@ -69,9 +69,7 @@ class Committer(ABC, Generic[Tx]):
     ) -> Committed:
         with self._transaction(durable=durable) as begun:
             writing = begun.transaction()
-            # In one order everywhere: no two processes wait for each other.
-            for node_id, heartbeat in sorted(heartbeats.items()):
-                nodes.write_heartbeat(writing, node_id, heartbeat)
+            nodes.write_heartbeats(writing, heartbeats)
             performed = [perform(begun.transaction(), step) for step in steps]
             if begun.others:
                 self._publish(writing, _for_others(performed))
