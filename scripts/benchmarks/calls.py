@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import cycle
 from statistics import median
 from tempfile import NamedTemporaryFile
@@ -20,7 +21,7 @@ from peering.http2 import grpc_message
 from peering.messages import record_set, task_ins, task_res
 from peering.processes import ANY_PORT, SuperLink, output
 
-from benchmarks.comparison import Bench, NotMeasured, Side, group, in_thread, superlink
+from benchmarks.comparison import Bench, NotMeasured, Side, gathered, group, in_thread, superlink
 from benchmarks.table import (
     CALLS_PER_SECOND,
     MEGABYTES,
@@ -115,16 +116,11 @@ async def pings(bench: Bench, side: Side, links: Sequence[SuperLink]) -> float:
     Raises NotMeasured where h2load is not installed.
     """
     need_h2load()
-    share, rates = _CONNECTIONS // len(links), list[float]()
-    calls = [(await in_thread(_calls, link, False, "Ping"))[0] for link in links]
-
-    async def ping(link: SuperLink, call: tuple[str, bytes, bytes]) -> None:
-        rates.append(await _rate(bench, side, link, *call, connections=share))
-
-    async with trio.open_nursery() as nursery:
-        for link, call in zip(links, calls, strict=True):
-            nursery.start_soon(ping, link, call)
-    return sum(rates)
+    share, loads = _CONNECTIONS // len(links), []
+    for link in links:
+        [call] = await in_thread(_calls, link, False, "Ping")
+        loads.append(partial(_rate, bench, side, link, *call, connections=share))
+    return sum(await gathered(*loads))
 
 
 async def _rate(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from peering.messages import record_set, task_ins, task_res
 from peering.processes import SuperLink
 
 from benchmarks.calls import pings
-from benchmarks.comparison import Bench, NotMeasured, Side, group, in_thread
+from benchmarks.comparison import Bench, NotMeasured, Side, gathered, group, in_thread
 from benchmarks.deployments import (
     MEMORY,
     POSTGRESQL,
@@ -45,6 +47,11 @@ _ALONE = (Deployment(MEMORY), Deployment(SQLITE), Deployment(POSTGRESQL))
 _TWO, _FOUR = Deployment(POSTGRESQL, 2), Deployment(POSTGRESQL, 4)
 _PAIRS = 32
 _PARKED = 5_000
+# As Flower's nodes have it, in seconds.
+_PING_INTERVAL = 30.0
+
+_LOGGED = "SELECT pg_current_wal_insert_lsn() - '0/0'"
+_SIZE = "SELECT pg_database_size(current_database())"
 
 
 @attrs.frozen
@@ -127,22 +134,26 @@ async def _at_once(
 ) -> list[Figure]:
     """Let relays send so many tasks each, all at once."""
 
-    def used() -> tuple[float, float]:
-        return sum(link.program.cpu_seconds() for link in links), server.cpu_seconds()
+    def used() -> tuple[float, ...]:
+        ours = sum(link.program.cpu_seconds() for link in links)
+        return time.perf_counter(), ours, server.cpu_seconds(), server.number(_LOGGED)
 
-    tasks, start, before = len(relays) * number, time.perf_counter(), used()
+    tasks, before = len(relays) * number, used()
     async with trio.open_nursery() as nursery:
         for relay in relays:
             nursery.start_soon(relay.ways, number)
-    took = time.perf_counter() - start
-    ours, databases = (
-        1000 * (now - then) / tasks for now, then in zip(used(), before, strict=True)
-    )
-    return [
+    took, ours, database, logged = _apart(before, used())
+    figures = [
         Figure(what, tasks / took, TASKS_PER_SECOND),
-        Figure(f"{what}: the SuperLinks' processor time each", ours, MILLISECONDS),
-        Figure(f"{what}: PostgreSQL's processor time each", databases, MILLISECONDS),
+        Figure(f"{what}: processor time each", 1000 * ours / tasks, MILLISECONDS),
     ]
+    if what.startswith(POSTGRESQL):
+        what = f"{what}: PostgreSQL's"
+        figures += [
+            Figure(f"{what} processor time each", 1000 * database / tasks, MILLISECONDS),
+            Figure(f"{what} write-ahead log each", logged / tasks / 1e3, KILOBYTES),
+        ]
+    return figures
 
 
 @group(times=3, reference=0)
@@ -165,20 +176,25 @@ async def parked_replicas(bench: Bench, side: Side) -> list[Figure]:
     seconds = 3 if bench.quick else 30
     raise_file_limit(number)
     async with postgresql() as server, deployed(bench, side, _TWO, server, *HOLD) as links:
-        first, second = links
-        before = sum(link.program.resident() for link in links)
-        async with parked_nodes(first, number // 2), parked_nodes(second, number // 2):
-            memory = sum(link.program.resident() for link in links) - before
+        before, empty = [link.program.resident() for link in links], server.number(_SIZE)
+        async with AsyncExitStack() as nodes:
+            for link in links:
+                parking = parked_nodes(link, number // len(links), _PING_INTERVAL)
+                await nodes.enter_async_context(parking)
+            memory = sum(_apart(before, [link.program.resident() for link in links])) / number
+            disk = (server.number(_SIZE) - empty) / number
             if not bench.quick:
                 await trio.sleep(SETTLING)
-            start, used = time.monotonic(), server.cpu_seconds()
-            idle = [await link.program.idle_cpu(seconds) for link in links]
-            used = 100 * (server.cpu_seconds() - used) / (time.monotonic() - start)
-            stopped = [await link.program.terminate() for link in reversed(links)]
+            used, logged = server.cpu_seconds(), server.number(_LOGGED)
+            idle = await gathered(*(partial(link.program.idle_cpu, seconds) for link in links))
+            used, logged = server.cpu_seconds() - used, server.number(_LOGGED) - logged
+            stopped = await gathered(*(link.program.terminate for link in links))
     what = f"{number:,} nodes parked at 2 SuperLinks on PostgreSQL"
     return [
-        Figure(f"{what}: memory each", memory / number / 1e3, KILOBYTES, at_most(50, KILOBYTES)),
-        Figure(f"{what}: processor time while idle, either", max(idle), PERCENT),
-        Figure(f"{what}: PostgreSQL's processor time while idle", used, PERCENT),
-        Figure(f"{what}: SIGTERM to exit, either", max(stopped), SECONDS),
+        Figure(f"{what}: memory each", memory / 1e3, KILOBYTES, at_most(60, KILOBYTES)),
+        Figure(f"{what}: processor time while idle, both", sum(idle), PERCENT),
+        Figure(f"{what}: PostgreSQL's processor time while idle", 100 * used / seconds, PERCENT),
+        Figure(f"{what}: write-ahead log in a second", logged / seconds / 1e3, KILOBYTES),
+        Figure(f"{what}: PostgreSQL's disk each", disk / 1e3, KILOBYTES),
+        Figure(f"{what}: SIGTERM to exit, both", max(stopped), SECONDS),
     ]

@@ -85,15 +85,19 @@ async def parked(bench: Bench, side: Side) -> list[Figure]:
 
 
 @asynccontextmanager
-async def parked_nodes(link: SuperLink, number: int) -> AsyncIterator[list[float]]:
+async def parked_nodes(
+    link: SuperLink, number: int, ping_interval: float = 3600.0
+) -> AsyncIterator[list[float]]:
     """Park nodes at a SuperLink that the block stops; give when each was answered.
 
+    `ping_interval`: seconds after which a node would be offline that does not wait any more.
     Raises NotMeasured when not all calls were held, and then answered, OK and empty.
     """
     fleet, answers = Client(over_grpc(link.fleet, "Fleet")), list[float]()
     async with trio.open_nursery() as nursery:
         for _ in range(number):
-            await nursery.start(_pull, link.fleet, await in_thread(fleet.create_node), answers)
+            node = await in_thread(fleet.create_node, ping_interval)
+            await nursery.start(_pull, link.fleet, node, answers)
         await link.program.quiet()
         expect(number - len(answers), number, "calls were held")
         yield answers

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -77,11 +77,21 @@ class Server:
             connection.execute(f"CREATE SCHEMA {name}".encode())
         return self.url(options=f"-csearch_path={name}", application_name=name)
 
+    def number(self, query: str) -> float:
+        """Ask for a number. Blocks."""
+        with psycopg.connect(self.url()) as connection:
+            row = connection.execute(query.encode()).fetchone()
+        assert row is not None, f"{query} has a row"
+        return float(row[0])
+
     def cpu_seconds(self) -> float:
         """Give the processor time that all of its processes have used so far, ended ones too."""
         postmaster = int(self._pid_file.read_text().partition("\n")[0])
-        living = sum(processor_time(pid) for pid in _children(postmaster))
-        return living + processor_time(postmaster, children=True)
+        used = 0.0
+        for pid in _children(postmaster):
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                used += processor_time(pid)
+        return used + processor_time(postmaster, children=True)
 
     @property
     def _pid_file(self) -> Path:
