@@ -40,6 +40,7 @@ from superlink_trio.wire import superlink_pb2 as pb
 WARM_UP = 1000
 _GRPC = ("-H", "content-type: application/grpc", "-H", "te: trailers")
 _CONNECTIONS = 64
+_CALLS, _PINGS = 15_000, 6_000
 _REST = (
     *("--h1", "-c", "32"),
     *("-H", "content-type: application/protobuf", "-H", "accept: application/protobuf"),
@@ -119,7 +120,8 @@ async def pings(bench: Bench, side: Side, links: Sequence[SuperLink]) -> float:
     share, loads = _CONNECTIONS // len(links), []
     for link in links:
         [call] = await in_thread(_calls, link, False, "Ping")
-        loads.append(partial(_rate, bench, side, link, *call, connections=share))
+        rate = partial(_rate, bench, side, link, *call)
+        loads.append(partial(rate, connections=share, number=_PINGS // len(links)))
     return sum(await gathered(*loads))
 
 
@@ -131,11 +133,13 @@ async def _rate(
     request: bytes,
     answer: bytes,
     connections: int = _CONNECTIONS,
+    number: int = _CALLS,
 ) -> float:
     """Make a call over so many connections; give how many a second were answered well."""
     url = f"http://{link.fleet}/flwr.proto.Fleet/{name}"
     options = (*_GRPC, "-c", str(connections), url)
-    rate, number, report = await h2load(bench, *options, body=grpc_message(request))
+    body = grpc_message(request)
+    rate, number, report = await h2load(bench, *options, body=body, number=number)
     # h2load takes every answer with an HTTP status of 200 for a success, and a gRPC error has one
     # too, but no message: as many bytes came as good answers hold only if all are good. Only those
     # count: the reference's SQLite answers a few of many with an error.
@@ -190,7 +194,7 @@ def need_h2load() -> None:
 
 
 async def h2load(
-    bench: Bench, *options: str, body: bytes, number: int = 15_000
+    bench: Bench, *options: str, body: bytes, number: int = _CALLS
 ) -> tuple[float, int, str]:
     """Make a call again and again; give how many a second, how many, and the whole report.
 

@@ -120,10 +120,10 @@ async def replicas(bench: Bench, side: Side) -> list[Figure]:
                 rate = await pings(bench, side, links)
                 figures.append(Figure(f"{deployment.name}: Ping", rate, CALLS_PER_SECOND))
                 relays = [await _relay(links, number) for number in range(_PAIRS)]
-                _, ways = await relays[0].ways(10 if bench.quick else 100)
+                _, ways = await relays[0].ways(10 if bench.quick else 50)
                 what = f"{deployment.name}: a task's way"
                 figures.append(Figure(what, 1000 * median(ways), MILLISECONDS))
-                number = 3 if bench.quick else 30
+                number = 3 if bench.quick else 15
                 what = f"{deployment.name}: tasks of {_PAIRS} pairs"
                 figures += await _at_once(what, relays, number, links, server)
     return figures
