@@ -111,18 +111,23 @@ async def _over_grpc(bench: Bench, side: Side, *options: str) -> list[float]:
         ]
 
 
-async def pings(bench: Bench, side: Side, links: Sequence[SuperLink]) -> float:
-    """Ping SuperLinks over 64 connections in all; give how many pings a second were answered well.
+async def pings(bench: Bench, side: Side, links: Sequence[SuperLink]) -> tuple[float, float]:
+    """Ping SuperLinks over 64 connections in all.
 
+    Give how many pings a second were answered well, and how many for a second of the processor
+    time of the SuperLinks: what else the machine does changes that less.
     Raises NotMeasured where h2load is not installed.
     """
     need_h2load()
-    share, loads = _CONNECTIONS // len(links), []
+    share, number, loads = _CONNECTIONS // len(links), _PINGS // len(links), []
     for link in links:
         [call] = await in_thread(_calls, link, False, "Ping")
-        rate = partial(_rate, bench, side, link, *call)
-        loads.append(partial(rate, connections=share, number=_PINGS // len(links)))
-    return sum(await gathered(*loads))
+        load = partial(_rate, bench, side, link, *call)
+        loads.append(partial(load, connections=share, number=number))
+    used = sum(link.program.cpu_seconds_with_children() for link in links)
+    rate = sum(await gathered(*loads))
+    used = sum(link.program.cpu_seconds_with_children() for link in links) - used
+    return rate, len(links) * (WARM_UP + _number(bench, number)) / used
 
 
 async def _rate(
@@ -202,7 +207,7 @@ async def h2load(
 
     Source: https://nghttp2.org/documentation/h2load.1.html
     """
-    report, number = "", min(number, 3000) if bench.quick else number
+    report, number = "", _number(bench, number)
     with NamedTemporaryFile(dir=bench.folder) as file:
         file.write(body)
         file.flush()
@@ -212,6 +217,10 @@ async def h2load(
             if f" {times} succeeded" not in report:
                 raise NotMeasured(f"not every call was answered with 200:\n{report}")
     return float(_find(r", ([0-9.]+) req/s", report)), number, report
+
+
+def _number(bench: Bench, number: int) -> int:
+    return min(number, 3000) if bench.quick else number
 
 
 def _find(pattern: str, report: str) -> str:

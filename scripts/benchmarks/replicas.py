@@ -17,7 +17,7 @@ from peering.messages import record_set, task_ins, task_res
 from peering.processes import SuperLink
 
 from benchmarks.calls import pings
-from benchmarks.comparison import Bench, NotMeasured, Side, gathered, group, in_thread
+from benchmarks.comparison import Bench, NotMeasured, Side, gathered, group, in_thread, superlink
 from benchmarks.deployments import (
     MEMORY,
     POSTGRESQL,
@@ -29,6 +29,7 @@ from benchmarks.deployments import (
 from benchmarks.table import (
     CALLS_PER_SECOND,
     KILOBYTES,
+    MEGABYTES,
     MILLISECONDS,
     PERCENT,
     SECONDS,
@@ -117,8 +118,7 @@ async def replicas(bench: Bench, side: Side) -> list[Figure]:
     async with postgresql() as server:
         for deployment in (*_ALONE, _TWO, _FOUR):
             async with deployed(bench, side, deployment, server) as links:
-                rate = await pings(bench, side, links)
-                figures.append(Figure(f"{deployment.name}: Ping", rate, CALLS_PER_SECOND))
+                figures += await _pings(deployment.name, bench, side, links)
                 relays = [await _relay(links, number) for number in range(_PAIRS)]
                 _, ways = await relays[0].ways(10 if bench.quick else 50)
                 what = f"{deployment.name}: a task's way"
@@ -127,6 +127,14 @@ async def replicas(bench: Bench, side: Side) -> list[Figure]:
                 what = f"{deployment.name}: tasks of {_PAIRS} pairs"
                 figures += await _at_once(what, relays, number, links, server)
     return figures
+
+
+async def _pings(what: str, bench: Bench, side: Side, links: Sequence[SuperLink]) -> list[Figure]:
+    rate, for_a_second = await pings(bench, side, links)
+    return [
+        Figure(f"{what}: Ping, 64 connections", rate, CALLS_PER_SECOND),
+        Figure(f"{what}: Ping, for a second of processor time", for_a_second, CALLS_PER_SECOND),
+    ]
 
 
 async def _at_once(
@@ -166,6 +174,19 @@ async def wake(bench: Bench, side: Side) -> list[Figure]:
                 wakes, _ = await (await _relay(links)).ways(20 if bench.quick else 200)
             what = f"wake, {deployment.name}"
             figures += middle_and_tail(what, wakes, at_most(50, MILLISECONDS))
+    return figures
+
+
+@group(times=5, reference=0)
+async def workers(bench: Bench, side: Side) -> list[Figure]:
+    """Calls a second of one SuperLink with `--workers 2`, and with one, over a file."""
+    figures: list[Figure] = []
+    for number in (1, 2):
+        options = (*side.database(bench.folder), "--workers", str(number))
+        async with superlink(side, *options) as link:
+            what, memory = f"--workers {number}, SQLite", link.program.resident_with_children()
+            figures += await _pings(what, bench, side, [link])
+            figures.append(Figure(f"{what}: memory at rest", memory / 1e6, MEGABYTES))
     return figures
 
 

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote, urlencode
@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 import attrs
 import psycopg
 
-from peering.processes import processor_time
+from peering.processes import processor_time_of_all
 
 _numbers = itertools.count()
 
@@ -87,11 +87,7 @@ class Server:
     def cpu_seconds(self) -> float:
         """Give the processor time that all of its processes have used so far, ended ones too."""
         postmaster = int(self._pid_file.read_text().partition("\n")[0])
-        used = 0.0
-        for pid in _children(postmaster):
-            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
-                used += processor_time(pid)
-        return used + processor_time(postmaster, children=True)
+        return processor_time_of_all(postmaster)
 
     @property
     def _pid_file(self) -> Path:
@@ -129,11 +125,6 @@ class Server:
                 )
         except (OSError, subprocess.CalledProcessError) as error:
             raise CannotRun(f"PostgreSQL cannot be run here: {error} {log.read_text()}") from error
-
-
-def _children(pid: int) -> Iterator[int]:
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        yield from map(int, task.read_text().split())
 
 
 def _is_root() -> bool:
