@@ -145,8 +145,9 @@ class Client:
         raw = self.send("PullTaskRes", request.SerializeToString())
         return pb.PullTaskResResponse.FromString(raw).task_res_list
 
-    def create_node(self) -> pb.Node:
-        request = pb.CreateNodeRequest(ping_interval=_PING_INTERVAL)
+    def create_node(self, ping_interval: float = _PING_INTERVAL) -> pb.Node:
+        """`ping_interval`: seconds for which it is online."""
+        request = pb.CreateNodeRequest(ping_interval=ping_interval)
         raw = self.send("CreateNode", request.SerializeToString())
         return pb.CreateNodeResponse.FromString(raw).node
 
