@@ -14,7 +14,8 @@ from typing import Any
 
 import trio
 
-from superlink_trio.simulation import frames
+from superlink_trio.processes import frames
+from superlink_trio.processes.children import ChildProcess
 from superlink_trio.simulation.backend import (
     App,
     AppNotLoaded,
@@ -25,7 +26,6 @@ from superlink_trio.simulation.backend import (
     WorkerDied,
 )
 from superlink_trio.simulation.beside import beside, told_if_slow
-from superlink_trio.simulation.children import ChildProcess
 from superlink_trio.simulation.parcels import Answer
 from superlink_trio.simulation.process import child
 from superlink_trio.simulation.process.child import GRACE, Request, Start

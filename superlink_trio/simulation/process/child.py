@@ -22,8 +22,9 @@ from typing import TypeAlias
 
 import attrs
 
+from superlink_trio.processes import frames
 from superlink_trio.processes.sessions import end_own_session
-from superlink_trio.simulation import frames, parcels, worker
+from superlink_trio.simulation import parcels, worker
 from superlink_trio.simulation.backend import App, AppNotLoaded
 from superlink_trio.simulation.parcels import Answer, Parcel
 from superlink_trio.simulation.worker import WorkerSettings
