@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
-from superlink_trio.admin import AdminService, Counts, Flower, Overview, Watching
+from superlink_trio.admin import (
+    AdminService,
+    AnswerService,
+    Counts,
+    Flower,
+    Overview,
+    OwnSources,
+    Questions,
+    Watching,
+)
 from superlink_trio.config import Address, Apis, SuperLinkConfig
 from superlink_trio.config.changes import Current
 from superlink_trio.driver import DriverService
@@ -52,6 +61,8 @@ class Leaves:
     sockets: Sockets
     display: Display | None
     flower: Flower | None
+    questions: Questions | None
+    """Who asks, in a worker, what an admin surface would show."""
 
     @property
     def config(self) -> SuperLinkConfig:
@@ -93,20 +104,22 @@ class Leaves:
             yield from self._flower(self.flower)
 
     def _admin(self) -> Service:
-        overview = Overview(
-            history=self.watching.history,
-            addresses=self.link.addresses,
+        sources = OwnSources(
+            calls=self.watching.calls,
+            rates=self.watching.rates,
+            state=self.state,
             counts=Counts(self.state),
             nodes=self.presence.views,
             rounds=self.rounds.views,
-            rates=self.watching.rates,
             flower=self.flower,
         )
+        if self.questions is not None:
+            return AnswerService(sources, self.questions)
         return AdminService(
             config=self.config,
-            overview=overview,
-            calls=self.watching.calls,
-            state=self.state,
+            overview=Overview(
+                history=self.watching.history, addresses=self.link.addresses, sources=sources
+            ),
             sockets=self.sockets.get("admin_address", ()),
         )
 
@@ -126,6 +139,7 @@ class Leaves:
             grpc=self.grpc,
             bound=bound,
             observers=lambda system, path: self.watching.observers(system, lambda: bound(path)),
+            sockets=self.sockets,
         ).parts()
 
     @property

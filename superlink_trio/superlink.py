@@ -29,9 +29,10 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from superlink_trio.admin import Flower, Watching, traces
-from superlink_trio.config import Apis, SuperLinkConfig
+from superlink_trio.admin import Flower, Questions, Watching, traces
+from superlink_trio.config import Apis, ConfigError, SuperLinkConfig
 from superlink_trio.config.changes import Current
+from superlink_trio.config.checks import raise_all
 from superlink_trio.fleet import Presence, SuperNodes
 from superlink_trio.handle import (
     CONTROL_GRPC,
@@ -124,6 +125,24 @@ async def run_fleet_api(
     await _run(Apis.FLEET, config, control, observer, sockets, task_status, display)
 
 
+async def run_worker(
+    apis: Apis,
+    config: SuperLinkConfig,
+    *,
+    questions: Questions,
+    control: Control | None = None,
+    observer: Observer | None = None,
+    sockets: Sockets = _NO_SOCKETS,
+    task_status: trio.TaskStatus[SuperLink] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run some APIs as one of several processes that serve together.
+
+    Their gRPC ports are shared, and no admin surface is served: where the config has an address
+    for one, `questions` of the process that serves it are answered. Otherwise like `run_superlink`.
+    """
+    await _run(apis, config, control, observer, sockets, task_status, questions=questions)
+
+
 async def _run(
     apis: Apis,
     config: SuperLinkConfig,
@@ -132,8 +151,12 @@ async def _run(
     sockets: Sockets,
     task_status: trio.TaskStatus[SuperLink],
     display: Display | None = None,
+    questions: Questions | None = None,
 ) -> None:
     config.check(apis)
+    if config.workers > 1:
+        fault = f"{config.workers} are processes of the program superlink-trio: here it has to be 1"
+        raise_all([ConfigError(fault, "workers")])
     for notice in config.notices(apis):
         _log.info(notice)
     credentials = await _credentials(config, apis)
@@ -153,7 +176,11 @@ async def _run(
 
         certificates = None if credentials is None else credentials.grpc
         grpc = GrpcService(
-            current=current, loop=loop, certificates=certificates, health=watching.health
+            current=current,
+            loop=loop,
+            certificates=certificates,
+            health=watching.health,
+            shared=questions is not None,
         )
         flower = None
         if config.port is not None and apis is Apis.BOTH:
@@ -171,6 +198,7 @@ async def _run(
             sockets=sockets,
             display=display,
             flower=flower,
+            questions=questions,
         )
         try:
             await supervise(

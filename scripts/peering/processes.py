@@ -128,9 +128,12 @@ class Program:
 
     def resident_with_children(self) -> int:
         """Give the bytes of memory it has now, and the processes that it started, summed up."""
+        return self.resident() + sum(_memory(child, "VmRSS") for child in self.children())
+
+    def children(self) -> list[int]:
+        """Give the ids of the processes that it started, in the order of their start."""
         tasks = Path(f"/proc/{self.process.pid}/task")
-        children = " ".join(task.read_text() for task in tasks.glob("*/children")).split()
-        return self.resident() + sum(_memory(int(child), "VmRSS") for child in children)
+        return [int(pid) for task in tasks.glob("*/children") for pid in task.read_text().split()]
 
     def cpu_seconds(self) -> float:
         """Give the processor time it has used so far, in its own code and in the kernel's."""

@@ -12,6 +12,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -39,6 +40,15 @@ _KEPT_LINES = 10
 _LONGEST_LINE = 65536
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def python(module: str, *words: str) -> Callable[[int], Sequence[str]]:
+    """Give the command that runs a module's `main`, for `ChildProcess.start`.
+
+    It finds modules where this process does. Its end of the socket is the last of its words.
+    """
+    program = f"import sys; sys.path[:] = {sys.path!r}; from {module} import main; main()"
+    return lambda descriptor: [sys.executable, "-c", program, *words, str(descriptor)]
 
 
 @attrs.define(eq=False)

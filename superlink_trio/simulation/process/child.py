@@ -47,15 +47,6 @@ class Start:
 Request: TypeAlias = Start | Parcel
 
 
-def command(descriptor: int) -> list[str]:
-    """Give the command that starts a worker, with its end of the socket.
-
-    It finds modules where this process does.
-    """
-    program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main()"
-    return [sys.executable, "-c", program, str(descriptor)]
-
-
 def main() -> None:
     """Work until the SuperLink closes the connection."""
     connection = socket.socket(fileno=int(sys.argv.pop()))
