@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
@@ -21,7 +21,7 @@ from superlink_trio.admin import (
 from superlink_trio.config import Address, Apis, SuperLinkConfig
 from superlink_trio.config.changes import Current
 from superlink_trio.driver import DriverService
-from superlink_trio.fleet import FleetService, Presence
+from superlink_trio.fleet import FleetService, Presence, Tell
 from superlink_trio.handle import SuperLink
 from superlink_trio.rounds import Rounds
 from superlink_trio.state import State
@@ -46,6 +46,18 @@ _DRIVERS_SHARE = 1 / 8
 
 
 @attrs.frozen(kw_only=True)
+class Worker:
+    """What connects a SuperLink with others that serve together with it."""
+
+    questions: Questions
+    """What is asked by the process that serves operators for all of them."""
+    tell: Tell
+    """Is told of nodes that call here, for the others."""
+    follow: Callable[[Presence], None]
+    """Is given what has to hear of nodes that call the others."""
+
+
+@attrs.frozen(kw_only=True)
 class Leaves:
     """The leaves of the tree. What is heavy is imported only for who has it."""
 
@@ -61,8 +73,8 @@ class Leaves:
     sockets: Sockets
     display: Display | None
     flower: Flower | None
-    questions: Questions | None
-    """Who asks, in a worker, what an admin surface would show."""
+    worker: Worker | None
+    """None: this process serves alone."""
 
     @property
     def config(self) -> SuperLinkConfig:
@@ -113,8 +125,8 @@ class Leaves:
             rounds=self.rounds.views,
             flower=self.flower,
         )
-        if self.questions is not None:
-            return AnswerService(sources, self.questions)
+        if self.worker is not None:
+            return AnswerService(sources, self.worker.questions)
         return AdminService(
             config=self.config,
             overview=Overview(

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from superlink_trio.admin import Flower, Questions, Watching, traces
+from superlink_trio.admin import Flower, Watching, traces
 from superlink_trio.config import Apis, ConfigError, SuperLinkConfig
 from superlink_trio.config.changes import Current
 from superlink_trio.config.checks import raise_all
@@ -42,7 +42,7 @@ from superlink_trio.handle import (
     state_limits,
     stored_size,
 )
-from superlink_trio.leaves import Leaves, Sockets
+from superlink_trio.leaves import Leaves, Sockets, Worker
 from superlink_trio.logs.events import EventLog
 from superlink_trio.rounds import Rounds
 from superlink_trio.state import State, open_state
@@ -129,7 +129,7 @@ async def run_worker(
     apis: Apis,
     config: SuperLinkConfig,
     *,
-    questions: Questions,
+    worker: Worker,
     control: Control | None = None,
     observer: Observer | None = None,
     sockets: Sockets = _NO_SOCKETS,
@@ -138,9 +138,9 @@ async def run_worker(
     """Run some APIs as one of several processes that serve together.
 
     Their gRPC ports are shared, and no admin surface is served: where the config has an address
-    for one, `questions` of the process that serves it are answered. Otherwise like `run_superlink`.
+    for one, the process that serves it asks. Otherwise like `run_superlink`.
     """
-    await _run(apis, config, control, observer, sockets, task_status, questions=questions)
+    await _run(apis, config, control, observer, sockets, task_status, worker=worker)
 
 
 async def _run(
@@ -151,7 +151,7 @@ async def _run(
     sockets: Sockets,
     task_status: trio.TaskStatus[SuperLink],
     display: Display | None = None,
-    questions: Questions | None = None,
+    worker: Worker | None = None,
 ) -> None:
     config.check(apis)
     if config.workers > 1:
@@ -180,11 +180,15 @@ async def _run(
             loop=loop,
             certificates=certificates,
             health=watching.health,
-            shared=questions is not None,
+            shared=worker is not None,
         )
         flower = None
         if config.port is not None and apis is Apis.BOTH:
             flower = _flower(state)
+        presence = Presence(lambda: current().hold, most=lambda: state.limits.nodes)
+        if worker is not None:
+            presence.tell = worker.tell
+            worker.follow(presence)
         leaves = Leaves(
             served=apis,
             current=current,
@@ -193,12 +197,12 @@ async def _run(
             grpc=grpc,
             link=link,
             watching=watching,
-            presence=Presence(lambda: current().hold, most=lambda: state.limits.nodes),
+            presence=presence,
             rounds=Rounds(),
             sockets=sockets,
             display=display,
             flower=flower,
-            questions=questions,
+            worker=worker,
         )
         try:
             await supervise(

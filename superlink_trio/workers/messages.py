@@ -47,12 +47,24 @@ class Ping:
     """Say that you are there."""
 
 
-Wish: TypeAlias = Topic | Reload | Ping
+@attrs.frozen
+class Stop:
+    """Stop gracefully. That the parent has ended means the same."""
+
+
+@attrs.frozen
+class NodesElsewhere:
+    """Take note of nodes that called other workers; see `Nodes`."""
+
+    seconds: Mapping[int, float | None]
+
+
+Wish: TypeAlias = Topic | Reload | Ping | Stop | NodesElsewhere
 
 
 @attrs.frozen
 class Request:
-    """Something that a worker is to do, or to tell. Its reply has the same id."""
+    """Something that a worker is to do, or to tell. Its reply, if it has one, has the same id."""
 
     id: int
     wish: Wish
@@ -64,6 +76,13 @@ class Reply:
 
     id: int
     value: object = None
+
+
+@attrs.frozen
+class Nodes:
+    """Nodes that called, and for how many seconds each is online; None: it has signed off."""
+
+    seconds: Mapping[int, float | None]
 
 
 @attrs.frozen

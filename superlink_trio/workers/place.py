@@ -8,7 +8,7 @@ import math
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import trio
@@ -17,7 +17,17 @@ from superlink_trio.config import Address, CannotStart, ConfigError
 from superlink_trio.processes import frames
 from superlink_trio.processes.children import ChildProcess
 from superlink_trio.workers import logs
-from superlink_trio.workers.messages import Happened, Ping, Ready, Reply, Request, Start, Wish
+from superlink_trio.workers.messages import (
+    Happened,
+    Nodes,
+    Ping,
+    Ready,
+    Reply,
+    Request,
+    Start,
+    Stop,
+    Wish,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +50,32 @@ class WorkerEnded(Exception):
     """A worker's process has ended, and nobody had asked it to."""
 
 
+class Listener(Protocol):
+    """Who is told what a worker tells without being asked."""
+
+    def happened(self, number: int, happened: Happened) -> None:
+        """Take note of a step of its tree."""
+
+    def called(self, number: int, nodes: Nodes) -> None:
+        """Take note of nodes that have called it."""
+
+    def gone(self, number: int) -> None:
+        """Take note that its process has ended."""
+
+
+@attrs.define(eq=False)
+class _Waiting:
+    """Who waits for a reply."""
+
+    over: trio.Event = attrs.field(factory=trio.Event)
+    values: list[object] = attrs.field(factory=list)
+    """What came; none where the process has ended."""
+
+    def came(self, value: object) -> None:
+        self.values.append(value)
+        self.over.set()
+
+
 @attrs.define(eq=False)
 class _Life:
     """One process of a worker."""
@@ -51,8 +87,8 @@ class _Life:
     """The descriptor that it has for that."""
     requests: trio.MemorySendChannel[object]
     to_send: trio.MemoryReceiveChannel[object]
-    waiting: dict[int, Callable[[object], None]] = attrs.field(factory=dict)
-    """Who waits for a reply, by its id."""
+    waiting: dict[int, _Waiting] = attrs.field(factory=dict)
+    """By the id of the reply."""
     ready: bool = False
 
 
@@ -67,10 +103,7 @@ class Place:
     """What it is to do, given the descriptor that its log goes to."""
     _inherited: Sequence[int]
     """Descriptors that it gets."""
-    _happened: Callable[[int, Happened], None]
-    """Is told of the steps of its tree."""
-    _gone: Callable[[int], None]
-    """Is told that its process has ended."""
+    _listener: Listener
     _ids: itertools.count[int] = attrs.field(factory=itertools.count, init=False)
     _life: _Life | None = attrs.field(default=None, init=False)
     _launched: _Life | None = attrs.field(default=None, init=False)
@@ -92,28 +125,31 @@ class Place:
             with trio.CancelScope(shield=True):
                 await self._close(launched)
 
+    def tell(self, wish: Wish) -> None:
+        """Have something done that has no reply; nothing happens where it is not ready."""
+        if self._life is not None and self._life.ready:
+            self._wish(self._life, wish)
+
+    def _wish(self, life: _Life, wish: Wish) -> int:
+        request = Request(next(self._ids), wish)
+        life.requests.send_nowait(request)
+        return request.id
+
     async def ask(self, wish: Wish, patience: float) -> Any:
         """Have something done or told, within `patience` seconds. Raises NotTold."""
-        life, reply = self._life, trio.Event()
+        life = self._life
         if life is None or not life.ready:
             raise NotTold(f"worker {self.number} is not ready")
-        answers: list[object] = []
-        request = Request(next(self._ids), wish)
-
-        def take(answer: object) -> None:
-            answers.append(answer)
-            reply.set()
-
-        life.waiting[request.id] = take
+        id, waiting = self._wish(life, wish), _Waiting()
+        life.waiting[id] = waiting
         try:
-            life.requests.send_nowait(request)
             with trio.move_on_after(patience):
-                await reply.wait()
+                await waiting.over.wait()
         finally:
-            life.waiting.pop(request.id, None)
-        if not answers:
+            del life.waiting[id]
+        if not waiting.values:
             raise NotTold(f"worker {self.number} has not answered within {patience:g} s")
-        return answers[0]
+        return waiting.values[0]
 
     async def serve(
         self, *, stopping: trio.Event, task_status: trio.TaskStatus[Mapping[str, Address]]
@@ -130,7 +166,7 @@ class Place:
             self._life = None
             with trio.CancelScope(shield=True):
                 await self._close(life)
-            self._gone(self.number)
+            self._listener.gone(self.number)
         if not stopping.is_set():
             raise self._ended(life)
 
@@ -168,6 +204,8 @@ class Place:
             nursery.start_soon(self._stop_when_asked, life, stopping)
             nursery.start_soon(self._watch, life)
             await life.process.wait()
+            for waiting in life.waiting.values():
+                waiting.over.set()
             with trio.move_on_after(_LAST_LINES):
                 await logged.wait()
             nursery.cancel_scope.cancel()
@@ -197,19 +235,17 @@ class Place:
                     life.ready = True
                     task_status.started(addresses)
                 case Happened() as happened:
-                    self._happened(self.number, happened)
+                    self._listener.happened(self.number, happened)
+                case Nodes() as nodes:
+                    self._listener.called(self.number, nodes)
                 case Reply(id, value) if id in life.waiting:
-                    life.waiting[id](value)
+                    life.waiting[id].came(value)
 
     async def _stop_when_asked(self, life: _Life, stopping: trio.Event) -> None:
         await stopping.wait()
-        life.process.send_signal(signal.SIGTERM)
-        try:
-            await trio.sleep_forever()
-        except trio.Cancelled:
-            # A second one: stop at once. Who is late even then is killed.
-            life.process.send_signal(signal.SIGTERM)
-            raise
+        # No signal: whoever sends one to all of its group, as systemd does, has sent it already,
+        # and a second one would cut calls short.
+        self._wish(life, Stop())
 
     async def _watch(self, life: _Life) -> None:
         while True:

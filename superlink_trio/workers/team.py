@@ -38,7 +38,14 @@ from superlink_trio.supervision import (
     supervise,
 )
 from superlink_trio.workers.gathering import Gathered
-from superlink_trio.workers.messages import Happened, LogSettings, Reload, Start
+from superlink_trio.workers.messages import (
+    Happened,
+    LogSettings,
+    Nodes,
+    NodesElsewhere,
+    Reload,
+    Start,
+)
 from superlink_trio.workers.parts import part_of
 from superlink_trio.workers.place import NotTold, Place
 from superlink_trio.workers.ports import Ports, open_ports
@@ -179,8 +186,7 @@ class Team:
             command=command,
             start=partial(self._start, number),
             inherited=inherited,
-            happened=self._happened,
-            gone=self._gone,
+            listener=self,
         )
 
     def _start(self, number: int, pipe: int) -> Start:
@@ -234,7 +240,7 @@ class Team:
             number = int(event.path.rpartition("-")[2])
             self._addresses |= {_below(number, path): at for path, at in event.value.items()}
 
-    def _happened(self, number: int, happened: Happened) -> None:
+    def happened(self, number: int, happened: Happened) -> None:
         """Take note of a step of a worker's tree, as one below its place in this tree."""
         path = _below(number, happened.path)
         if path == _below(number, "superlink"):
@@ -245,7 +251,14 @@ class Team:
             Event(kind=happened.kind, path=path, time=now, cause=cause, delay=happened.delay)
         )
 
-    def _gone(self, number: int) -> None:
+    def called(self, number: int, nodes: Nodes) -> None:
+        """Tell all other workers of nodes that have called one: they are not absent."""
+        for place in self.places:
+            if place.number != number:
+                place.tell(NodesElsewhere(nodes.seconds))
+
+    def gone(self, number: int) -> None:
+        """Take note that a worker has ended, and all of its parts."""
         self._history.forget(_below(number, "superlink"))
 
 

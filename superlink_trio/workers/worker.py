@@ -12,13 +12,29 @@ import trio
 
 from superlink_trio.admin import Question, Topic
 from superlink_trio.config import SuperLinkConfig
+from superlink_trio.fleet import Presence
 from superlink_trio.handle import SuperLink
+from superlink_trio.leaves import Worker
 from superlink_trio.logs.wording import described, leaves
 from superlink_trio.processes import frames
 from superlink_trio.superlink import run_worker
 from superlink_trio.supervision import Control, Event
 from superlink_trio.workers import logs
-from superlink_trio.workers.messages import Happened, Ping, Ready, Reload, Reply, Request, Start
+from superlink_trio.workers.messages import (
+    Happened,
+    Nodes,
+    NodesElsewhere,
+    Ping,
+    Ready,
+    Reload,
+    Reply,
+    Request,
+    Start,
+    Stop,
+)
+
+# Seconds between two messages about nodes: one is called absent half a minute after its last call.
+_TELL_EVERY = 1.0
 
 
 async def serve_part(
@@ -37,13 +53,15 @@ async def serve_part(
     questions, asked = trio.open_memory_channel[Question](math.inf)
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(connection))
     parent = _Parent(start.number, outgoing, questions, control, task_status)
+    worker = Worker(questions=asked, tell=parent.note, follow=parent.follow)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_send, stream, to_send)
+        nursery.start_soon(parent.tell_of_nodes)
         nursery.start_soon(parent.listen, frames.Receiver(stream), nursery)
         await run_worker(
             start.apis,
             config,
-            questions=asked,
+            worker=worker,
             control=control,
             observer=parent.tell,
             sockets=_sockets(start.sockets),
@@ -77,6 +95,9 @@ class _Parent:
     _control: Control
     _task_status: trio.TaskStatus[SuperLink]
     _link: SuperLink | None = None
+    _presence: Presence | None = None
+    _nodes: dict[int, float | None] = attrs.field(factory=dict)
+    """What was noted of nodes, and not yet told."""
 
     def started(self, value: SuperLink | None = None) -> None:
         """Say that everything listens."""
@@ -89,6 +110,22 @@ class _Parent:
         """Tell of a step of the tree."""
         why = "; ".join(map(described, leaves(event.cause)))
         self._say(Happened(kind=event.kind, path=event.path, why=why, delay=event.delay))
+
+    def note(self, node_id: int, seconds: float | None) -> None:
+        """Take note of a node that called, for the other workers."""
+        self._nodes[node_id] = seconds
+
+    def follow(self, presence: Presence) -> None:
+        """Let it hear of nodes that call the other workers."""
+        self._presence = presence
+
+    async def tell_of_nodes(self) -> None:
+        """Tell what was noted now and then, until cancelled."""
+        while True:
+            await trio.sleep(_TELL_EVERY)
+            if self._nodes:
+                nodes, self._nodes = self._nodes, {}
+                self._say(Nodes(nodes))
 
     async def listen(self, receiver: frames.Receiver, nursery: trio.Nursery) -> None:
         """Do what the parent wishes. Where there is no parent any more, stop."""
@@ -109,6 +146,12 @@ class _Parent:
                 assert self._link is not None, "a worker is asked nothing before it is ready"
                 await self._link.reload(config)
                 reply(None)
+            case Stop():
+                self._control.stop()
+            case NodesElsewhere(nodes):
+                assert self._presence is not None, "a worker is told nothing before it is ready"
+                for node_id, seconds in nodes.items():
+                    self._presence.heard_elsewhere(node_id, seconds)
             case Topic() as topic:
                 self._questions.send_nowait(Question(topic, reply))
 
