@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import trio
@@ -15,17 +15,32 @@ import trio
 from superlink_trio.admin import Figures, Seen, Topic
 from superlink_trio.state import Census
 from superlink_trio.supervision import task_tree
-from superlink_trio.workers.place import NotTold, Place
+from superlink_trio.workers.place import NotTold
 
 # Seconds that a worker has to answer: a store that hangs keeps it for three.
 _PATIENCE = 4.0
+
+
+class Asked(Protocol):
+    """A worker that can be asked."""
+
+    @property
+    def number(self) -> int:
+        """Which one it is."""
+
+    @property
+    def pid(self) -> int | None:
+        """The id of its process; None where it has none that is ready."""
+
+    async def ask(self, wish: Topic, patience: float) -> Any:
+        """Have something told, within `patience` seconds. Raises NotTold."""
 
 
 @attrs.define
 class Gathered:
     """What workers tell; see `admin.Sources`."""
 
-    places: Sequence[Place]
+    places: Sequence[Asked]
     _latest: dict[int, tuple[int | None, Figures]] = attrs.field(factory=dict, init=False)
     """What each worker counted when it was last asked, by its number, and its process then."""
     _ended: Figures = attrs.field(factory=Figures, init=False)
@@ -62,9 +77,9 @@ class Gathered:
     async def tasks(self) -> str:
         """Describe the tasks of this process, and those of each worker."""
         told = await self._ask_all(Topic.TASKS)
+        silent = "It does not answer.\n"
         return task_tree() + "".join(
-            f"\nworker {place.number}, process {place.pid}\n"
-            f"{told.get(place.number, 'It does not answer.')}"
+            f"\nworker {place.number}, process {place.pid}\n{told.get(place.number, silent)}"
             for place in self.places
         )
 
@@ -79,7 +94,7 @@ class Gathered:
     async def _ask_all(self, topic: Topic) -> dict[int, Any]:
         told: dict[int, Any] = {}
 
-        async def ask(place: Place) -> None:
+        async def ask(place: Asked) -> None:
             with suppress(NotTold):
                 told[place.number] = await place.ask(topic, _PATIENCE)
 

@@ -89,6 +89,7 @@ class _Life:
     to_send: trio.MemoryReceiveChannel[object]
     waiting: dict[int, _Waiting] = attrs.field(factory=dict)
     """By the id of the reply."""
+    started_with: Start | None = None
     ready: bool = False
 
 
@@ -113,6 +114,11 @@ class Place:
         """The id of its process; None where it has none that is ready."""
         life = self._life
         return life.process.pid if life is not None and life.ready else None
+
+    @property
+    def started_with(self) -> Start | None:
+        """What its process was told to do at its start; None where it has none."""
+        return None if self._life is None else self._life.started_with
 
     async def launch(self) -> None:
         """Start a process ahead of `serve`, so that several load their code at the same time."""
@@ -198,7 +204,8 @@ class Place:
             nursery.start_soon(life.process.log_output, _log, prefix)
             logged = trio.Event()
             nursery.start_soon(self._pass_log_on, life, logged)
-            life.requests.send_nowait(self._start(life.pipe))
+            life.started_with = self._start(life.pipe)
+            life.requests.send_nowait(life.started_with)
             nursery.start_soon(self._send, life)
             nursery.start_soon(self._listen, life, task_status)
             nursery.start_soon(self._stop_when_asked, life, stopping)

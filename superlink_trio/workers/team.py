@@ -172,10 +172,11 @@ class Team:
 
     async def _reload(self, place: Place) -> None:
         _, config = self._part(place.number)
+        if place.pid is None:
+            return  # it is told once it is ready
         try:
             await place.ask(Reload(config, rendering.level()), _RELOADS_WITHIN)
         except NotTold as error:
-            # One that is not ready yet is told what counts when it is started.
             _log.warning("%s: it may go on with what it had", error)
 
     def place(self, number: int, command: Callable[[int], Sequence[str]]) -> Place:
@@ -237,8 +238,15 @@ class Team:
         if isinstance(event.value, Address):
             self._addresses[event.path] = event.value
         elif isinstance(event.value, Mapping):
-            number = int(event.path.rpartition("-")[2])
-            self._addresses |= {_below(number, path): at for path, at in event.value.items()}
+            self._is_ready(int(event.path.rpartition("-")[2]), event.value)
+
+    def _is_ready(self, number: int, addresses: Mapping[str, Address]) -> None:
+        self._addresses |= {_below(number, path): at for path, at in addresses.items()}
+        place = self.places[number - 1]
+        _, config = self._part(number)
+        if place.started_with is not None and place.started_with.config != config:
+            # A reload came while it was started.
+            place.tell(Reload(config, rendering.level()))
 
     def happened(self, number: int, happened: Happened) -> None:
         """Take note of a step of a worker's tree, as one below its place in this tree."""

@@ -152,6 +152,24 @@ async def test_a_broken_connection_is_told_after_the_time_to_come_back(
     assert log.messages == ["Node 7 is offline (last heard of 6 s ago)"]
 
 
+async def test_a_node_that_calls_another_process_is_not_gone(
+    presence: Presence, log: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    other = Presence(lambda: HOLD, most=lambda: 1000, clock=now)
+    other.tell = presence.heard_elsewhere
+    presence.joined(7, 30.0)
+    presence.joined(8, 30.0)
+    other.joined(9, 30.0)
+    for _ in range(4):
+        await trio.sleep(25)
+        other.pinged(7, 30.0)
+    assert [message.split(" (")[0] for message in log.messages] == ["Node 8 is offline"]
+    assert 9 not in {view.node_id for view in presence.views()}, "it has never called here"
+    other.left(7)
+    await trio.sleep(60)
+    assert len(log.messages) == 1, "it has signed off"
+
+
 async def test_nothing_is_told_of_who_signs_off(
     presence: Presence, log: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
