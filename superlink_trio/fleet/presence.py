@@ -31,10 +31,10 @@ SILENCE = 0.4
 """Seconds in which no node has signed off, so that none does any more."""
 
 Tell: TypeAlias = Callable[[int, float | None], None]
-"""Is told that a node was heard of and is online for so many seconds; None: it has signed off."""
+"""Is told when a node that was heard of goes offline, by Trio's clock; None: it has signed off."""
 
 
-def _nobody(_node_id: int, _seconds: float | None) -> None:
+def _nobody(_node_id: int, _until: float | None) -> None:
     pass
 
 
@@ -117,14 +117,12 @@ class Presence:
         self.tell(node_id, None)
         self._drain_goes_on()
 
-    def heard_elsewhere(self, node_id: int, seconds: float | None) -> None:
-        """Take note of what `tell` was told in another process."""
-        node = self._attendance.get(node_id)
-        if node is not None and seconds is None:
+    def heard_elsewhere(self, node_id: int, heard: float, until: float | None) -> None:
+        """Take note of what `tell` was told in another process, and when. Times are of this one."""
+        if until is None:
             self._attendance.forget(node_id)
-        elif node is not None and seconds is not None:
-            until = max(node.until, trio.current_time() + seconds)
-            self._attendance.keep_online(node_id, until)
+        else:
+            self._attendance.note_elsewhere(node_id, heard, until)
 
     def views(self, most: int = MOST_VIEWS) -> Sequence[NodeView]:
         """Show those that have a task, then the others; of both those heard of last come first."""
@@ -165,4 +163,4 @@ class Presence:
 
     def _keep_online(self, node_id: int, until: float) -> None:
         self._attendance.keep_online(node_id, until)
-        self.tell(node_id, until - trio.current_time())
+        self.tell(node_id, until)

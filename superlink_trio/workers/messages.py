@@ -53,10 +53,20 @@ class Stop:
 
 
 @attrs.frozen
-class NodesElsewhere:
-    """Take note of nodes that called other workers; see `Nodes`."""
+class NodeCall:
+    """A node's last call. Both are seconds from now on."""
 
-    seconds: Mapping[int, float | None]
+    heard: float
+    """When that was: not above zero."""
+    until: float | None
+    """When the node goes offline; None: it has signed off."""
+
+
+@attrs.frozen
+class NodesElsewhere:
+    """Take note of nodes that called another worker."""
+
+    calls: Mapping[int, NodeCall]
 
 
 Wish: TypeAlias = Topic | Reload | Ping | Stop | NodesElsewhere
@@ -80,9 +90,9 @@ class Reply:
 
 @attrs.frozen
 class Nodes:
-    """Nodes that called, and for how many seconds each is online; None: it has signed off."""
+    """Nodes that called."""
 
-    seconds: Mapping[int, float | None]
+    calls: Mapping[int, NodeCall]
 
 
 @attrs.frozen

@@ -263,7 +263,7 @@ class Team:
         """Tell all other workers of nodes that have called one: they are not absent."""
         for place in self.places:
             if place.number != number:
-                place.tell(NodesElsewhere(nodes.seconds))
+                place.tell(NodesElsewhere(nodes.calls))
 
     def gone(self, number: int) -> None:
         """Take note that a worker has ended, and all of its parts."""

@@ -22,6 +22,7 @@ from superlink_trio.supervision import Control, Event
 from superlink_trio.workers import logs
 from superlink_trio.workers.messages import (
     Happened,
+    NodeCall,
     Nodes,
     NodesElsewhere,
     Ping,
@@ -96,8 +97,8 @@ class _Parent:
     _task_status: trio.TaskStatus[SuperLink]
     _link: SuperLink | None = None
     _presence: Presence | None = None
-    _nodes: dict[int, float | None] = attrs.field(factory=dict)
-    """What was noted of nodes, and not yet told."""
+    _nodes: dict[int, tuple[float, float | None]] = attrs.field(factory=dict)
+    """What was noted of nodes, and when, and is not told yet."""
 
     def started(self, value: SuperLink | None = None) -> None:
         """Say that everything listens."""
@@ -111,9 +112,9 @@ class _Parent:
         why = "; ".join(map(described, leaves(event.cause)))
         self._say(Happened(kind=event.kind, path=event.path, why=why, delay=event.delay))
 
-    def note(self, node_id: int, seconds: float | None) -> None:
+    def note(self, node_id: int, until: float | None) -> None:
         """Take note of a node that called, for the other workers."""
-        self._nodes[node_id] = seconds
+        self._nodes[node_id] = trio.current_time(), until
 
     def follow(self, presence: Presence) -> None:
         """Let it hear of nodes that call the other workers."""
@@ -124,8 +125,12 @@ class _Parent:
         while True:
             await trio.sleep(_TELL_EVERY)
             if self._nodes:
-                nodes, self._nodes = self._nodes, {}
-                self._say(Nodes(nodes))
+                nodes, self._nodes, now = self._nodes, {}, trio.current_time()
+                calls = {
+                    node_id: NodeCall(heard - now, None if until is None else until - now)
+                    for node_id, (heard, until) in nodes.items()
+                }
+                self._say(Nodes(calls))
 
     async def listen(self, receiver: frames.Receiver, nursery: trio.Nursery) -> None:
         """Do what the parent wishes. Where there is no parent any more, stop."""
@@ -148,10 +153,12 @@ class _Parent:
                 reply(None)
             case Stop():
                 self._control.stop()
-            case NodesElsewhere(nodes):
+            case NodesElsewhere(calls):
                 assert self._presence is not None, "a worker is told nothing before it is ready"
-                for node_id, seconds in nodes.items():
-                    self._presence.heard_elsewhere(node_id, seconds)
+                now = trio.current_time()
+                for node_id, call in calls.items():
+                    until = None if call.until is None else now + call.until
+                    self._presence.heard_elsewhere(node_id, now + call.heard, until)
             case Topic() as topic:
                 self._questions.send_nowait(Question(topic, reply))
 
