@@ -107,6 +107,12 @@ def warnings(config: SuperLinkConfig, apis: Apis) -> list[str]:
         warnings.append(
             "--insecure wins: gRPC is served without TLS, the certificates are not used"
         )
+    if config.workers > 1 and config.port is not None and apis is Apis.BOTH:
+        over_grpc = "" if config.fleet_api_type == "rest" else " and the Fleet API over gRPC"
+        warnings.append(
+            f"--workers: the first alone serves Flower 1.23 and later (--port){over_grpc}, the "
+            "others serve the rest"
+        )
     if serves_fleet and _certfiles_unused(config):
         warnings.append(
             "--ssl-certfile and --ssl-keyfile are not used: they rule what is served over HTTP only"

@@ -435,6 +435,14 @@ def test_a_simulation_needs_an_app_and_nodes() -> None:
     assert problems(unused, Apis.DRIVER) == {}
 
 
+def test_who_serves_todays_flower_with_workers_is_said() -> None:
+    served = SuperLinkConfig(database="state.db", workers=2, port=8000)
+    [told] = served.warnings(Apis.BOTH)
+    assert "the first alone serves Flower 1.23 and later (--port) and the Fleet API" in told
+    assert served.warnings(Apis.DRIVER) == []
+    assert attrs.evolve(served, workers=1).warnings(Apis.BOTH) == []
+
+
 def test_what_more_than_one_worker_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     def told(**changes: Any) -> str:
         config = SuperLinkConfig(**{"insecure": True, "workers": 2, **changes})
