@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Literal, Protocol
 
@@ -77,7 +77,8 @@ def pass_on(lines: str) -> None:
     """Write whole lines, rendered by another process, to where the log of this one goes."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler) and handler.lock is not None:
-            with handler.lock:
+            # Nobody stops because a log cannot be written: it is so with lines of this process.
+            with handler.lock, suppress(OSError, ValueError):
                 handler.stream.write(lines)
                 handler.flush()
 

@@ -56,4 +56,4 @@ async def pass_on(pipe: trio.abc.ReceiveStream) -> None:
     async for chunk in pipe:
         *records, rest = (rest + chunk).split(_END)
         for record in records:
-            rendering.pass_on(record.decode())
+            rendering.pass_on(record.decode(errors="replace"))

@@ -130,3 +130,17 @@ async def test_one_that_does_not_stop_is_killed_after_the_grace() -> None:
             began = trio.current_time()
             control.stop()
     assert 1 < trio.current_time() - began < 5
+
+
+async def test_one_that_hangs_is_replaced(
+    mock_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    mock_clock.rate = 50
+    control = Control()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(workers(control, "stubborn", "stubborn"))
+        while "restarts in" not in caplog.text:
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        control.cancel()
+    assert "worker 1 has not answered within 30 s: it is ended" in caplog.messages
+    assert "superlink/worker-1 failed: worker 1 was ended by SIGKILL" in caplog.messages
