@@ -186,7 +186,7 @@ async def _run(
         if config.port is not None and apis is Apis.BOTH:
             flower = _flower(state)
         presence = Presence(lambda: current().hold, most=lambda: state.limits.nodes)
-        if worker is not None:
+        if worker is not None and Apis.FLEET in apis:
             presence.tell = worker.tell
             worker.follow(presence)
         leaves = Leaves(

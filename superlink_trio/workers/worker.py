@@ -78,6 +78,13 @@ def _sockets(descriptors: Mapping[str, Sequence[int]]) -> Mapping[str, Sequence[
     }
 
 
+def _note_elsewhere(presence: Presence, calls: Mapping[int, NodeCall]) -> None:
+    now = trio.current_time()
+    for node_id, call in calls.items():
+        until = None if call.until is None else now + call.until
+        presence.heard_elsewhere(node_id, now + call.heard, until)
+
+
 async def _send(stream: trio.SocketStream, messages: trio.MemoryReceiveChannel[object]) -> None:
     async for message in messages:
         try:
@@ -97,6 +104,7 @@ class _Parent:
     _task_status: trio.TaskStatus[SuperLink]
     _link: SuperLink | None = None
     _presence: Presence | None = None
+    """None where nodes are not served."""
     _nodes: dict[int, tuple[float, float | None]] = attrs.field(factory=dict)
     """What was noted of nodes, and when, and is not told yet."""
 
@@ -154,11 +162,8 @@ class _Parent:
             case Stop():
                 self._control.stop()
             case NodesElsewhere(calls):
-                assert self._presence is not None, "a worker is told nothing before it is ready"
-                now = trio.current_time()
-                for node_id, call in calls.items():
-                    until = None if call.until is None else now + call.until
-                    self._presence.heard_elsewhere(node_id, now + call.heard, until)
+                if self._presence is not None:
+                    _note_elsewhere(self._presence, calls)
             case Topic() as topic:
                 self._questions.send_nowait(Question(topic, reply))
 
