@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -16,7 +17,7 @@ from superlink_trio.handle import DRIVER, FLEET
 from superlink_trio.logs.wording import leaves
 from superlink_trio.processes import frames
 from superlink_trio.supervision import Control, TooManyRestarts
-from superlink_trio.workers.messages import LogSettings, Ready
+from superlink_trio.workers.messages import LogSettings, NodeCall, Nodes, NodesElsewhere, Ready
 from superlink_trio.workers.team import Team, run_workers
 
 # It waits until it is told what to serve, says that it is ready, and until it is told to stop.
@@ -31,6 +32,12 @@ os.write(descriptor, bytes.fromhex(ready))
 if behaviour.startswith("/") and not os.path.exists(behaviour):
     os.mkdir(behaviour)
     os.kill(os.getpid(), signal.SIGKILL)
+if behaviour.startswith("tells:"):
+    os.write(descriptor, bytes.fromhex(behaviour.removeprefix("tells:")))
+if behaviour.startswith("hears:"):
+    heard = os.read(descriptor, 1 << 20)
+    with open(behaviour.removeprefix("hears:"), "wb") as file:
+        file.write(heard)
 if behaviour == "dies":
     os.kill(os.getpid(), signal.SIGKILL)
 if behaviour == "stubborn":
@@ -130,6 +137,20 @@ async def test_one_that_does_not_stop_is_killed_after_the_grace() -> None:
             began = trio.current_time()
             control.stop()
     assert 1 < trio.current_time() - began < 5
+
+
+async def test_nodes_that_call_one_are_told_to_the_others(tmp_path: Path) -> None:
+    control, file = Control(), tmp_path / "heard"
+    calls = {7: NodeCall(-0.5, 30.0), 8: NodeCall(-0.1, None)}
+    told = frames.pack(Nodes(calls)).hex()
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(workers(control, f"hears:{file}", f"tells:{told}"))
+            while not (file.exists() and file.stat().st_size):
+                await trio.testing.wait_all_tasks_blocked(0.01)
+            control.stop()
+    request = frames.read(io.BytesIO(file.read_bytes()))
+    assert request.wish == NodesElsewhere(calls)
 
 
 async def test_one_that_hangs_is_replaced(
