@@ -34,6 +34,17 @@ async def test_a_port_of_grpc_is_held_for_those_who_share_it() -> None:
             socket.create_connection(where).close()
 
 
+async def test_what_lingers_of_an_earlier_server_is_no_obstacle() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        name = server.getsockname()
+        with socket.create_connection(name) as client:
+            server.accept()[0].close()  # who closes first waits
+            client.recv(1)
+    where = Address(*name)
+    async with open_ports(config(driver_api_address=where), Apis.DRIVER, {}) as ports:
+        assert ports.chosen == {"driver_api_address": where}
+
+
 async def test_over_http_whoever_connects_waits_for_a_worker() -> None:
     http = config(fleet_api_type="rest", port=0, control_address="127.0.0.1:0")
     async with open_ports(http, Apis.BOTH, {}) as ports:
@@ -56,7 +67,10 @@ async def test_what_listens_already_is_passed_on() -> None:
 async def test_a_port_that_is_taken_is_refused() -> None:
     async with open_ports(config(), Apis.DRIVER, {}) as ports:
         taken: Address = ports.chosen["driver_api_address"]
-        # Workers of another SuperLink would share it.
+        # Its workers do not listen yet: those of another SuperLink would share it.
+        with pytest.raises(AddressError, match="another program listens there"):
+            async with open_ports(config(driver_api_address=taken), Apis.DRIVER, {}):
+                pass
         with socket.socket() as worker:
             worker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             worker.bind((taken.host, taken.port))

@@ -49,12 +49,8 @@ async def reserve(address: Address) -> list[socket.socket]:
     port = address.port
     try:
         for each in await resolve(address):
-            family = socket.AF_INET6 if ":" in each.host else socket.AF_INET
-            one = socket.socket(family, socket.SOCK_STREAM)
-            held.append(one)
-            _as_grpc_does(one, shared=True)
-            one.bind((each.host, port))
-            port = one.getsockname()[1]
+            held.append(_hold(each.host, port))
+            port = held[-1].getsockname()[1]
     except OSError as error:
         for one in held:
             one.close()
@@ -88,6 +84,25 @@ def bind(
                 cause += ", or certificate and key are not usable"
             raise AddressError(address, f"gRPC refused it; {cause}") from error
     return port
+
+
+def _hold(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Whoever else probes an address that is held with SO_REUSEADDR, and that nobody listens on yet,
+    # takes it for free. So that is for what lingers of a server which had the port for itself.
+    for lingering in (False, True):
+        one = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            _as_grpc_does(one, shared=True)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(lingering))
+            one.bind((host, port))
+        except OSError:
+            one.close()
+            if lingering:
+                raise
+        else:
+            break
+    return one
 
 
 def _probe(
