@@ -16,8 +16,8 @@ _END = b"\0"
 # What says the same in every worker: the first one's lines are enough, errors aside.
 _ALIKE = ("config", "credentials", "handle", "superlink", "transport.listening")
 
-# What the parent says for all of them.
-_OF_THE_PARENT = ("cli.running", "config.changes")
+# What the parent says for all of them: the least that is a worker's own.
+_OF_THE_PARENT = {"cli.running": logging.WARNING, "config.changes": logging.ERROR}
 
 
 @attrs.frozen
@@ -44,10 +44,10 @@ class LogPipe:
 def set_level(level: str, number: int) -> None:
     """Let out of a worker's log what is less than `level`, and what is said elsewhere."""
     rendering.set_level(level)
-    hidden = (*_OF_THE_PARENT, *(_ALIKE if number > 1 else ()))
-    for name in hidden:
+    alike = dict.fromkeys(_ALIKE, logging.ERROR) if number > 1 else {}
+    for name, least in {**alike, **_OF_THE_PARENT}.items():
         logger = logging.getLogger(f"superlink_trio.{name}")
-        logger.setLevel(logging.NOTSET if level == "debug" else logging.ERROR)
+        logger.setLevel(logging.NOTSET if level == "debug" else least)
 
 
 async def pass_on(pipe: trio.abc.ReceiveStream) -> None:

@@ -80,4 +80,5 @@ def test_what_all_would_say_is_said_by_the_first() -> None:
     assert said("info", 1) == ["credentials.files", "handle", "fleet.api"]
     assert said("info", 2) == ["fleet.api"]
     assert all(each.isEnabledFor(logging.ERROR) for each in loggers)
+    assert loggers[0].isEnabledFor(logging.WARNING), "SIGQUIT is for the process that gets it"
     assert said("debug", 2) == list(names)
