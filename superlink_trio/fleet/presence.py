@@ -45,10 +45,7 @@ class Presence:
     """
 
     def __init__(
-        self,
-        hold: Callable[[], float],
-        most: Callable[[], int],
-        clock: Clock = time.time,
+        self, hold: Callable[[], float], most: Callable[[], int], clock: Clock = time.time
     ) -> None:
         """`hold` gives the seconds for which a pull is held where nothing speaks against it.
 

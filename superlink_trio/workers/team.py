@@ -165,19 +165,22 @@ class Team:
         """
         if config is not None:
             self._current.take(config)
+        silent: list[NotTold] = []
         async with trio.open_nursery() as nursery:
             for place in self.places:
-                nursery.start_soon(self._reload, place)
-        _log.info("All workers have read again what there is")
+                if place.pid is not None:  # who is not ready yet is told once it is
+                    nursery.start_soon(self._reload, place, silent)
+        for error in silent:
+            _log.warning("%s: it may go on with what it had", error)
+        if not silent:
+            _log.info("All workers have read again what there is")
 
-    async def _reload(self, place: Place) -> None:
+    async def _reload(self, place: Place, silent: list[NotTold]) -> None:
         _, config = self._part(place.number)
-        if place.pid is None:
-            return  # it is told once it is ready
         try:
             await place.ask(Reload(config, rendering.level()), _RELOADS_WITHIN)
         except NotTold as error:
-            _log.warning("%s: it may go on with what it had", error)
+            silent.append(error)
 
     def place(self, number: int, command: Callable[[int], Sequence[str]]) -> Place:
         """Make a worker that is not started yet."""
