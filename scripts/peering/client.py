@@ -35,13 +35,22 @@ class NotAnswered(Exception):
 
 
 def over_grpc(
-    address: str, service: str, ca: bytes | None = None, *, timeout: float = 120.0
+    address: str,
+    service: str,
+    ca: bytes | None = None,
+    *,
+    timeout: float = 120.0,
+    alone: bool = False,
 ) -> Send:
-    """Call one service over a gRPC channel of its own, which ends with the process."""
+    """Call one service over a gRPC channel of its own, which ends with the process.
+
+    Channels to one address share a connection, but for those that are `alone`.
+    """
+    options = [*_NO_LIMIT, ("grpc.use_local_subchannel_pool", int(alone))]
     if ca is None:
-        channel = grpc.insecure_channel(address, _NO_LIMIT)
+        channel = grpc.insecure_channel(address, options)
     else:
-        channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(ca), _NO_LIMIT)
+        channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(ca), options)
 
     @cache
     def method(name: str) -> grpc.UnaryUnaryMultiCallable[bytes, bytes]:

@@ -128,8 +128,11 @@ class Program:
 
     def resident_with_children(self) -> int:
         """Give the bytes of memory it has now, and the processes that it started, summed up."""
-        children = _children(self.process.pid)
-        return self.resident() + sum(_memory(child, "VmRSS") for child in children)
+        return self.resident() + sum(_memory(child, "VmRSS") for child in self.children())
+
+    def children(self) -> list[int]:
+        """Give the ids of the processes that it started, in the order of their start."""
+        return _children(self.process.pid)
 
     def cpu_seconds(self) -> float:
         """Give the processor time it has used so far, in its own code and in the kernel's."""
