@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote, unquote
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -26,13 +28,18 @@ _DEFAULTS: Mapping[str, str | int] = {
     "target_session_attrs": "read-write",
 }
 
-# The same for the server: what we hold is free again soon after this machine has vanished. And
-# nobody waits for ever for a process that has stopped in the middle of a transaction.
-_SESSION = """
-    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
-    SET idle_in_transaction_session_timeout = '30s'; SET lock_timeout = '5s';
-    SET client_min_messages = 'error'
+LIMITS = "SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '30s'"
+"""What every transaction begins with: nobody waits for ever for a process that has stopped in the
+middle of one. Not said once for each connection: behind a pool those are shared."""
+
+# What a server that is asked directly holds for us is free again soon after this machine is gone.
+_KEEPALIVE = """
+    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3
 """
+
+# Our own parameter, beside libpq's.
+_DIRECT = re.compile(r"(?<=[?&])direct=([^&]*)&?")
+_PLACE = frozenset({"host", "hostaddr", "port"})
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
@@ -52,6 +59,23 @@ def _read(url: str) -> Mapping[str, Any]:
     return given
 
 
+def _split(url: str) -> tuple[str, Mapping[str, Any]]:
+    """Give libpq's part of the URL, and where PostgreSQL itself is, if that is named."""
+    direct = _DIRECT.search(url)
+    if direct is None:
+        return url, {}
+    try:
+        place = conninfo_to_dict(f"postgresql://{quote(unquote(direct[1]), safe=':,[]')}/")
+    except psycopg.ProgrammingError:
+        place = {}
+    if "host" not in place or place.keys() - {"host", "port"}:
+        raise CannotOpen(
+            f"The database's URL says direct={direct[1]}: write direct=HOST:PORT, where PostgreSQL "
+            "itself is reached; user, password and name are those of the URL"
+        )
+    return (url[: direct.start()] + url[direct.end() :]).rstrip("?&"), place
+
+
 class _Text(StrDumper):
     """Writes a text as PostgreSQL can store it: it has no NUL."""
 
@@ -62,12 +86,18 @@ class _Text(StrDumper):
 class Server:
     """What `--database` names.
 
+    With `direct=HOST:PORT` in the URL the rest of it leads to a pool that lends connections for one
+    transaction each (PgBouncer's transaction mode). `direct`: go to PostgreSQL itself all the same.
     After a connection that could not be made the next is tried after a pause, which grows up to
     five seconds; meanwhile the answer is the last one. Raises CannotOpen where the URL is none.
     """
 
-    def __init__(self, url: str) -> None:
-        given = _read(url)
+    def __init__(self, url: str, *, direct: bool = False) -> None:
+        url, itself = _split(url)
+        given = dict(_read(url))
+        self._pooled = bool(itself) and not direct
+        if itself and direct:
+            given = {**_without_place(given), **itself}
         self._parameters = {**_DEFAULTS, **given}
         place = given.get("host") or given.get("hostaddr") or "local socket"
         port = f":{given['port']}" if "port" in given else ""
@@ -96,12 +126,20 @@ class Server:
 
     def _connect(self) -> psycopg.Connection:
         connection = psycopg.connect(**self._parameters, autocommit=True)
-        try:
-            connection.execute(_SESSION)
-        except BaseException:
-            connection.close()
-            raise
+        if self._pooled:
+            # The next transaction is another connection's, which has prepared nothing.
+            connection.prepare_threshold = None
+        else:
+            try:
+                connection.execute(_KEEPALIVE)
+            except BaseException:
+                connection.close()
+                raise
         # Statements are prepared for the types of their values: let those not depend on the value.
         connection.adapters.register_dumper(int, Int8Dumper)
         connection.adapters.register_dumper(str, _Text)
         return connection
+
+
+def _without_place(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: value for name, value in given.items() if name not in _PLACE}
