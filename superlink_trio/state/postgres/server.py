@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -39,6 +39,7 @@ _KEEPALIVE = """
 
 # Our own parameter, beside libpq's.
 _DIRECT = re.compile(r"(?<=[?&])direct=([^&]*)&?")
+_HOST_AND_PORT = re.compile(r"(?P<host>/[^:]*|\[[^]]+\]|[^][/:@]+)(:(?P<port>\d+))?")
 _PLACE = frozenset({"host", "hostaddr", "port"})
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
@@ -64,15 +65,18 @@ def _split(url: str) -> tuple[str, Mapping[str, Any]]:
     direct = _DIRECT.search(url)
     if direct is None:
         return url, {}
-    try:
-        place = conninfo_to_dict(f"postgresql://{quote(unquote(direct[1]), safe=':,[]')}/")
-    except psycopg.ProgrammingError:
-        place = {}
-    if "host" not in place or place.keys() - {"host", "port"}:
+    places = [_HOST_AND_PORT.fullmatch(each) for each in unquote(direct[1]).split(",")]
+    if not all(places):
+        # What stands there is not named: it may be a password.
         raise CannotOpen(
-            f"The database's URL says direct={direct[1]}: write direct=HOST:PORT, where PostgreSQL "
-            "itself is reached; user, password and name are those of the URL"
+            "The database's URL has a direct= that cannot be read: write direct=HOST:PORT, where "
+            "PostgreSQL itself is reached; user, password and name are those of the URL"
         )
+    found = [place.groupdict(default="") for place in places if place]
+    ports = ",".join(each["port"] for each in found)
+    place = {"host": ",".join(each["host"].strip("[]") for each in found)}
+    if ports.strip(","):
+        place["port"] = ports
     return (url[: direct.start()] + url[direct.end() :]).rstrip("?&"), place
 
 
