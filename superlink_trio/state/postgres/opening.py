@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import attrs
 import psycopg
@@ -42,11 +44,9 @@ def look(url: str) -> int:
     Raises CannotOpen.
     """
     server = Server(url)
-    try:
-        connection = server.connect()
-    except StateUnavailable as error:
-        raise CannotOpen(str(error)) from error
+    connection = _reach(server)
     with faults_in_words(server.name, CannotOpen), connection:
+        _reach(Server(url, direct=True)).close()
         return _check(connection, server)
 
 
@@ -60,17 +60,31 @@ def open_database(
     `PostgresState`.
     Raises CannotOpen, and Locked where it may be tried again.
     """
-    connection = _reach(server)
+    with _tried_again():
+        connection = _reach(server)
+        try:
+            with faults_in_words(server.name, CannotOpen):
+                _check(connection, server)
+                locks = Locks.of(connection)
+                if clock is not None:
+                    clock.measure(connection)
+                    now = clock()
+                return _join(connection, server, direct, locks, now, grace)
+        except BaseException:
+            connection.close()
+            raise
+
+
+@contextmanager
+def _tried_again() -> Iterator[None]:
+    """Raise Locked where a server may be just starting: a pool connects to it with what we ask."""
     try:
-        with faults_in_words(server.name, CannotOpen):
-            _check(connection, server)
-            locks = Locks.of(connection)
-            if clock is not None:
-                clock.measure(connection)
-                now = clock()
-            return _join(connection, server, direct, locks, now, grace)
-    except BaseException:
-        connection.close()
+        yield
+    except (CannotOpen, StateUnavailable) as error:
+        cause = error.__cause__
+        if isinstance(cause, psycopg.Error) and may_pass(cause):
+            time.sleep(_AGAIN_AFTER)
+            raise Locked(str(error)) from cause
         raise
 
 
@@ -78,11 +92,7 @@ def _reach(server: Server) -> psycopg.Connection:
     try:
         return server.connect()
     except StateUnavailable as error:
-        cause = error.__cause__
-        if cause is not None and not (isinstance(cause, psycopg.Error) and may_pass(cause)):
-            raise CannotOpen(str(error)) from cause
-        time.sleep(_AGAIN_AFTER)
-        raise Locked(str(error)) from cause
+        raise CannotOpen(str(error)) from error.__cause__
 
 
 def _check(connection: psycopg.Connection, server: Server) -> int:

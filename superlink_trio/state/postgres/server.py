@@ -108,20 +108,20 @@ class Server:
         self.name = f"{given.get('dbname') or given.get('user') or ''} ({place}{port})".strip()
         self._pause = _FIRST_PAUSE
         self._not_before = 0.0
-        self._refusal = ""
+        self._refusal = StateUnavailable()
 
     def connect(self) -> psycopg.Connection:
         """Open a connection. It may be used in any thread, but by one at a time.
 
-        Raises StateUnavailable; its cause is psycopg's error, if the server was asked.
+        Raises StateUnavailable; its cause is psycopg's error.
         """
         if time.monotonic() < self._not_before:
-            raise StateUnavailable(self._refusal)
+            raise StateUnavailable(str(self._refusal)) from self._refusal.__cause__
         try:
             with faults_in_words(self.name, StateUnavailable):
                 connection = self._connect()
         except StateUnavailable as error:
-            self._refusal = str(error)
+            self._refusal = error
             self._not_before = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
             raise

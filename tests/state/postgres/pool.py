@@ -32,6 +32,7 @@ auth_file = {folder}/users
 pool_mode = transaction
 default_pool_size = 3
 server_round_robin = 1
+server_login_retry = 1
 logfile = {folder}/log
 """
 
