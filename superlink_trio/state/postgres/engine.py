@@ -30,7 +30,8 @@ PATIENCE = 10.0
 """Seconds; the longest commit of another process, a large model's, is shorter."""
 
 
-_BEGIN = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {LIMITS}".encode()
+BEGIN_READING = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {LIMITS}".encode()
+"""A statement: what is read until the next COMMIT is one state of the database."""
 
 
 class PostgresState(DurableState):
@@ -110,7 +111,7 @@ class PostgresEngine:
     def _read(self, query: Callable[[Queries], Result], connection: psycopg.Connection) -> Result:
         with faults_in_words(self._server.name, StateUnavailable):
             try:
-                connection.execute(_BEGIN)
+                connection.execute(BEGIN_READING)
             except psycopg.OperationalError as error:
                 # It broke while it was idle: so have the others, and a new one may be had at once.
                 self._readers.close_idle()

@@ -44,10 +44,10 @@ def look(url: str) -> int:
     Raises CannotOpen.
     """
     server = Server(url)
-    connection = _reach(server)
+    connection = reach(server)
     with faults_in_words(server.name, CannotOpen), connection:
-        _reach(Server(url, direct=True)).close()
-        return _check(connection, server)
+        reach(Server(url, direct=True)).close()
+        return check(connection, server)
 
 
 def open_database(
@@ -61,10 +61,10 @@ def open_database(
     Raises CannotOpen, and Locked where it may be tried again.
     """
     with _tried_again():
-        connection = _reach(server)
+        connection = reach(server)
         try:
             with faults_in_words(server.name, CannotOpen):
-                _check(connection, server)
+                check(connection, server)
                 locks = Locks.of(connection)
                 if clock is not None:
                     clock.measure(connection)
@@ -88,14 +88,15 @@ def _tried_again() -> Iterator[None]:
         raise
 
 
-def _reach(server: Server) -> psycopg.Connection:
+def reach(server: Server) -> psycopg.Connection:
+    """Connect. Raises CannotOpen."""
     try:
         return server.connect()
     except StateUnavailable as error:
         raise CannotOpen(str(error)) from error.__cause__
 
 
-def _check(connection: psycopg.Connection, server: Server) -> int:
+def check(connection: psycopg.Connection, server: Server) -> int:
     """Refuse a database that is not ours to open; give the version of its tables."""
     oldest, oldest_name = _OLDEST
     info = connection.info
@@ -134,7 +135,7 @@ def _join(
     with connection.transaction():
         connection.execute(LIMITS)
         locks.lock_registry(connection)
-        found = _check(connection, server)
+        found = check(connection, server)
         tx = Steps(connection, Watch(locks), me=0, now=now)
         there = others(tx, locks) if found else []
         alive = [each for each in there if each.alive]
@@ -157,7 +158,7 @@ def _join(
         me = register(tx, name, None)
         session = Session(direct, locks, me)
         # Before anybody can see it without.
-        session.open(_reach(direct))
+        session.open(reach(direct))
         if not locks.is_kept(tx, me):
             session.close()
             raise CannotOpen(

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import StrDumper
 
@@ -40,6 +40,7 @@ _KEEPALIVE = """
 # Our own parameter, beside libpq's.
 _DIRECT = re.compile(r"(?<=[?&])direct=([^&]*)&?")
 _HOST_AND_PORT = re.compile(r"(?P<host>/[^:]*|\[[^]]+\]|[^][/:@]+)(:(?P<port>\d+))?")
+_SECRETS = frozenset({"password", "sslpassword", "oauth_client_secret", "scram_client_key"})
 _PLACE = frozenset({"host", "hostaddr", "port"})
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
@@ -103,6 +104,9 @@ class Server:
         if itself and direct:
             given = {**_without_place(given), **itself}
         self._parameters = {**_DEFAULTS, **given}
+        public = {name: value for name, value in given.items() if name not in _SECRETS}
+        self.conninfo = make_conninfo(**public)
+        """The same for libpq's other programs, without what is secret."""
         place = given.get("host") or given.get("hostaddr") or "local socket"
         port = f":{given['port']}" if "port" in given else ""
         self.name = f"{given.get('dbname') or given.get('user') or ''} ({place}{port})".strip()

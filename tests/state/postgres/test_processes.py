@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,8 +20,9 @@ from state.sqlite.test_totals import live
 from stores import hear, serving
 
 from examples import at_most
-from superlink_trio.state import StateUnavailable
+from superlink_trio.state import LimitReached, StateLimits, StateUnavailable
 from superlink_trio.state.durable.engine import Transaction
+from superlink_trio.state.durable.heartbeats import Heartbeat
 from superlink_trio.state.postgres import PostgresState
 from superlink_trio.state.postgres.steps import Steps
 from superlink_trio.wire.runs import Run
@@ -176,6 +178,31 @@ async def test_a_row_that_is_there_for_good_fails_its_own_step_at_once(url: str)
                 nursery.start_soon(insert_again)
                 nursery.start_soon(one.create_node, 30.0)
         assert len(refused) == 1
+
+
+async def test_the_last_room_is_filled_by_one_commit_of_each_process_at_most(url: str) -> None:
+    limits = StateLimits(nodes=3)
+    one, other = (PostgresState(url, limits=limits) for _ in range(2))
+    both_have_looked = threading.Barrier(2)
+
+    def fill(tx: Transaction) -> None:
+        while True:
+            try:
+                tx.create_node(Heartbeat(tx.now + 600), b"")
+            except LimitReached:
+                both_have_looked.wait(10)
+                return
+
+    async with serving(one), serving(other):
+        run_id = await one.create_run(Run())
+        await one.create_node(600.0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.write, fill)
+            nursery.start_soon(other.write, fill)
+        assert len(await one.online_nodes(run_id)) == 1 + 2 * 2
+        for state in (one, other):
+            with pytest.raises(LimitReached):
+                await state.create_node(600.0)
 
 
 def _steps(tx: Transaction) -> Steps:
