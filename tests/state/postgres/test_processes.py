@@ -14,7 +14,7 @@ from builders import answer_to, task_ins
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from postgresql import the_server
-from state.postgres.conftest import BREAK_ALL, Ask
+from state.postgres.conftest import BREAK_ALL, BREAK_SESSIONS, Ask
 from state.sqlite.conftest import Program
 from state.sqlite.test_totals import live
 from stores import hear, serving
@@ -227,10 +227,7 @@ async def test_what_was_said_while_nobody_listened_is_heard_all_the_same(
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(fleet.await_task_ins, node_id)
                 await hear(driver, fleet)
-                ask(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE query LIKE 'LISTEN%' AND pid != pg_backend_pid()"
-                )
+                ask(BREAK_SESSIONS)
                 await driver.store_task_ins([task_ins(run_id, node_id, now=driver.now())])
         assert await fleet.take_task_ins(node_id, "c") is not None
 
