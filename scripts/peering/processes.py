@@ -134,9 +134,7 @@ class Program:
 
     def cpu_seconds(self) -> float:
         """Give the processor time it has used so far, in its own code and in the kernel's."""
-        # The second field is the program's name in brackets, which may hold spaces.
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        return processor_time(self.process.pid)
 
     async def quiet(self) -> None:
         """Wait until it has done next to nothing for half a second."""
@@ -155,6 +153,13 @@ class Program:
     def _notify(self) -> None:
         self._news.set()
         self._news = trio.Event()
+
+
+def processor_time(pid: int, *, children: bool = False) -> float:
+    """Give the seconds that a process has used; with `children` those of its ended ones as well."""
+    # The second field is the program's name in brackets, which may hold spaces.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11 : 15 if children else 13])) / _TICKS
 
 
 def _memory(pid: int, name: str) -> int:
