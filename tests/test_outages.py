@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trio
 from builders import pb_node, pb_task_ins
+from stores import serving, settle
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from superlink_trio.driver import driver_api
 from superlink_trio.fleet import adapter_api, fleet_api
@@ -40,7 +43,9 @@ async def refusal_of_leased(api: Api, name: str, request: bytes) -> Refused:
     return caught.value
 
 
-async def test_a_call_may_be_tried_again_later(driver: Api, fleet: Api) -> None:
+async def test_a_call_may_be_tried_again_later(
+    driver: Api, fleet: Api, autojump_clock: MockClock
+) -> None:
     create_node = pb.CreateNodeRequest(ping_interval=30.0).SerializeToString()
     push = pb.PushTaskInsRequest(task_ins_list=[pb_task_ins(1, 2)]).SerializeToString()
     for call, request in (
@@ -53,7 +58,7 @@ async def test_a_call_may_be_tried_again_later(driver: Api, fleet: Api) -> None:
         assert "secret" not in caught.value.message, "paths are for the log"
 
 
-async def test_a_pull_too(driver: Api, fleet: Api) -> None:
+async def test_a_pull_too(driver: Api, fleet: Api, autojump_clock: MockClock) -> None:
     pull_ins = pb.PullTaskInsRequest(node=pb_node(7)).SerializeToString()
     pull_res = pb.PullTaskResRequest(
         task_ids=["6c7a4a36-8e22-4f0f-a4d1-1a2f1e3f4b5c"]
@@ -68,3 +73,38 @@ async def test_a_pull_too(driver: Api, fleet: Api) -> None:
     ):
         refusal = await refusal_of_leased(api, name, request)
         assert refusal.status is Status.UNAVAILABLE
+
+
+async def test_a_driver_waits_for_the_end_of_an_outage(
+    closed: SqliteState, driver: Api, nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    runs: list[bytes] = []
+
+    async def create_run() -> None:
+        runs.append(await driver.unary["CreateRun"](b"", Caller()))
+
+    nursery.start_soon(create_run)
+    await wait_all_tasks_blocked()
+    async with serving(closed):
+        mock_clock.jump(1)
+        await settle(closed)
+        run_id = pb.CreateRunResponse.FromString(runs.pop()).run_id
+        assert await closed.get_run(run_id) is not None
+
+
+async def test_a_driver_does_not_keep_a_server_that_stops(
+    driver: Api, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    codes: list[Status] = []
+
+    async def pull() -> None:
+        refusal = await refusal_of_leased(driver, "PullTaskRes", b"")
+        codes.append(refusal.status)
+
+    start = trio.current_time()
+    nursery.start_soon(pull)
+    await wait_all_tasks_blocked()
+    driver.holds.release()
+    await wait_all_tasks_blocked()
+    assert codes == [Status.UNAVAILABLE]
+    assert trio.current_time() == start

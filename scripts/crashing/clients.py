@@ -14,14 +14,15 @@ from peering.client import NotAnswered, over_grpc
 from peering.messages import task_ins, task_res
 
 from crashing.record import Life, Record
-from crashing.servers import Load, Server
+from crashing.servers import Load, Mortal
 from superlink_trio.wire import superlink_pb2 as pb
 
 _NOT_TAKEN = "None"
 _SIZES = (100, 100, 20_000)
 
-# What a killed server leaves of a call, and one that waits for the other's lock.
-_PASSING = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+# What a killed server leaves of a call, and one that waits for the other's lock; and what HAProxy
+# makes of an answer that breaks off, which no SuperLink says.
+_PASSING = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNKNOWN")
 
 _threads = trio.CapacityLimiter(50)
 
@@ -32,9 +33,10 @@ Answer = TypeVar("Answer")
 class Client:
     """Calls one side of a SuperLink, wherever it lives, again and again until it answers."""
 
-    def __init__(self, servers: Collection[Server], side: str) -> None:
+    def __init__(self, servers: Collection[Mortal], side: str) -> None:
         [self._server] = [server for server in servers if side in server.sides]
         self._side = side
+        self._address = ""
         # How often the last call was made, and who answered it.
         self.attempts, self.life = 0, Life({})
 
@@ -48,9 +50,10 @@ class Client:
         while True:
             self.attempts += 1
             life = await self._server.alive()
-            if life is not self.life:
-                send = over_grpc(life.addresses[self._side], self._side.title(), timeout=10)
-                self.life, self._client = life, client.Client(send)
+            self.life, address = life, life.addresses[self._side]
+            if address != self._address:
+                send = over_grpc(address, self._side.title(), timeout=10)
+                self._address, self._client = address, client.Client(send)
             once = partial(method, self._client, *arguments, **named)
             try:
                 return await trio.to_thread.run_sync(once, limiter=_threads)
@@ -60,7 +63,7 @@ class Client:
             await trio.sleep(0.02)
 
 
-async def node(servers: Collection[Server], record: Record) -> None:
+async def node(servers: Collection[Mortal], record: Record) -> None:
     """Answer every task with its own id."""
     fleet = Client(servers, "fleet")
     me = await fleet.call(client.Client.create_node)
@@ -74,7 +77,7 @@ async def node(servers: Collection[Server], record: Record) -> None:
             record.store(asked.task_id, taken, fleet.attempts)
 
 
-async def driver(servers: Collection[Server], record: Record, load: Load) -> None:
+async def driver(servers: Collection[Mortal], record: Record, load: Load) -> None:
     """Push tasks and collect their answers, round after round, until the load is over."""
     drives = Client(servers, "driver")
     run_id = await drives.call(client.Client.create_run)
@@ -115,7 +118,7 @@ async def ask_again(drives: Client, record: Record, task_ids: Collection[str]) -
         record.give_again(answer.task.ancestry[0], answer.task_id, drives.life)
 
 
-async def compare(servers: Collection[Server], record: Record) -> None:
+async def compare(servers: Collection[Mortal], record: Record) -> None:
     """Ask the last SuperLinks for everything that was acknowledged."""
     drives, fleet = Client(servers, "driver"), Client(servers, "fleet")
     for run_id in record.runs:

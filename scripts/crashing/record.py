@@ -14,7 +14,7 @@ UNCERTAIN = 5.0
 
 @attrs.define(eq=False)
 class Life:
-    """One life of a process: no two have the same address."""
+    """One life of a process, or of several behind one address."""
 
     addresses: Mapping[str, str]
     """By side: "driver", "fleet", or both."""

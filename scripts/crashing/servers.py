@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import signal
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Protocol
 
 import attrs
 import trio
@@ -14,10 +15,8 @@ from peering.processes import ANY_PORT, OURS, lines_of, running
 
 from crashing.record import UNCERTAIN, Life, Record
 
-_OPTIONS = {
-    "driver": ("--driver-hold", "2", "--driver-api-address", ANY_PORT),
-    "fleet": ("--hold", "2", "--no-readmit", "--grpc-rere-fleet-api-address", ANY_PORT),
-}
+_ADDRESSES = {"driver": "--driver-api-address", "fleet": "--grpc-rere-fleet-api-address"}
+_OPTIONS = {"driver": ("--driver-hold", "2"), "fleet": ("--hold", "2", "--no-readmit")}
 
 # A long life now and then: what is collected early in it must not come again after its end. The
 # drivers need not be busy all the while, only when the end comes.
@@ -32,35 +31,63 @@ class Load:
     over: bool = False
 
 
-class Server:
-    """A process over the database, both sides or one, that is started again whenever it ends."""
+class Mortal(Protocol):
+    """What can be called, or is called by what can be, until it is killed; it comes back."""
 
-    def __init__(self, database: Path, side: str | None = None) -> None:
-        self.sides = list(_OPTIONS) if side is None else [side]
-        self._command = [*OURS, *([] if side is None else [f"{side}-api"])]
-        self._command += ["--insecure", "--log-format", "json", "--database", str(database)]
-        self._command += [option for each in self.sides for option in _OPTIONS[each]]
+    @property
+    def sides(self) -> Sequence[str]:
+        """The APIs that it has: "driver", "fleet", both, or none."""
+
+    async def alive(self) -> Life:
+        """Wait until it serves; give the life in which it does."""
+
+    def kill(self) -> None:
+        """Kill it. It is alive."""
+
+    async def serve(self) -> None:
+        """Live again and again, until cancelled. Raises Misbehaved when it ends by itself."""
+
+
+class Server:
+    """A process over the database, with both APIs or one, started again whenever it ends.
+
+    `options` say where it listens; otherwise it chooses ports.
+    """
+
+    def __init__(self, database: str, sides: Sequence[str], options: Sequence[str] = ()) -> None:
+        self.sides = sides
+        self._command = [*OURS, *([f"{sides[0]}-api"] if len(sides) == 1 else [])]
+        self._command += ["--insecure", "--log-format", "json", "--database", database]
+        self._command += [option for side in sides for option in _OPTIONS[side]]
+        self._command += options or [
+            option for side in sides for option in (_ADDRESSES[side], ANY_PORT)
+        ]
         self._life: Life | None = None
         self._born = trio.Event()
         self._process: trio.Process | None = None
         self._killed = False
 
+    @property
+    def lives(self) -> bool:
+        """Whether it serves now."""
+        return self._life is not None
+
     async def alive(self) -> Life:
-        """Wait until it serves; give the life in which it does."""
+        """See `Mortal`."""
         while self._life is None:
             await self._born.wait()
         return self._life
 
-    def kill(self) -> None:
-        """Kill it. It is alive."""
+    def kill(self, by: signal.Signals = signal.SIGKILL) -> None:
+        """See `Mortal`; `by` SIGTERM it stops by itself."""
         assert self._life is not None
         assert self._process is not None
         self._life.killed_at = time.monotonic()
-        self._process.kill()
+        self._process.send_signal(by)
         self._life, self._born, self._killed = None, trio.Event(), True
 
     async def serve(self) -> None:
-        """Live again and again, until cancelled. Raises Misbehaved when it ends by itself."""
+        """See `Mortal`."""
         while True:
             self._killed = False
             async with running("SuperLink", *self._command) as program:
@@ -76,7 +103,7 @@ class Server:
                     raise program.ended("by itself")
 
 
-async def kill(servers: Sequence[Server], kills: int, record: Record, load: Load) -> None:
+async def kill(servers: Sequence[Mortal], kills: int, record: Record, load: Load) -> None:
     """Kill one of the servers at a random moment, so many times, and let them live once more."""
     while not record.asked:  # noqa: ASYNC110 (a script may poll)
         await trio.sleep(0.05)

@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import trio
@@ -74,8 +73,8 @@ def _connect(server: Server) -> Connect:
 class FlowerServer(Server):
     """A SuperLink that serves today's Flower, and leaves runs to whoever takes them."""
 
-    def __init__(self, database: Path) -> None:
-        super().__init__(database)
+    def __init__(self, database: str) -> None:
+        super().__init__(database, ["driver", "fleet"])
         self.sides = ["flower"]
         self._command += ["--port", "0", "--isolation", "process", "--message-hold", "2"]
 

@@ -30,7 +30,7 @@ class NotAnswered(Exception):
     """A call had no good answer; tells the gRPC or HTTP status, or what broke the connection."""
 
     def __init__(self, code: str, details: str = "") -> None:
-        super().__init__(code)
+        super().__init__(code, details)
         self.code, self.details = code, details
 
 

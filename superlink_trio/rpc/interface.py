@@ -64,6 +64,10 @@ def fault() -> Refused:
     return Refused(Status.INTERNAL, "The server failed to answer; its log says why.")
 
 
+# By these a proxy says that it forwards a call. Who says so without one gets nothing by it.
+_FORWARDED = frozenset({"forwarded", "via", "x-forwarded-for"})
+
+
 @attrs.frozen
 class Caller:
     """Who is on the other end of a call.
@@ -81,6 +85,15 @@ class Caller:
     metadata: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     public_key: bytes = attrs.field(default=b"", repr=False)
     headers: dict[str, str] = attrs.field(factory=dict, repr=False)
+
+    @property
+    def own_connection(self) -> str:
+        """The connection, where it is the caller's own; empty where a proxy says that it forwards.
+
+        A proxy that understands HTTP shares its connections among clients, and a client's calls
+        among connections. Source: RFC 7239; RFC 9110, 7.6.3.
+        """
+        return "" if self.metadata.keys() & _FORWARDED else self.connection
 
     @property
     def host(self) -> str:

@@ -361,6 +361,18 @@ async def test_another_connection_is_given_what_the_first_one_lost(
     assert item.task_id == task.task_id
 
 
+@pytest.mark.parametrize("header", ["forwarded", "via", "x-forwarded-for"])
+async def test_what_a_proxy_lost_is_given_again_whatever_its_connection(
+    header: str, api: Api, state: MemoryState
+) -> None:
+    proxied = Caller("127.0.0.1:1", {header: "somebody"})
+    node_id = await create_node(api)
+    task = await store(state, node_id)
+    for _ in range(2):
+        (item,) = await pull(api, pb_node(node_id), proxied)
+        assert item.task_id == task.task_id
+
+
 async def test_a_straggler_is_told_no_and_goes_on(
     api: Api, state: MemoryState, mock_clock: MockClock
 ) -> None:
