@@ -103,7 +103,7 @@ def crash(*options: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_kills_lose_nothing(options: tuple[str, ...]) -> None:
-    kills = fewer(5, 1)
+    kills = fewer(3, 1)
     done = crash("--kills", str(kills), *options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.match(rf"{kills} kills; \d+ runs, 4 nodes, ", done.stdout)

@@ -262,7 +262,7 @@ def test_a_line_moves_on_terminals_that_people_look_at(
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *WORDS, *words],
-        env={"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]), "TERM": terminal},
+        env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TERM": terminal},
         stderr=theirs,
     )
     os.close(theirs)
