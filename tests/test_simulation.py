@@ -30,7 +30,6 @@ from superlink_trio.wire import superlink_pb2 as pb
 from superlink_trio.wire.runs import Run
 
 FLEET = "superlink/apis/fleet"
-TESTS = Path(__file__).parent
 
 
 @pytest.fixture
