@@ -11,8 +11,8 @@ from superlink_trio.state.messages.durable.engine import StoredRun
 from superlink_trio.state.messages.ids import to_signed, to_unsigned
 from superlink_trio.state.messages.interface import Logged, NotFound
 from superlink_trio.state.messages.rules import Phase
+from superlink_trio.state.sql.messages.transaction import Reading, Transaction
 from superlink_trio.state.sql.runs import read_config, store_fab, write_config
-from superlink_trio.state.sqlite.transaction import Reading, Transaction
 from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.messages import Outcome, RunRecord, RunStatus
 from superlink_trio.wire.runs import Fab
@@ -21,6 +21,7 @@ _COLUMNS = (
     "run_id, task_id, series_id, fab_id, fab_version, fab_hash, override_config, pending_at,"
     " starting_at, running_at, finished_at, status, outcome, details, simulation"
 )
+_LOCK = " FOR NO KEY UPDATE"
 _LIVE = f"status != '{RunStatus.FINISHED.value}'"
 
 
@@ -67,8 +68,9 @@ def read(tx: Reading, run_id: int) -> RunRecord | None:
     return _read(tx, "run_id = ?", to_signed(run_id))
 
 
-def _read(tx: Reading, which: str, *values: object) -> RunRecord | None:
-    row = tx.first(f"SELECT {_COLUMNS} FROM superlink_app_run WHERE {which} LIMIT 1", *values)
+def _read(tx: Reading, which: str, *values: object, lock: str = "") -> RunRecord | None:
+    query = f"SELECT {_COLUMNS} FROM superlink_app_run WHERE {which} LIMIT 1{lock}"
+    row = tx.first(query, *values)
     return None if row is None else _to_record(row)
 
 
@@ -96,13 +98,14 @@ def goes_on(tx: Reading, run_id: int) -> bool:
 
 def claim(tx: Transaction, token: bytes) -> RunRecord | None:
     """Claim the oldest run that is pending, for who has the token with this SHA-256."""
-    run = _read(tx, f"{_LIVE} AND status = '{RunStatus.PENDING.value}' ORDER BY number")
+    pending = f"{_LIVE} AND status = '{RunStatus.PENDING.value}' ORDER BY number"
+    run = _read(tx, pending, lock=f"{_LOCK} SKIP LOCKED")
     return None if run is None else _write(tx, rules.claimed(run, tx.now), token)
 
 
 def unclaim(tx: Transaction, token: bytes) -> bool:
     """Let a run that was claimed and not begun be claimed by others; say whether there is one."""
-    run = _read(tx, "token = ?", token)
+    run = _read(tx, "token = ?", token, lock=_LOCK)
     if run is None or run.status is not RunStatus.STARTING:
         return False
     _write(tx, rules.unclaimed(run), b"")
@@ -111,7 +114,7 @@ def unclaim(tx: Transaction, token: bytes) -> bool:
 
 def begin(tx: Transaction, token: bytes) -> RunRecord:
     """Note that a claimed run is running. Raises NotFound, and NotPermitted if it was begun."""
-    run = _read(tx, "token = ?", token)
+    run = _read(tx, "token = ?", token, lock=_LOCK)
     if run is None:
         raise NotFound(rules.NO_TOKEN)
     return _write(tx, rules.begun(run, tx.now), token)
@@ -119,7 +122,7 @@ def begin(tx: Transaction, token: bytes) -> RunRecord:
 
 def finish(tx: Transaction, run_id: int, outcome: Outcome, details: str) -> bool:
     """End a run and drop its messages; say whether it was not over yet."""
-    run = read(tx, run_id)
+    run = _read(tx, "run_id = ?", to_signed(run_id), lock=_LOCK)
     if run is None or run.status is RunStatus.FINISHED:
         return False
     log(tx, run_id, rules.last_words(run_id, outcome, details))
@@ -150,6 +153,8 @@ def _forget_oldest_runs(tx: Transaction) -> None:
 
 def _forget_fab(tx: Transaction, fab_hash: str) -> None:
     """Forget a bundle that no run has any more."""
+    # Locked, it gets no new run; but one may have been committed before.
+    tx.execute("SELECT 1 FROM superlink_fab WHERE hash = ? FOR UPDATE", fab_hash)
     tx.execute(
         "DELETE FROM superlink_fab WHERE hash = ?"
         f" AND NOT EXISTS (SELECT 1 FROM superlink_app_run WHERE {_LIVE} AND fab_hash = ?)"
@@ -174,7 +179,7 @@ def log(tx: Transaction, run_id: int, text: str) -> None:
     if not text:
         return
     signed = to_signed(run_id)
-    size = tx.value("SELECT log_size FROM superlink_app_run WHERE run_id = ?", signed)
+    size = tx.value(f"SELECT log_size FROM superlink_app_run WHERE run_id = ?{_LOCK}", signed)
     if size is None:
         return
     latest = tx.value("SELECT max(logged_at) FROM superlink_app_log WHERE run_id = ?", signed)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from superlink_trio.state.messages.interface import SESSION_TIMEOUT
 from superlink_trio.state.messages.rules import Phase
-from superlink_trio.state.sqlite.messages.messages import FIELDS, Row, delete, lose, release
-from superlink_trio.state.sqlite.transaction import Transaction
+from superlink_trio.state.sql.messages.messages import FIELDS, Row, delete, lose, release
+from superlink_trio.state.sql.messages.transaction import Transaction
 
 # Messages that one step deletes: each may have a large model for itself.
 _PORTION = 20

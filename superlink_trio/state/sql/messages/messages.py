@@ -22,8 +22,8 @@ from superlink_trio.state.messages.interface import (
     Wrong,
 )
 from superlink_trio.state.messages.rules import Asked, Phase
-from superlink_trio.state.sqlite.messages import nodes, objects, runs
-from superlink_trio.state.sqlite.transaction import Reading, Transaction
+from superlink_trio.state.sql.messages import nodes, objects, runs
+from superlink_trio.state.sql.messages.transaction import Reading, Transaction
 from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.messages import Envelope, NodeRecord
 from superlink_trio.wire.objects import root_of
@@ -93,7 +93,7 @@ def push(tx: Transaction, run_id: int, source: int, sent: Sequence[Sent]) -> Pus
     goes_on = runs.goes_on(tx, run_id)
     ids: list[str] = []
     missing: dict[str, None] = {}
-    below: dict[int, Sequence[str]] = {}
+    below: dict[int, Collection[str]] = {}
     for one in sent:
         row = _take_in(tx, run_id, source, one) if goes_on else None
         ids.append("" if row is None else one.message_id)
@@ -101,7 +101,8 @@ def push(tx: Transaction, run_id: int, source: int, sent: Sequence[Sent]) -> Pus
             continue
         if row.tree_id not in below:
             below[row.tree_id] = objects.missing_below(tx, row.tree_id)
-            missing.update(dict.fromkeys(below[row.tree_id]))
+            parts = () if isinstance(one.parts, Wrong) else one.parts
+            missing.update(dict.fromkeys(part for part in parts if part in below[row.tree_id]))
         if objects.is_missing(tx, row.root):
             missing[one.message_id] = None
     return Pushed(ids, list(missing), f"{run_id:x}")
@@ -134,7 +135,7 @@ def _take_in(tx: Transaction, run_id: int, source: int, sent: Sent) -> Row | Non
 def _insert(tx: Transaction, run_id: int, source: int, sent: Sent, asked: int | None) -> None:
     assert not isinstance(sent.parts, Wrong), "it was looked at before"
     tree_id = objects.refer_to_tree(tx, sent.digest, sent.tree, sent.parts)
-    root = objects.refer(tx, sent.message_id)
+    root = objects.refer(tx, [sent.message_id])[sent.message_id]
     tx.execute(
         "INSERT INTO superlink_message(message_id, run_id, source, reader, phase, expires_at,"
         " heard_at, asked, root, tree_id, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -149,7 +150,9 @@ def _insert(tx: Transaction, run_id: int, source: int, sent: Sent, asked: int | 
 def put_object(tx: Transaction, run_id: int, source: int, object_id: str, content: bytes) -> None:
     """Take an object that a message from a source misses."""
     found = tx.first(
-        "SELECT number, content IS NULL FROM superlink_object WHERE object_id = ?", object_id
+        "SELECT number, content IS NULL FROM superlink_object WHERE object_id = ?"
+        " FOR NO KEY UPDATE",
+        object_id,
     )
     number, missing = found or (0, False)
     if not missing:
@@ -172,22 +175,21 @@ def _arrive(tx: Transaction, number: int) -> None:
         f"SELECT {', '.join(f'message.{name}' for name in Row._fields)}"
         " FROM superlink_message AS message JOIN superlink_tree AS tree USING (tree_id)"
         " JOIN superlink_object AS root ON root.number = message.root"
-        f" WHERE message.phase = {Phase.ARRIVING} AND tree.missing = 0"
+        f" WHERE message.phase = {Phase.ARRIVING} AND {tx.WHOLE}"
         " AND root.content IS NOT NULL AND message.number IN ("
         "SELECT number FROM superlink_message WHERE root = ? UNION"
         " SELECT number FROM superlink_message WHERE tree_id IN (SELECT tree_id"
-        " FROM superlink_part JOIN superlink_tree USING (tree_id) WHERE object = ?"
-        f" AND missing = 0) AND phase = {Phase.ARRIVING})"
+        " FROM superlink_part JOIN superlink_tree AS tree USING (tree_id) WHERE object = ?"
+        f" AND {tx.WHOLE}) AND phase = {Phase.ARRIVING})"
         " ORDER BY message.number",
         *(number, number),
     ).fetchall()
     for row in map(Row._make, whole):
+        if not _enter(tx, row, Phase.QUEUED):
+            continue
         if row.asked is None:
-            _enter(tx, row, Phase.QUEUED)
             tx.notify(ChangeKind.INSTRUCTION, to_unsigned(row.reader))
-        elif _settle(tx, row.asked, row.number):
-            _enter(tx, row, Phase.QUEUED)
-        else:
+        elif not _settle(tx, row.asked, row.number):
             delete(tx, row)
 
 
@@ -203,8 +205,13 @@ def _settle(tx: Transaction, asked: int, reply: int) -> bool:
     return bool(settled)
 
 
-def _enter(tx: Transaction, row: Row, phase: Phase) -> None:
-    tx.execute("UPDATE superlink_message SET phase = ? WHERE number = ?", phase.value, row.number)
+def _enter(tx: Transaction, row: Row, phase: Phase) -> bool:
+    """Let a message go on; say whether it is where it was when somebody looked."""
+    entered = tx.execute(
+        "UPDATE superlink_message SET phase = ? WHERE number = ? AND phase = ?",
+        *(phase.value, row.number, row.phase),
+    )
+    return entered.rowcount > 0
 
 
 # Pull
@@ -275,28 +282,31 @@ def _stand_in(tx: Transaction, run_id: int, message_id: str, asked: Row | None, 
         message, number = _message(tx, asked), asked.number
     envelope = rules.stand_in(message, code, tx.now)
     tree_id = objects.refer_to_tree(tx, hashlib.sha256(b"").digest(), b"", ())
-    root = objects.refer(tx, envelope.message_id)
+    root = objects.refer(tx, [envelope.message_id])[envelope.message_id]
     objects.put(tx, root, root_of(envelope.message))
-    reply = tx.execute(
+    reply = tx.value(
         "INSERT INTO superlink_message(message_id, run_id, source, reader, phase, expires_at,"
-        " heard_at, asked, root, tree_id, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " heard_at, asked, root, tree_id, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " RETURNING number",
         *(envelope.message_id, to_signed(run_id)),
         *(SERVER if asked is None else asked.reader, SERVER, Phase.QUEUED.value),
         *(tx.now, tx.now, number, root, tree_id, envelope.message.SerializeToString()),
-    ).lastrowid
-    assert reply is not None, "an INSERT has one"
-    _settle(tx, number, reply)
+    )
+    if not _settle(tx, number, reply):
+        # The node's own has come at this very moment.
+        row = _read(tx, "number = ?", reply)
+        assert row is not None, "it was added in the same transaction"
+        delete(tx, row)
 
 
 def _remember(tx: Transaction, unknown: pb.Message) -> int:
     """Store an instruction that is not known, for the error that stands in; give its number."""
-    number = tx.execute(
+    number: int = tx.value(
         "INSERT INTO superlink_message(message_id, run_id, source, reader, phase, expires_at,"
-        " heard_at, content) VALUES (?, ?, ?, 0, ?, ?, ?, ?)",
+        " heard_at, content) VALUES (?, ?, ?, 0, ?, ?, ?, ?) RETURNING number",
         *(unknown.metadata.message_id, to_signed(unknown.metadata.run_id), SERVER),
         *(Phase.DELIVERED.value, float("inf"), tx.now, unknown.SerializeToString()),
-    ).lastrowid
-    assert number is not None, "an INSERT has one"
+    )
     return number
 
 
@@ -331,7 +341,7 @@ def lose(tx: Transaction, number: int) -> None:
 
 def _lose(tx: Transaction, which: str, value: int) -> None:
     lost = tx.execute(
-        "UPDATE superlink_message SET expires_at = min(expires_at, ?)"
+        "UPDATE superlink_message SET expires_at = least(expires_at, ?)"
         f" WHERE {which} AND asked IS NULL AND reply IS NULL RETURNING message_id",
         *(tx.now, value),
     ).fetchall()
@@ -341,15 +351,16 @@ def _lose(tx: Transaction, which: str, value: int) -> None:
 
 def release(tx: Transaction, row: Row) -> None:
     """Let go of a message's objects: nobody is given it any more."""
-    tx.execute(
+    released = tx.execute(
         f"UPDATE superlink_message SET phase = {Phase.DELIVERED}, root = NULL, tree_id = NULL"
-        " WHERE number = ?",
-        row.number,
+        " WHERE number = ? AND phase = ?",
+        *(row.number, row.phase),
     )
-    objects.release(tx, row.root, row.tree_id)
+    if released.rowcount:
+        tx.release(row.root, row.tree_id)
 
 
 def delete(tx: Transaction, row: Row) -> None:
     """Delete a message, and the objects that only it had."""
     tx.execute("DELETE FROM superlink_message WHERE number = ?", row.number)
-    objects.release(tx, row.root, row.tree_id)
+    tx.release(row.root, row.tree_id)

@@ -11,7 +11,7 @@ from superlink_trio.state.interface import FORGET, Admission
 from superlink_trio.state.messages import rules
 from superlink_trio.state.messages.ids import to_signed, to_unsigned
 from superlink_trio.state.messages.interface import EVICT_AFTER
-from superlink_trio.state.sqlite.transaction import Reading, Transaction
+from superlink_trio.state.sql.messages.transaction import Reading, Transaction
 from superlink_trio.wire.messages import NodeRecord
 
 _COLUMNS = (
@@ -19,10 +19,10 @@ _COLUMNS = (
     " heartbeat_interval, registered_itself, name, location"
 )
 
-_ALL = -1  # what LIMIT takes for no limit
+_ALL = 2**63 - 1  # what databases count up to
 
 # See `rules.offline_since`, and `rules.gives_way`.
-_OFFLINE_SINCE = "max(online_until, coalesce(deactivated_at, 0), registered_at)"
+_OFFLINE_SINCE = "greatest(online_until, coalesce(deactivated_at, 0), registered_at)"
 _GIVES_WAY = f"registered_itself AND {_OFFLINE_SINCE} <= ?"
 
 
@@ -112,7 +112,7 @@ def _forget(tx: Transaction, since: float, heard: Collection[int], most: int = _
     """
     forgotten = tx.execute(
         "DELETE FROM superlink_supernode WHERE node_id IN (SELECT node_id FROM superlink_supernode"
-        f" WHERE {_GIVES_WAY} AND node_id NOT IN (SELECT value FROM json_each(?))"
+        f" WHERE {_GIVES_WAY} AND node_id NOT IN (SELECT CAST(value AS BIGINT) FROM json_each(?))"
         f" ORDER BY {_OFFLINE_SINCE} LIMIT ?) RETURNING node_id",
         *(since, json.dumps([to_signed(node_id) for node_id in heard]), most),
     ).fetchall()
@@ -135,7 +135,7 @@ def update(tx: Transaction, node: NodeRecord) -> bool:
 
 def write_heartbeats(tx: Transaction, nodes: Sequence[NodeRecord]) -> None:
     """Write down how long nodes are online, who are known to be."""
-    tx.connection.executemany(
+    tx.execute_many(
         "UPDATE superlink_supernode SET deactivated_at = ?, online_until = ?,"
         " heartbeat_interval = ? WHERE node_id = ?",
         [
@@ -155,7 +155,8 @@ def unregister(tx: Transaction, node_id: int) -> bool:
     signed = to_signed(node_id)
     if not tx.execute("DELETE FROM superlink_supernode WHERE node_id = ?", signed).rowcount:
         return False
-    tx.execute("INSERT OR REPLACE INTO superlink_unregistered(node_id) VALUES (?)", signed)
+    tx.execute("DELETE FROM superlink_unregistered WHERE node_id = ?", signed)
+    tx.execute("INSERT INTO superlink_unregistered(node_id) VALUES (?)", signed)
     tx.execute(
         "DELETE FROM superlink_unregistered WHERE number <="
         " (SELECT max(number) FROM superlink_unregistered) - ?",
