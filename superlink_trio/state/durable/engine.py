@@ -250,6 +250,8 @@ class Engine(Committer[Transaction], Protocol):
     """Seconds for which another program's lock is waited for."""
     largest_inline: int
     """Bytes of a payload up to which equal ones are not worth to be found."""
+    shares_messages: bool
+    """Whether several processes may serve nodes, runs and messages of Flower 1.23 and later."""
     private: bool
     """Whether only commits get at the database: no other process does, nor `read`."""
 

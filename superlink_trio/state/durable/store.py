@@ -85,6 +85,11 @@ class DurableState(State):
         """Whether a worker thread is at work on the database."""
         return bool(self._writer.limiter.borrowed_tokens) or self._engine.reading
 
+    @property
+    def shares_messages(self) -> bool:
+        """Whether several processes may serve nodes, runs and messages of 1.23 and later."""
+        return self._engine.shares_messages
+
     async def serve(
         self,
         *,

@@ -141,4 +141,7 @@ class MessageTransaction(MessageQueries, Protocol):
         """Delete a portion of what came to nothing; say whether there may be more."""
 
     def purge(self) -> bool:
-        """Delete a portion of the messages of runs that are over; say whether there may be more."""
+        """Delete a portion of the messages of runs that are over, and of what nobody refers to.
+
+        Say whether there may be more.
+        """

@@ -111,6 +111,7 @@ class DurableMessages(MessageState):
             await trio.sleep(_SWEEP_EVERY)
             with suppress(StateUnavailable):
                 await self._repeat(lambda tx: tx.sweep())
+                self._let_go()
                 for run in self._known.silent():
                     await self._give_up(run)
 
@@ -130,6 +131,11 @@ class DurableMessages(MessageState):
             except StateUnavailable:
                 await trio.sleep(_TRY_AGAIN_AFTER)
                 self._dropped.set()
+
+    def _let_go(self) -> None:
+        """Look soon for what no message refers to any more, where it was not deleted at once."""
+        if self._state.shares_messages:
+            self._dropped.set()
 
     async def _forget_nodes(self) -> None:
         while True:
@@ -358,3 +364,4 @@ class DurableMessages(MessageState):
         await self._state.write(
             lambda tx: tx.messages.confirm(run_id, reader, message_id), durable=False
         )
+        self._let_go()

@@ -38,4 +38,11 @@ class Transaction(sql.Transaction):
 
     @abstractmethod
     def release(self, root: int | None, tree_id: int | None) -> None:
-        """Delete a root and a tree that a message has referred to, if nothing else does."""
+        """Delete a root and a tree that a message has referred to, if nothing else does.
+
+        Where others refer to objects at the same moment that is left to `collect`.
+        """
+
+    @abstractmethod
+    def collect(self, most: int) -> bool:
+        """Delete so much of what `release` has left; say whether there may be more."""
