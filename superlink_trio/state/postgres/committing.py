@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 class Committer(sql.Committer[Steps]):
     """See `sql.committing.Committer`. `me` is this process's id in the database."""
 
+    SHARES_MESSAGES = True
+
     def __init__(
         self, server: Server, opened: Opened, clock: DatabaseClock | None, grace: float
     ) -> None:
@@ -146,8 +148,6 @@ class Committer(sql.Committer[Steps]):
         return in_words(error, self._server.name) if isinstance(error, psycopg.Error) else None
 
     def _publish(self, tx: Steps, changes: Sequence[Change]) -> None:
-        if not changes:
-            return
         with tx.connection.pipeline():
             tx.execute(
                 "INSERT INTO superlink_news(process_id, kind, key, value)"
@@ -164,6 +164,7 @@ class Committer(sql.Committer[Steps]):
 
 
 def _to_change(kind: int, key: str, value: int | None) -> Change:
-    # Of what concerns others, tasks are named by texts, and nodes by numbers.
+    # Of what concerns others, tasks and messages are named by texts, nodes and runs by numbers.
     named = ChangeKind(kind)
-    return Change(named, key if named is ChangeKind.SETTLED else int(key), value)
+    by_text = named in (ChangeKind.SETTLED, ChangeKind.REPLY)
+    return Change(named, key if by_text else int(key), value)

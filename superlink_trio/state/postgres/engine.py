@@ -59,7 +59,7 @@ class PostgresEngine:
     """An `Engine` of a connection that writes, one that listens, and a few that read."""
 
     largest_inline = INLINE
-    shares_messages = True
+    shares_messages = Committer.SHARES_MESSAGES
     private = False
 
     def __init__(

@@ -43,7 +43,7 @@ class Transaction(Reading, sql.Transaction):
 
     def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
         """Execute one statement for each row of values."""
-        self.connection.executemany(statement, rows)
+        self.connection.executemany(_in_sqlite(statement), rows)
 
     def has_column(self, table: str, column: str) -> bool:
         """Say whether a table has a column."""

@@ -26,6 +26,8 @@ class MessageSteps(sql.MessageSteps, MessageQueries, Transaction):
     brought = objects.brought
     release = objects.release
     collect = objects.collect
+    keep_run = serving.keep_run
+    run_heard_at = serving.run_heard_at
 
     def serve(self) -> bool:
         """See `sql.messages.transaction.Transaction`."""

@@ -2,7 +2,8 @@
 
 What a tree misses is said by its parts, and no row of it counts that: processes that bring objects
 of one tree write different rows. `superlink_loose` has what may have lost its last message, see
-`objects`; `superlink_serving` the processes that serve these nodes.
+`objects`; `superlink_serving` the processes that serve these nodes. `superlink_app_run.heard_at`:
+when one of them has heard of the run's process last.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ _TABLES = """
         pending_at DOUBLE PRECISION NOT NULL, starting_at DOUBLE PRECISION NOT NULL,
         running_at DOUBLE PRECISION NOT NULL, finished_at DOUBLE PRECISION NOT NULL,
         status TEXT NOT NULL, outcome TEXT, details TEXT NOT NULL, simulation BYTEA,
-        token BYTEA UNIQUE, log_size BIGINT NOT NULL DEFAULT 0);
+        token BYTEA UNIQUE, log_size BIGINT NOT NULL DEFAULT 0,
+        heard_at DOUBLE PRECISION NOT NULL DEFAULT 0);
     CREATE INDEX superlink_live_run ON superlink_app_run(number) WHERE status != 'finished';
     CREATE TABLE superlink_app_log(
         number BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, run_id BIGINT NOT NULL,

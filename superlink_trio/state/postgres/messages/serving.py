@@ -1,9 +1,10 @@
-"""Which processes serve the nodes, runs and messages of a database: any number may."""
+"""Processes that serve the nodes, runs and messages of a database: any number may."""
 
 from __future__ import annotations
 
+from superlink_trio.state.messages.ids import to_signed
 from superlink_trio.state.postgres.processes import Locks
-from superlink_trio.state.postgres.transaction import Transaction
+from superlink_trio.state.postgres.transaction import Reading, Transaction
 
 
 def serve(tx: Transaction, locks: Locks) -> bool:
@@ -13,3 +14,17 @@ def serve(tx: Transaction, locks: Locks) -> bool:
     ).fetchall()
     tx.execute("INSERT INTO superlink_serving VALUES (?) ON CONFLICT DO NOTHING", tx.me)
     return not any(locks.is_alive(tx, process) for (process,) in others)
+
+
+def keep_run(tx: Transaction, token: bytes, heard_at: float) -> None:
+    """Let other processes know when a run's process, by its token, was heard of last."""
+    tx.execute(
+        "UPDATE superlink_app_run SET heard_at = greatest(heard_at, ?) WHERE token = ?",
+        *(heard_at, token),
+    )
+
+
+def run_heard_at(tx: Reading, run_id: int) -> float:
+    """Say when any process has heard of a run's process last."""
+    query = "SELECT heard_at FROM superlink_app_run WHERE run_id = ?"
+    return float(tx.value(query, to_signed(run_id)) or 0.0)

@@ -11,7 +11,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from superlink_trio.state.durable.engine import ChangeKind
+from superlink_trio.state.durable.engine import Busy, ChangeKind
 from superlink_trio.state.messages import rules
 from superlink_trio.state.messages.durable.engine import Sent
 from superlink_trio.state.messages.ids import to_signed, to_unsigned
@@ -148,14 +148,21 @@ def _insert(tx: Transaction, run_id: int, source: int, sent: Sent, asked: int | 
 
 
 def put_object(tx: Transaction, run_id: int, source: int, object_id: str, content: bytes) -> None:
-    """Take an object that a message from a source misses."""
+    """Take an object that a message from a source misses.
+
+    Raises Busy where another process takes it, or is about to refer to it: who waited for one
+    while others wait for what it has itself might do so for ever.
+    """
     found = tx.first(
         "SELECT number, content IS NULL FROM superlink_object WHERE object_id = ?"
-        " FOR NO KEY UPDATE",
+        " FOR NO KEY UPDATE SKIP LOCKED",
         object_id,
     )
+    if found is None and objects.exists(tx, object_id):
+        raise Busy
     number, missing = found or (0, False)
     if not missing:
+        _arrive(tx, number)
         return
     trees = objects.trees_that_miss(tx, number, run_id, source)
     if not trees:
@@ -167,6 +174,16 @@ def put_object(tx: Transaction, run_id: int, source: int, object_id: str, conten
     check(tx.stored_size(), len(content))
     objects.put(tx, number, content)
     _arrive(tx, number)
+
+
+def arrive(tx: Transaction, object_id: str) -> None:
+    """Let go on whatever message is whole, now that other processes see that this object is here.
+
+    Of two that have brought the last two objects of a message neither saw the other's.
+    """
+    number = tx.value("SELECT number FROM superlink_object WHERE object_id = ?", object_id)
+    if number is not None:
+        _arrive(tx, number)
 
 
 def _arrive(tx: Transaction, number: int) -> None:

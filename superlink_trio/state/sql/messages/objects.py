@@ -69,6 +69,11 @@ def is_missing(tx: Reading, number: int) -> bool:
     return tx.exists(query, number)
 
 
+def exists(tx: Reading, object_id: str) -> bool:
+    """Say whether somebody refers to an object."""
+    return tx.exists("SELECT 1 FROM superlink_object WHERE object_id = ?", object_id)
+
+
 def trees_that_miss(tx: Reading, number: int, run_id: int, source: int) -> Collection[int]:
     """Give the trees in which an object is missing, for messages of a run from a source."""
     arriving = f"phase = {Phase.ARRIVING} AND run_id = ? AND source = ?"

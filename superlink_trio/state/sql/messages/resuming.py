@@ -1,7 +1,8 @@
-"""The step with which a process begins to serve Flower 1.23 and later."""
+"""Steps with which a process begins to serve Flower 1.23 and later, and looks at all of it."""
 
 from __future__ import annotations
 
+from superlink_trio.state.durable.engine import ChangeKind
 from superlink_trio.state.messages.durable.engine import Resumed
 from superlink_trio.state.messages.rules import Phase
 from superlink_trio.state.sql.messages import nodes, runs
@@ -18,3 +19,14 @@ def resume(tx: Transaction) -> Resumed:
         arriving = f"phase = {Phase.ARRIVING}"
         tx.execute(f"UPDATE superlink_message SET heard_at = ? WHERE {arriving}", tx.now)
     return Resumed(nodes.everyone(tx), runs.live(tx))
+
+
+def look_at_all(tx: Transaction) -> None:
+    """Look up everything: nobody knows what this process has missed."""
+    tx.serve()
+    tx.notify(ChangeKind.ALL_SEEN, 0, Resumed(nodes.everyone(tx), runs.live(tx)))
+
+
+def is_served_elsewhere(tx: Transaction) -> bool:
+    """Say whether other processes serve the same nodes, runs and messages."""
+    return not tx.serve()

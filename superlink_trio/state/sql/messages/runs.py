@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from superlink_trio.state.durable.engine import ChangeKind
@@ -82,12 +82,29 @@ def newest(tx: Reading, limit: int, skip: int) -> Sequence[RunRecord]:
 
 def live(tx: Reading) -> Sequence[StoredRun]:
     """Give the runs that are not over, the oldest first."""
+    return _stored(tx, f"{_LIVE} ORDER BY number")
+
+
+def _stored(tx: Reading, which: str, *values: object) -> Sequence[StoredRun]:
     rows = tx.execute(
         f"SELECT {_COLUMNS}, token, (SELECT max(logged_at) FROM superlink_app_log AS log"
-        f" WHERE log.run_id = run.run_id) FROM superlink_app_run AS run WHERE {_LIVE}"
-        " ORDER BY number"
+        f" WHERE log.run_id = run.run_id) FROM superlink_app_run AS run WHERE {which}",
+        *values,
     )
     return [StoredRun(_to_record(row), row[15] or b"", row[16] or 0.0) for row in rows.fetchall()]
+
+
+def look(tx: Transaction, run_ids: Collection[int]) -> None:
+    """Look up runs that another process has changed, or may know of."""
+    for run_id in run_ids:
+        stored = _stored(tx, "run_id = ?", to_signed(run_id))
+        tx.notify(ChangeKind.APP_RUN_SEEN, run_id, stored[0] if stored else None)
+
+
+def look_by_token(tx: Transaction, token: bytes) -> None:
+    """Look up the run of a token, by its SHA-256."""
+    for stored in _stored(tx, "token = ?", token):
+        tx.notify(ChangeKind.APP_RUN_SEEN, stored.record.run_id, stored)
 
 
 def goes_on(tx: Reading, run_id: int) -> bool:
@@ -110,6 +127,25 @@ def unclaim(tx: Transaction, token: bytes) -> bool:
         return False
     _write(tx, rules.unclaimed(run), b"")
     return True
+
+
+def give_up(tx: Transaction, token: bytes, heard_at: float) -> float | None:
+    """End a claimed run whose process is silent, or let others claim it if it has not begun.
+
+    `heard_at`: when this process has heard of it last. Gives when any has, or None where it was
+    given up; the time where its token is void.
+    """
+    run = _read(tx, "token = ?", token, lock=_LOCK)
+    if run is None:
+        return tx.now
+    heard_at = max(heard_at, tx.run_heard_at(run.run_id))
+    if not rules.is_silent(run.status, heard_at, tx.now):
+        return heard_at
+    if run.status is RunStatus.STARTING:
+        _write(tx, rules.unclaimed(run), b"")
+    else:
+        finish(tx, run.run_id, Outcome.FAILED, rules.SILENT)
+    return None
 
 
 def begin(tx: Transaction, token: bytes) -> RunRecord:

@@ -34,6 +34,12 @@ _OUT_OF_TIME = f"""SELECT {FIELDS} FROM superlink_message WHERE asked IS NULL
 def sweep(tx: Transaction) -> bool:
     """Delete a portion of what came to nothing; say whether there may be more."""
     long_ago = tx.now - SESSION_TIMEOUT
+    # What another process took in while the run ended was not there to be dropped.
+    tx.execute(
+        f"UPDATE superlink_message SET phase = {Phase.DROPPED} WHERE phase != {Phase.DROPPED}"
+        " AND run_id IN (SELECT run_id FROM superlink_app_run WHERE finished_at > ?)",
+        long_ago,
+    )
     gone = [
         Row._make(row)
         for query, before in ((_GIVEN_UP, (long_ago, long_ago)), (_FORGOTTEN, (long_ago,)))

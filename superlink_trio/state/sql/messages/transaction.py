@@ -46,3 +46,11 @@ class Transaction(sql.Transaction):
     @abstractmethod
     def collect(self, most: int) -> bool:
         """Delete so much of what `release` has left; say whether there may be more."""
+
+    @abstractmethod
+    def keep_run(self, token: bytes, heard_at: float) -> None:
+        """Let other processes know when a run's process, by its token, was heard of last."""
+
+    @abstractmethod
+    def run_heard_at(self, run_id: int) -> float:
+        """Say when others have heard of a run's process last; 0.0 where there are none."""

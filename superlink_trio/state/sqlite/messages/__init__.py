@@ -24,3 +24,10 @@ class MessageSteps(sql.MessageSteps, MessageQueries, Transaction):
     def collect(self, most: int) -> bool:
         """See `sql.messages.transaction.Transaction`: nothing was left."""
         return False
+
+    def keep_run(self, token: bytes, heard_at: float) -> None:
+        """See `sql.messages.transaction.Transaction`: nobody else has to know."""
+
+    def run_heard_at(self, run_id: int) -> float:
+        """See `sql.messages.transaction.Transaction`: nobody else has heard of it."""
+        return 0.0
