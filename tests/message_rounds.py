@@ -49,12 +49,12 @@ def place_app(folder: Path) -> Path:
 class Node:
     """A SuperNode."""
 
-    link: SuperLink
+    address: str
     signer: Signer = attrs.field(factory=Signer)
 
     def call(self, path: str, request: Message, response: type[Response]) -> Response:
         headers = self.signer.headers(time.time())
-        return _post(self.link, f"fleet/{path}", request, response, headers)
+        return post(self.address, f"fleet/{path}", request, response, headers)
 
     def start(self) -> int:
         """Register it, and say that it is there; give its id."""
@@ -70,13 +70,13 @@ def a_message_round(link: SuperLink, told: Path, kind: str = "train") -> Iterato
 
     Gives the run's id. `told`: see `place_app`.
     """
+    address = str(link.flower_address)
     start = pb.StartRunRequest(fab=bundle())
-    run_id = _post(link, "control/start-run", start, pb.StartRunResponse).run_id
-    token = {"flwr-task-token": _read(told)}
-    _post(
-        link, "runtime/pull-task-input", pb.PullTaskInputRequest(), pb.PullTaskInputResponse, token
-    )
-    node, idle = Node(link), Node(link)
+    run_id = post(address, "control/start-run", start, pb.StartRunResponse).run_id
+    token = {"flwr-task-token": read_token(told)}
+    begin = pb.PullTaskInputRequest()
+    post(address, "runtime/pull-task-input", begin, pb.PullTaskInputResponse, token)
+    node, idle = Node(address), Node(address)
     node_id = node.start()
     parcels = [
         parcel(run_id, to=to, created_at=time.time(), message_type=kind, group_id="2")
@@ -86,10 +86,10 @@ def a_message_round(link: SuperLink, told: Path, kind: str = "train") -> Iterato
         messages_list=[one.envelope.message for one in parcels],
         message_object_trees=[one.envelope.tree for one in parcels],
     )
-    _post(link, "runtime/push-messages", pushed, pb.PushAppMessagesResponse, token)
-    for object_id, content in _objects(*parcels):
+    post(address, "runtime/push-messages", pushed, pb.PushAppMessagesResponse, token)
+    for object_id, content in objects_of(*parcels):
         request = pb.PushObjectRequest(run_id=run_id, object_id=object_id, object_content=content)
-        _post(link, "runtime/push-object", request, pb.PushObjectResponse, token)
+        post(address, "runtime/push-object", request, pb.PushObjectResponse, token)
     me = pb.Node(node_id=node_id)
     [asked] = node.call(
         "pull-messages", pb.PullMessagesRequest(node=me), pb.PullMessagesResponse
@@ -103,24 +103,25 @@ def a_message_round(link: SuperLink, told: Path, kind: str = "train") -> Iterato
         message_object_trees=[reply.envelope.tree],
     )
     node.call("push-messages", push, pb.PushMessagesResponse)
-    for object_id, content in _objects(reply):
+    for object_id, content in objects_of(reply):
         request = pb.PushObjectRequest(
             node=me, run_id=run_id, object_id=object_id, object_content=content
         )
         node.call("push-object", request, pb.PushObjectResponse)
     pull = pb.PullAppMessagesRequest(message_ids=[one.message_id for one in parcels])
-    _post(link, "runtime/pull-messages", pull, pb.PullAppMessagesResponse, token)
+    post(address, "runtime/pull-messages", pull, pb.PullAppMessagesResponse, token)
     yield run_id
     output = pb.PushTaskOutputRequest(sub_status="failed", details=REASON)
-    _post(link, "runtime/push-task-output", output, pb.PushTaskOutputResponse, token)
+    post(address, "runtime/push-task-output", output, pb.PushTaskOutputResponse, token)
     yield run_id
 
 
-def _objects(*parcels: Parcel) -> Iterator[tuple[str, bytes]]:
+def objects_of(*parcels: Parcel) -> Iterator[tuple[str, bytes]]:
     return iter({id: content for one in parcels for id, content in one.objects.items()}.items())
 
 
-def _read(told: Path) -> str:
+def read_token(told: Path) -> str:
+    """Wait for a token of `place_app`."""
     pipe = os.open(told, os.O_RDONLY | os.O_NONBLOCK)
     try:
         readable, _, _ = select.select([pipe], [], [], _PATIENCE)
@@ -130,16 +131,14 @@ def _read(told: Path) -> str:
         os.close(pipe)
 
 
-def _post(
-    link: SuperLink,
+def post(
+    address: str,
     path: str,
     request: Message,
     response: type[Response],
     headers: dict[str, str] | None = None,
 ) -> Response:
-    address = link.flower_address
-    assert address is not None
-    connection = http.client.HTTPConnection(address.host, address.port, timeout=_PATIENCE)
+    connection = http.client.HTTPConnection(address, timeout=_PATIENCE)
     try:
         connection.request("POST", f"/v1/{path}", request.SerializeToString(), headers or {})
         answer = connection.getresponse()
