@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -14,6 +15,14 @@ from superlink_trio.state.limits import NO_LIMITS, StateLimits
 
 PORTION = 500
 """Rows of one kind that one step deletes at most: others want to write too."""
+
+NUL = "\N{SYMBOL FOR NULL}"
+"""What stands for NUL in a text, where the database has none."""
+
+
+def listed(texts: Iterable[str]) -> str:
+    """Give what `json_each` makes texts of; without NUL, which not every database has."""
+    return json.dumps([text.replace("\0", NUL) for text in texts])
 
 
 class Cursor(Protocol):

@@ -254,7 +254,8 @@ class DurableMessages(MessageState):
         run = await self._run_of_token(token)
         if run is not None:
             run.alive_at = self.now()
-            self._heartbeats.note_run(run.token, run.alive_at)
+            if self._state.shares_messages:
+                self._heartbeats.note_run(run.token, run.alive_at)
         return run is not None
 
     async def finish_run(self, run_id: int, outcome: Outcome, details: str = "") -> bool:

@@ -7,7 +7,6 @@ Phases stand in SQL as numbers: a partial index is used for nothing else. For CR
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -24,6 +23,7 @@ from superlink_trio.state.messages.interface import (
 from superlink_trio.state.messages.rules import Asked, Phase
 from superlink_trio.state.sql.messages import nodes, objects, runs
 from superlink_trio.state.sql.messages.transaction import Reading, Transaction
+from superlink_trio.state.sql.transaction import listed
 from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.messages import Envelope, NodeRecord
 from superlink_trio.wire.objects import root_of
@@ -77,7 +77,7 @@ def asked(tx: Reading, run_id: int, message_ids: Collection[str]) -> Mapping[str
         "SELECT message_id, run_id, reader, expires_at, reply FROM json_each(?)"
         " CROSS JOIN superlink_message ON message_id = value"
         f" WHERE run_id = ? AND phase != {Phase.DROPPED}",
-        *(json.dumps(list(message_ids)), to_signed(run_id)),
+        *(listed(message_ids), to_signed(run_id)),
     )
     return {
         message_id: Asked(to_unsigned(run), to_unsigned(reader), expires_at, reply is not None)

@@ -12,12 +12,12 @@ how many rows there are, and would go through all messages of a run.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 
 from superlink_trio.state.messages.ids import to_signed
 from superlink_trio.state.messages.rules import Phase
 from superlink_trio.state.sql.messages.transaction import Reading, Transaction
+from superlink_trio.state.sql.transaction import listed
 
 
 def refer(tx: Transaction, object_ids: Collection[str]) -> Mapping[str, int]:
@@ -27,7 +27,7 @@ def refer(tx: Transaction, object_ids: Collection[str]) -> Mapping[str, int]:
         tx.execute(
             "SELECT object_id, number FROM json_each(?) CROSS JOIN superlink_object"
             " ON object_id = value ORDER BY object_id FOR SHARE OF superlink_object",
-            json.dumps(list(object_ids)),
+            listed(object_ids),
         ).fetchall()
     )
     new = sorted(set(object_ids) - numbers.keys())
@@ -37,7 +37,7 @@ def refer(tx: Transaction, object_ids: Collection[str]) -> Mapping[str, int]:
             "INSERT INTO superlink_object(object_id) SELECT value FROM json_each(?) WHERE true"
             " ON CONFLICT(object_id) DO UPDATE SET object_id = excluded.object_id"
             " RETURNING object_id, number",
-            json.dumps(new),
+            listed(new),
         )
         numbers.update(added.fetchall())
     return numbers
@@ -92,7 +92,7 @@ def are_all_in(tx: Reading, object_ids: Collection[str], tree_id: int) -> bool:
     found = tx.value(
         "SELECT count(*) FROM json_each(?) CROSS JOIN superlink_object ON object_id = value"
         " CROSS JOIN superlink_part ON object = superlink_object.number WHERE tree_id = ?",
-        *(json.dumps(list(object_ids)), tree_id),
+        *(listed(object_ids), tree_id),
     )
     return bool(found == len(object_ids))
 
