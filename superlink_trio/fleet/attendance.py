@@ -59,6 +59,11 @@ class Attendance:
         self._nodes[node_id].until = until
         self._absences.renewed(node_id, until)
 
+    def ending(self, before: float) -> Sequence[int]:
+        """Give the nodes that are online, and go offline before a moment by Trio's clock."""
+        now = trio.current_time()
+        return [node_id for node_id, node in self._nodes.items() if now < node.until < before]
+
     def begin(self, node_id: int, work_id: str, run_id: int, group_id: str, kind: str) -> None:
         """Note that a node was given something to do."""
         self._nodes[node_id].works[work_id] = Work(
