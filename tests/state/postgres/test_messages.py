@@ -106,6 +106,7 @@ async def test_a_pull_at_one_ends_the_older_one_at_the_other(
     async with trio.open_nursery() as nursery:
         for number, which in enumerate((0, 1, 0)):
             nursery.start_soon(pull, which)
+            await settle(*two)
             with trio.fail_after(10):
                 while len(ended) < number:
                     await heard(two)

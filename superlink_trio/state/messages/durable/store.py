@@ -108,10 +108,9 @@ class DurableMessages(MessageState):
             await self._look(lambda tx: tx.look_at_node_of_key(public_key))
         return self._nodes.of_key(public_key)
 
-    async def _live_run(self, run_id: int) -> LiveRun | None:
+    async def _look_at_run(self, run_id: int) -> None:
         if run_id not in self._known.runs:
             await self._look(lambda tx: tx.look_at_runs([run_id]))
-        return self._known.runs.get(run_id)
 
     async def _run_of_token(self, token: str) -> LiveRun | None:
         if self._known.of_token(token) is None:
@@ -266,7 +265,8 @@ class DurableMessages(MessageState):
         return finished
 
     async def await_finished(self, run_id: int) -> None:
-        while (run := await self._live_run(run_id)) is not None:
+        await self._look_at_run(run_id)
+        while (run := self._known.runs.get(run_id)) is not None:
             await run.news.wait()
 
     async def log(self, run_id: int, text: str) -> None:
@@ -276,7 +276,8 @@ class DurableMessages(MessageState):
         return await self._state.read(lambda db: db.messages.logs(run_id, after))
 
     async def await_logs(self, run_id: int, after: float) -> None:
-        while (run := await self._live_run(run_id)) is not None and run.logged_at <= after:
+        await self._look_at_run(run_id)
+        while (run := self._known.runs.get(run_id)) is not None and run.logged_at <= after:
             await run.news.wait()
 
     # Messages and their objects
@@ -296,13 +297,13 @@ class DurableMessages(MessageState):
             await self._state.write(lambda tx: tx.messages.arrive(object_id))
 
     async def _put_object(self, run_id: int, source: int, object_id: str, content: bytes) -> None:
-        with trio.move_on_after(_PATIENCE):
-            while True:
-                with suppress(Busy):
-                    return await self._state.write(
-                        lambda tx: tx.messages.put_object(run_id, source, object_id, content)
-                    )
-                await trio.sleep(_LOOK_AGAIN_AFTER)
+        gives_up_at = trio.current_time() + _PATIENCE
+        while trio.current_time() < gives_up_at:
+            with suppress(Busy):
+                return await self._state.write(
+                    lambda tx: tx.messages.put_object(run_id, source, object_id, content)
+                )
+            await trio.sleep(_LOOK_AGAIN_AFTER)
         raise StateUnavailable("Another process is storing the same object.")
 
     async def get_object(self, run_id: int, reader: int, object_id: str) -> bytes | None:

@@ -41,13 +41,12 @@ def add_tree(tx: Transaction, digest: bytes, content: bytes, numbers: Collection
 
 def brought(tx: Transaction, number: int) -> None:
     """Note that an object is here now, which trees have missed."""
-    trees = tx.execute(
-        "UPDATE superlink_part SET missing = false WHERE object = ? RETURNING tree_id", number
-    ).fetchall()
     tx.execute(
-        "UPDATE superlink_tree SET heard_at = ? WHERE tree_id IN (SELECT tree_id FROM"
-        " superlink_tree WHERE tree_id = ANY(?) AND heard_at < ? FOR NO KEY UPDATE SKIP LOCKED)",
-        *(tx.now, [tree_id for (tree_id,) in trees], tx.now - _HEARD_EVERY),
+        "WITH here AS (UPDATE superlink_part SET missing = false WHERE object = ?"
+        " RETURNING tree_id) UPDATE superlink_tree SET heard_at = ? WHERE tree_id IN (SELECT"
+        " tree_id FROM superlink_tree WHERE tree_id IN (SELECT tree_id FROM here)"
+        " AND heard_at < ? FOR NO KEY UPDATE SKIP LOCKED)",
+        *(number, tx.now, tx.now - _HEARD_EVERY),
     )
 
 

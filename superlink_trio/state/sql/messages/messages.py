@@ -126,25 +126,26 @@ def _take_in(tx: Transaction, run_id: int, source: int, sent: Sent) -> Row | Non
         number = instruction.number
     if isinstance(sent.parts, Wrong):
         raise Wrong(str(sent.parts))
-    _insert(tx, run_id, source, sent, number)
-    added = _find(tx, sent.message_id)
-    assert added is not None, "a reply is deleted only where its instruction has one"
-    return added
+    return _insert(tx, run_id, source, sent, number)
 
 
-def _insert(tx: Transaction, run_id: int, source: int, sent: Sent, asked: int | None) -> None:
+def _insert(tx: Transaction, run_id: int, source: int, sent: Sent, asked: int | None) -> Row:
     assert not isinstance(sent.parts, Wrong), "it was looked at before"
     tree_id = objects.refer_to_tree(tx, sent.digest, sent.tree, sent.parts)
     root = objects.refer(tx, [sent.message_id])[sent.message_id]
-    tx.execute(
+    row = tx.first(
         "INSERT INTO superlink_message(message_id, run_id, source, reader, phase, expires_at,"
-        " heard_at, asked, root, tree_id, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " heard_at, asked, root, tree_id, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        f" RETURNING {FIELDS}",
         *(sent.message_id, to_signed(run_id), to_signed(source)),
         *(to_signed(sent.message.metadata.dst_node_id), Phase.ARRIVING.value),
         *(rules.expires_at(sent.message, tx.now), tx.now, asked, root, tree_id),
         sent.message.SerializeToString(),
     )
-    _arrive(tx, root)
+    assert row is not None, "an INSERT gives what it added"
+    if not objects.is_missing(tx, root):
+        _arrive(tx, root)
+    return Row._make(row)
 
 
 def put_object(tx: Transaction, run_id: int, source: int, object_id: str, content: bytes) -> None:
@@ -188,26 +189,33 @@ def arrive(tx: Transaction, object_id: str) -> None:
 
 def _arrive(tx: Transaction, number: int) -> None:
     """Let go on whatever message is whole now that this object is here."""
-    whole = tx.execute(
-        f"SELECT {', '.join(f'message.{name}' for name in Row._fields)}"
-        " FROM superlink_message AS message JOIN superlink_tree AS tree USING (tree_id)"
-        " JOIN superlink_object AS root ON root.number = message.root"
-        f" WHERE message.phase = {Phase.ARRIVING} AND {tx.WHOLE}"
-        " AND root.content IS NOT NULL AND message.number IN ("
-        "SELECT number FROM superlink_message WHERE root = ? UNION"
-        " SELECT number FROM superlink_message WHERE tree_id IN (SELECT tree_id"
-        " FROM superlink_part JOIN superlink_tree AS tree USING (tree_id) WHERE object = ?"
-        f" AND {tx.WHOLE}) AND phase = {Phase.ARRIVING})"
-        " ORDER BY message.number",
-        *(number, number),
-    ).fetchall()
-    for row in map(Row._make, whole):
+    for row in _whole(tx, number):
         if not _enter(tx, row, Phase.QUEUED):
             continue
         if row.asked is None:
             tx.notify(ChangeKind.INSTRUCTION, to_unsigned(row.reader))
         elif not _settle(tx, row.asked, row.number):
             delete(tx, row)
+
+
+def _whole(tx: Transaction, number: int) -> Sequence[Row]:
+    """Give the messages, the oldest first, that are whole and have an object as root or part."""
+    arriving = (
+        f"SELECT {', '.join(f'message.{name}' for name in Row._fields)}"
+        " FROM superlink_message AS message JOIN superlink_tree AS tree USING (tree_id)"
+        " JOIN superlink_object AS root ON root.number = message.root"
+        f" WHERE message.phase = {Phase.ARRIVING} AND root.content IS NOT NULL"
+    )
+    rows = tx.execute(f"{arriving} AND message.root = ? AND {tx.WHOLE}", number).fetchall()
+    # A model for a thousand nodes is one tree: they are not looked at before it is whole.
+    trees = tx.execute(
+        "SELECT tree_id FROM superlink_part JOIN superlink_tree AS tree USING (tree_id)"
+        f" WHERE object = ? AND {tx.WHOLE}",
+        number,
+    ).fetchall()
+    for (tree_id,) in trees:
+        rows += tx.execute(f"{arriving} AND message.tree_id = ?", tree_id).fetchall()
+    return sorted({Row._make(row) for row in rows})
 
 
 def _settle(tx: Transaction, asked: int, reply: int) -> bool:

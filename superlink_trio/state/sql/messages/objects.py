@@ -19,27 +19,33 @@ from superlink_trio.state.messages.rules import Phase
 from superlink_trio.state.sql.messages.transaction import Reading, Transaction
 from superlink_trio.state.sql.transaction import listed
 
+_ADD = (
+    "INSERT INTO superlink_object(object_id) SELECT value FROM json_each(?) WHERE true"
+    " ON CONFLICT(object_id)"
+)
+_ADDED = "RETURNING object_id, number"
+
 
 def refer(tx: Transaction, object_ids: Collection[str]) -> Mapping[str, int]:
     """Give the numbers of objects, which somebody is about to refer to."""
     # In one order everywhere: no two processes wait for each other.
+    wanted = sorted(object_ids)
     numbers: dict[str, int] = dict(
-        tx.execute(
+        tx.execute(f"{_ADD} DO NOTHING {_ADDED}", listed(wanted)).fetchall()
+    )
+    known = [object_id for object_id in wanted if object_id not in numbers]
+    if known:
+        found = tx.execute(
             "SELECT object_id, number FROM json_each(?) CROSS JOIN superlink_object"
             " ON object_id = value ORDER BY object_id FOR SHARE OF superlink_object",
-            listed(object_ids),
-        ).fetchall()
-    )
-    new = sorted(set(object_ids) - numbers.keys())
-    if new:
-        # Another process may be adding the same at the same moment.
-        added = tx.execute(
-            "INSERT INTO superlink_object(object_id) SELECT value FROM json_each(?) WHERE true"
-            " ON CONFLICT(object_id) DO UPDATE SET object_id = excluded.object_id"
-            " RETURNING object_id, number",
-            listed(new),
+            listed(known),
         )
-        numbers.update(added.fetchall())
+        numbers.update(found.fetchall())
+    gone = [object_id for object_id in known if object_id not in numbers]
+    if gone:
+        # Another process has deleted them between the two; or has added them since.
+        update = "DO UPDATE SET object_id = excluded.object_id"
+        numbers.update(tx.execute(f"{_ADD} {update} {_ADDED}", listed(gone)).fetchall())
     return numbers
 
 
@@ -89,6 +95,8 @@ def trees_that_miss(tx: Reading, number: int, run_id: int, source: int) -> Colle
 
 def are_all_in(tx: Reading, object_ids: Collection[str], tree_id: int) -> bool:
     """Say whether objects are all part of a tree."""
+    if not object_ids:
+        return True
     found = tx.value(
         "SELECT count(*) FROM json_each(?) CROSS JOIN superlink_object ON object_id = value"
         " CROSS JOIN superlink_part ON object = superlink_object.number WHERE tree_id = ?",
