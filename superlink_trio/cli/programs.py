@@ -20,7 +20,7 @@ COMMANDS: Mapping[str, str] = {
     "fleet-api": "run the Fleet API alone, over a shared database",
     "check": "try a configuration, and start nothing",
     "backup": "copy a database file, in use or not",
-    "inspect": "tell what is in a database file",
+    "inspect": "tell what is in a database",
     "status": "tell how a running SuperLink is doing",
     "probe": "take a task through a running SuperLink and back",
     "completion": "write what bash or zsh needs to complete commands",

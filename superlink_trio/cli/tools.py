@@ -1,9 +1,10 @@
-"""The commands that work on a database file, whether it is in use or not."""
+"""The commands that work on a database, whether it is in use or not."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,12 +13,13 @@ import attrs
 import shtab
 
 from superlink_trio.logs.wording import counted, harmless, lasting, sized
-from superlink_trio.state import is_postgres
+from superlink_trio.state import is_postgres, why_not
 from superlink_trio.state.census import TaskState
 from superlink_trio.state.interface import CannotOpen
+from superlink_trio.state.sql.report import Report
 from superlink_trio.state.sqlite.backup import back_up
 from superlink_trio.state.sqlite.messages.report import PHASES, MessagesReport
-from superlink_trio.state.sqlite.report import Report, report
+from superlink_trio.state.sqlite.report import FileReport, report
 
 
 def backup(argv: Sequence[str]) -> int:
@@ -35,11 +37,22 @@ def inspect(argv: Sequence[str]) -> int:
     given = parser.parse_args(argv)
 
     def show() -> None:
-        found = report(given.database, time.time())
+        found = _report(given.database)
         text = json.dumps(attrs.asdict(found), indent=2) if given.json else _text(found)
         sys.stdout.write(f"{text}\n")
 
     return _run(parser, show)
+
+
+def _report(database: str) -> Report:
+    if not is_postgres(database):
+        return report(database, time.time())
+    refusal = why_not(database)
+    if refusal is not None:
+        raise CannotOpen(refusal)
+    from superlink_trio.state.postgres.report import report as report_postgres  # an extra
+
+    return report_postgres(database)
 
 
 def fill_backup(parser: argparse.ArgumentParser) -> None:
@@ -48,29 +61,42 @@ def fill_backup(parser: argparse.ArgumentParser) -> None:
         "Copy a database file as it is at one moment, while it is in use. "
         "The copy can be served like the original."
     )
-    _add_path(parser, "database", "the file that --database names")
-    _add_path(parser, "file", "the copy; it must not exist yet")
+    _add_path(parser, "database", "the file that --database names", _file)
+    _add_path(parser, "file", "the copy; it must not exist yet", _file)
 
 
 def fill_inspect(parser: argparse.ArgumentParser) -> None:
     """Let a parser take what `superlink-trio inspect` takes."""
     parser.description = (
-        "Tell what is in a database file: nodes, runs, tasks by state and age, messages, sizes."
+        "Tell what is in a database: nodes, runs, tasks by state and age, messages, sizes."
     )
-    _add_path(parser, "database", "the file that --database names")
+    _add_path(parser, "database", "what --database names: a file, or postgresql://...", str)
     parser.add_argument("--json", action="store_true", help="for machines; sizes are bytes")
 
 
-def _add_path(parser: argparse.ArgumentParser, name: str, help: str) -> None:
-    action = parser.add_argument(name, metavar=name.upper(), help=help, type=_path)
+def _add_path(
+    parser: argparse.ArgumentParser, name: str, help: str, kind: Callable[[str], str]
+) -> None:
+    action = parser.add_argument(name, metavar=name.upper(), help=help, type=kind)
     action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab's own
 
 
-def _path(text: str) -> str:
-    # Not named: there may be a password in it.
+def _file(text: str) -> str:
     if is_postgres(text):
-        raise argparse.ArgumentTypeError("a file is wanted; for PostgreSQL use pg_dump and psql")
+        raise argparse.ArgumentTypeError(f"a file is wanted; {_instead(text)}")
     return text
+
+
+def _instead(url: str) -> str:
+    """Say by which command PostgreSQL makes a copy. No password is told, nor a URL that is none."""
+    refusal = why_not(url)
+    if refusal is not None:
+        return f"PostgreSQL's databases are copied by pg_dump. {refusal}"
+    from superlink_trio.state.postgres.server import Server  # an extra
+
+    target = f"--dbname={Server(url, direct=True).conninfo}"
+    command = shlex.join(["pg_dump", "--format=custom", "--file=COPY", target])
+    return f"PostgreSQL copies a database in use by {command} (it asks for the password)"
 
 
 def _run(parser: argparse.ArgumentParser, work: Callable[[], None]) -> int:
@@ -88,10 +114,10 @@ def _text(found: Report) -> str:
 
 def _lines(found: Report) -> Iterator[str]:
     yield f"database   {found.database} (schema {found.schema})"
-    yield (
-        f"size       {sized(found.size)}, {sized(found.free)} of it free; "
-        f"log {sized(found.log_size)}"
-    )
+    more = ""
+    if isinstance(found, FileReport):
+        more = f", {sized(found.free)} of it free; log {sized(found.log_size)}"
+    yield f"size       {sized(found.size)}{more}"
     yield f"served by  {counted(found.processes, 'process', 'processes')}"
     yield f"nodes      {found.nodes}, {found.nodes_online} of them online"
     for name, stored in (
@@ -111,9 +137,10 @@ def _lines(found: Report) -> Iterator[str]:
         app = _app(run.fab_id, run.fab_version)
         counts = "".join(f"{run.tasks.get(state, 0):>13}" for state in TaskState)
         yield f"{run.run_id:<22}{app:<28}{counts}"
-    if found.messages is not None and (found.messages.nodes or found.messages.runs):
+    messages = found.messages if isinstance(found, FileReport) else None
+    if messages is not None and (messages.nodes or messages.runs):
         yield ""
-        yield from _lines_of_messages(found.messages, time.time())
+        yield from _lines_of_messages(messages, time.time())
 
 
 def _app(fab_id: str, fab_version: str) -> str:

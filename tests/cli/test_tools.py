@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import trio
 from builders import answer_to, task_ins
+from postgresql import the_server
 from state.messages.parcels import parcel
+from stores import serving as serving_any
 
 from superlink_trio import cli
-from superlink_trio.state import SqliteState
+from superlink_trio.state import SqliteState, State, open_state
 from superlink_trio.state.messages import SERVER, DurableMessages, NewRun
 from superlink_trio.wire.runs import Fab, Run
 
@@ -45,7 +47,7 @@ async def state(file: Path) -> AsyncIterator[SqliteState]:
         yield state
 
 
-async def fill(state: SqliteState) -> tuple[int, int, list[str]]:
+async def fill(state: State) -> tuple[int, int, list[str]]:
     """Leave a task in each state: answered, handed over, under way, out of time, and two queued."""
     run = Run(fab_id="me/app", fab_version="1.0", fab_hash="h")
     run_id = await state.create_run(run, Fab(hash="h", content=b"bundle"))
@@ -184,16 +186,19 @@ def newer(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", [["inspect"], ["backup", "copy.db"]])
-def test_a_database_on_a_server_is_left_to_its_tools(
-    command: list[str], capsys: pytest.CaptureFixture[str]
+URL = "postgresql://u:s3cret@db/fl?direct=pg:1"
+
+
+@pytest.mark.parametrize("files", [[URL, "copy.db"], ["state.db", URL]])
+def test_a_database_on_a_server_is_copied_by_its_own_tool(
+    files: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name, *more = command
     with pytest.raises(SystemExit) as caught:
-        cli.main([name, "postgresql://me:s3cret@host/db", *more])
+        cli.main(["backup", *files])
     assert caught.value.code == 2
-    told = capsys.readouterr().err
-    assert "use pg_dump and psql" in told
+    told = " ".join(capsys.readouterr().err.split())
+    target = "'--dbname=user=u dbname=fl host=pg port=1'"
+    assert f"pg_dump --format=custom --file=COPY {target} (it asks" in told
     assert "s3cret" not in told
 
 
@@ -230,3 +235,35 @@ async def test_a_copy_replaces_nothing(
     assert copy.read_text() == "precious"
     assert cli.main(["backup", str(file), str(tmp_path / "nowhere" / "copy.db")]) == 1
     assert "does not exist" in capsys.readouterr().err
+
+
+async def test_inspect_tells_the_same_of_postgres(
+    state: SqliteState, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id, _, _ = await fill(state)
+    cli.main(["inspect", "--json", str(file)])
+    of_file = json.loads(capsys.readouterr().out)
+    url = the_server().new_schema()
+    async with serving_any(other := open_state(url)):
+        run_id, _, _ = await fill(other)
+        assert cli.main(["inspect", url]) == 0
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        assert cli.main(["inspect", "--json", url]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert ["served", "by", "1", "process"] in lines
+    assert [str(run_id), "me/app", "1.0", "2", "1", "1", "1", "1"] in lines
+    assert told.keys() == of_file.keys() - {"free", "log_size", "messages"}
+    for part in ("processes", "nodes", "nodes_online", "payloads", "answers", "bundles"):
+        assert told[part] == of_file[part]
+    assert told["size"] > len(LARGE)
+
+
+def test_inspect_refuses_a_postgres_that_is_no_superlinks(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["inspect", the_server().new_schema()]) == 1
+    assert "has no tables of a SuperLink" in capsys.readouterr().err
+    assert cli.main(["inspect", "postgresql://u:s3cret@/fl?host=/nowhere"]) == 1
+    told = capsys.readouterr().err
+    assert "cannot be reached: start it" in told
+    assert "s3cret" not in told

@@ -8,43 +8,50 @@ from contextlib import contextmanager
 
 import psycopg
 
-from superlink_trio.state.durable.engine import Change, ChangeKind, Locked
+from superlink_trio.state.durable.engine import Change, Locked
 from superlink_trio.state.interface import StateUnavailable
+from superlink_trio.state.postgres import news
 from superlink_trio.state.postgres.clock import DatabaseClock
 from superlink_trio.state.postgres.faults import faults_in_words, in_words, is_lock
-from superlink_trio.state.postgres.opening import Opened, join_again
-from superlink_trio.state.postgres.processes import Watch
-from superlink_trio.state.postgres.server import Server
+from superlink_trio.state.postgres.opening import Opened, join_anew
+from superlink_trio.state.postgres.processes import MEMBERS, Watch
+from superlink_trio.state.postgres.server import LIMITS, Server
 from superlink_trio.state.postgres.steps import Steps
 from superlink_trio.state.postgres.transaction import Reading
 from superlink_trio.state.sql import committing as sql
-from superlink_trio.state.sql import sweeping
+
+# Commits in a row that are tried again because the same row was there already.
+_MOST_COLLISIONS = 3
 
 _log = logging.getLogger(__name__)
 
 
 class Committer(sql.Committer[Steps]):
-    """See `sql.committing.Committer`. `me` is this process's id in the database."""
+    """See `sql.committing.Committer`."""
 
     SHARES_MESSAGES = True
 
     def __init__(
-        self, server: Server, opened: Opened, clock: DatabaseClock | None, grace: float
+        self, server: Server, opened: Opened, clock: DatabaseClock | None, watch: Watch
     ) -> None:
-        self.me = opened.me
+        self._me = opened.me
+        self._name = opened.name
         self._server = server
+        self._session = opened.session
         self._locks = opened.locks
         self._clock = clock
-        self._watch = Watch(opened.locks, grace)
+        self._watch = watch
         self._connection: psycopg.Connection | None = opened.connection
         # The transaction that was being committed when the connection broke.
         self._doubtful: str | None = None
         self._was_evicted = False
+        self._collisions = 0
 
     def close(self) -> None:
-        """Leave nothing under way, and close the connection."""
+        """Leave nothing under way, and close the connections."""
         self._leave()
         self._disconnect()
+        self._session.close()
 
     @contextmanager
     def _transaction(self, *, durable: bool) -> Iterator[sql.Begun[Steps]]:
@@ -54,26 +61,34 @@ class Committer(sql.Committer[Steps]):
             yield begun
             self._commit(connection)
         self._was_evicted = False
+        self._collisions = 0
 
     def _begin(self, connection: psycopg.Connection, *, durable: bool) -> sql.Begun[Steps]:
+        members, changes = self._look(connection, durable=durable)
+        while members.pop(self._me, None) != self._name:
+            connection.rollback()
+            self._join_anew(connection)
+            members, changes = self._look(connection, durable=durable)
+        return sql.Begun(
+            lambda: Steps(connection, self._watch, me=self._me),
+            [*members.values()],
+            changes,
+            self._was_evicted,
+        )
+
+    def _look(
+        self, connection: psycopg.Connection, *, durable: bool
+    ) -> tuple[dict[int, str], Sequence[Change]]:
+        """Begin a transaction; give who is registered, and what others have written for us."""
         connection.execute(
-            "BEGIN; SET LOCAL synchronous_commit = "
-            f"{'on' if durable else 'off'}; {self._locks.share_registry}".encode()
+            f"BEGIN; {LIMITS}; SET LOCAL synchronous_commit = {'on' if durable else 'off'};"
+            f" {self._locks.shared_by(self._me)}".encode()
         )
         with connection.pipeline():
             tx = Reading(connection)
-            others = tx.execute(sweeping.OTHERS, self.me)
-            news = tx.execute(
-                "DELETE FROM superlink_news WHERE process_id = ?"
-                " RETURNING number, kind, key, value",
-                self.me,
-            )
-        return sql.Begun(
-            lambda: Steps(connection, self._watch, me=self.me),
-            [str(process) for process, _ in others.fetchall()],
-            [_to_change(*columns) for _, *columns in sorted(news.fetchall())],
-            self._was_evicted,
-        )
+            members = tx.execute(MEMBERS)
+            changes = news.take(tx, self._me)
+        return dict(members.fetchall()), changes
 
     def _commit(self, connection: psycopg.Connection) -> None:
         with connection.pipeline():
@@ -84,31 +99,37 @@ class Committer(sql.Committer[Steps]):
         self._doubtful = None
 
     def _connected(self) -> psycopg.Connection:
+        # Who cannot be seen to live does nothing: others would take it for dead meanwhile.
+        self._session.keep()
         if self._connection is None:
             connection = self._server.connect()
             try:
-                self._join_again(connection)
+                self._settle(connection)
             except BaseException:
                 connection.close()
                 raise
             self._connection = connection
         return self._connection
 
-    def _join_again(self, connection: psycopg.Connection) -> None:
+    def _settle(self, connection: psycopg.Connection) -> None:
         # What was committed although we were not told has taken tasks for callers who went away.
-        anew = self._doubtful is not None and self._was_committed(connection, self._doubtful)
-        me = join_again(connection, self._locks, self.me, anew=anew)
-        if me != self.me:
-            if not anew:
-                _log.warning(
-                    "Another process took this one for dead, and may have given out what was "
-                    "under way here: it had no connection to %s for too long",
-                    self._server.name,
-                )
-            self.me, self._was_evicted = me, True
+        if self._doubtful is not None and self._was_committed(connection, self._doubtful):
+            self._join_anew(connection)
         self._doubtful = None
         if self._clock is not None:
             self._clock.measure(connection)
+
+    def _join_anew(self, connection: psycopg.Connection) -> None:
+        before = self._me
+        self._me = join_anew(
+            connection, self._server, self._locks, self._name, before, self._session.number
+        )
+        self._was_evicted = True
+        _log.warning(
+            "What was under way here is given out again: a commit's outcome got lost, %s has "
+            "crashed, or another process took this one for dead (number %d, now %d)",
+            *(self._server.name, before, self._me),
+        )
 
     def _was_committed(self, connection: psycopg.Connection, transaction: str) -> bool:
         try:
@@ -141,30 +162,17 @@ class Committer(sql.Committer[Steps]):
     def _took_everything(self, error: Exception) -> bool:
         if self._connection is None or self._connection.closed:
             return True
+        if isinstance(error, psycopg.errors.UniqueViolation):
+            # Another process may have been faster. If not it is a mistake, and its step's alone.
+            self._collisions += 1
+            return self._collisions <= _MOST_COLLISIONS
         # What another process was faster at is tried again as a whole.
         return isinstance(error, psycopg.Error) and is_lock(error)
 
     def _words_for(self, error: Exception) -> str | None:
+        if isinstance(error, psycopg.errors.UniqueViolation):
+            return None
         return in_words(error, self._server.name) if isinstance(error, psycopg.Error) else None
 
     def _publish(self, tx: Steps, changes: Sequence[Change]) -> None:
-        with tx.connection.pipeline():
-            tx.execute(
-                "INSERT INTO superlink_news(process_id, kind, key, value)"
-                " SELECT process_id, kind, key, value FROM superlink_process CROSS JOIN"
-                " unnest(?::int[], ?::text[], ?::bigint[]) WITH ORDINALITY"
-                " AS change(kind, key, value, place) WHERE process_id != ? ORDER BY place",
-                [int(change.kind) for change in changes],
-                [str(change.key) for change in changes],
-                [change.value for change in changes],
-                self.me,
-            )
-            # A hint, one for all of them: who does not hear it looks by itself a little later.
-            tx.execute("SELECT pg_notify(?, ?)", self._locks.channel, str(self.me))
-
-
-def _to_change(kind: int, key: str, value: int | None) -> Change:
-    # Of what concerns others, tasks and messages are named by texts, nodes and runs by numbers.
-    named = ChangeKind(kind)
-    by_text = named in (ChangeKind.SETTLED, ChangeKind.REPLY)
-    return Change(named, key if by_text else int(key), value)
+        news.publish(tx, self._locks, changes, self._session.number)

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
-import trio
 
 from superlink_trio.state.durable import DurableState
 from superlink_trio.state.durable.engine import Committed, Locked
@@ -17,10 +16,10 @@ from superlink_trio.state.limits import NO_LIMITS, StateLimits
 from superlink_trio.state.postgres.clock import DatabaseClock
 from superlink_trio.state.postgres.committing import Committer
 from superlink_trio.state.postgres.faults import faults_in_words
-from superlink_trio.state.postgres.listening import Listener
 from superlink_trio.state.postgres.opening import open_database
-from superlink_trio.state.postgres.processes import GRACE
-from superlink_trio.state.postgres.server import Server
+from superlink_trio.state.postgres.processes import GRACE, STALLED, Watch
+from superlink_trio.state.postgres.server import LIMITS, Server
+from superlink_trio.state.postgres.session import Session
 from superlink_trio.state.postgres.steps import Queries, Steps
 from superlink_trio.state.sql.readers import Readers
 from superlink_trio.state.sql.task_ins import INLINE
@@ -31,13 +30,18 @@ PATIENCE = 10.0
 """Seconds; the longest commit of another process, a large model's, is shorter."""
 
 
+BEGIN_READING = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {LIMITS}".encode()
+"""A statement: what is read until the next COMMIT is one state of the database."""
+
+
 class PostgresState(DurableState):
     """State in a PostgreSQL database, `postgresql://…`.
 
     The tables lie in the first schema of the connection's search path. Without `clock` it is the
     database's time, which all processes over it share. `patience`: seconds for which a server that
     is not there yet is waited for at the start, and afterwards what others have locked. `grace`:
-    seconds for which another process may be without a connection before it is taken for dead.
+    seconds for which another process may be without a connection before it is taken for dead;
+    `stalled`: seconds for which it may have one and commit nothing.
     Raises CannotOpen where `url` is none.
     """
 
@@ -49,41 +53,42 @@ class PostgresState(DurableState):
         limits: StateLimits = NO_LIMITS,
         patience: float = PATIENCE,
         grace: float = GRACE,
+        stalled: float = STALLED,
     ) -> None:
         theirs = DatabaseClock()
-        engine = PostgresEngine(Server(url), theirs if clock is None else None, patience, grace)
+        engine = PostgresEngine(url, theirs if clock is None else None, patience, grace, stalled)
         super().__init__(engine, clock=clock or theirs, limits=limits)
 
 
 class PostgresEngine:
-    """An `Engine` of a connection that writes, one that listens, and a few that read."""
+    """An `Engine` of a connection that writes, one that stays, and a few that read."""
 
     largest_inline = INLINE
     shares_messages = Committer.SHARES_MESSAGES
     private = False
 
     def __init__(
-        self, server: Server, clock: DatabaseClock | None, patience: float, grace: float
+        self, url: str, clock: DatabaseClock | None, patience: float, grace: float, stalled: float
     ) -> None:
         self.patience = patience
         self._grace = grace
-        self._server = server
+        self._stalled = stalled
+        self._server = Server(url)
+        self._direct = Server(url, direct=True)
         self._clock = clock
         self._committer: Committer | None = None
-        self._listener: Listener | None = None
-        self._readers = Readers(server.connect, patience)
+        self._session: Session | None = None
+        self._readers = Readers(self._server.connect, patience)
 
     def open(self, now: float) -> None:
-        opened = open_database(self._server, self._clock, now, self._grace)
-        committer = Committer(self._server, opened, self._clock, self._grace)
-        self._committer = committer
-        self._listener = Listener(self._server, opened.locks.channel, lambda: committer.me)
+        opened = open_database(self._server, self._direct, self._clock, now, self._grace)
+        watch = Watch(opened.locks, self._grace, self._stalled)
+        self._committer = Committer(self._server, opened, self._clock, watch)
+        self._session = opened.session
         self._readers.open()
 
     def close(self) -> None:
         self._readers.close()
-        if self._listener is not None:
-            self._listener.close()
         if self._committer is not None:
             self._committer.close()
 
@@ -107,7 +112,7 @@ class PostgresEngine:
     def _read(self, query: Callable[[Queries], Result], connection: psycopg.Connection) -> Result:
         with faults_in_words(self._server.name, StateUnavailable):
             try:
-                connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                connection.execute(BEGIN_READING)
             except psycopg.OperationalError as error:
                 # It broke while it was idle: so have the others, and a new one may be had at once.
                 self._readers.close_idle()
@@ -120,7 +125,5 @@ class PostgresEngine:
         return True  # the commit itself has done so
 
     async def next_notice(self) -> None:
-        if self._listener is None:
-            await trio.sleep_forever()
-        else:
-            await self._listener.next_notice()
+        assert self._session is not None, "only who is open listens"
+        await self._session.next_notice()

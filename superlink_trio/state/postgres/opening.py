@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import attrs
 import psycopg
 
 from superlink_trio.state.durable.engine import Locked
 from superlink_trio.state.interface import HEARTBEAT_TIMEOUT, CannotOpen, StateUnavailable
-from superlink_trio.state.postgres import schema
+from superlink_trio.state.postgres import news, schema
 from superlink_trio.state.postgres.clock import DatabaseClock
 from superlink_trio.state.postgres.faults import faults_in_words, may_pass
-from superlink_trio.state.postgres.processes import Locks, Watch, own_name
-from superlink_trio.state.postgres.server import Server
+from superlink_trio.state.postgres.processes import Locks, Watch, others, own_name, register
+from superlink_trio.state.postgres.server import LIMITS, Server
+from superlink_trio.state.postgres.session import Session
 from superlink_trio.state.postgres.steps import Steps
 from superlink_trio.state.sql import nodes, sweeping
+from superlink_trio.state.sql.rows import Collected
 
 _OLDEST = 140000, "14"
 
@@ -28,7 +32,9 @@ class Opened:
     """A database that is ready: a connection for the writer, and who we are in it."""
 
     connection: psycopg.Connection
+    session: Session
     locks: Locks
+    name: str
     me: int
 
 
@@ -38,47 +44,59 @@ def look(url: str) -> int:
     Raises CannotOpen.
     """
     server = Server(url)
-    try:
-        connection = server.connect()
-    except StateUnavailable as error:
-        raise CannotOpen(str(error)) from error
+    connection = reach(server)
     with faults_in_words(server.name, CannotOpen), connection:
-        return _check(connection, server)
+        reach(Server(url, direct=True)).close()
+        return check(connection, server)
 
 
-def open_database(server: Server, clock: DatabaseClock | None, now: float, grace: float) -> Opened:
+def open_database(
+    server: Server, direct: Server, clock: DatabaseClock | None, now: float, grace: float
+) -> Opened:
     """Make or migrate the tables, and take over what ended processes left.
 
+    `direct`: where the connection is made that stays; the other one may be a pool's.
     With `clock` it is the database's time, which is measured, otherwise `now`. `grace`: see
     `PostgresState`.
     Raises CannotOpen, and Locked where it may be tried again.
     """
-    connection = _reach(server)
-    with faults_in_words(server.name, CannotOpen):
+    with _tried_again():
+        connection = reach(server)
         try:
-            _check(connection, server)
-            locks = Locks.of(connection)
-            if clock is not None:
-                clock.measure(connection)
-                now = clock()
-            return Opened(connection, locks, _join(connection, server, locks, now, grace))
+            with faults_in_words(server.name, CannotOpen):
+                check(connection, server)
+                locks = Locks.of(connection)
+                if clock is not None:
+                    clock.measure(connection)
+                    now = clock()
+                return _join(connection, server, direct, locks, now, grace)
         except BaseException:
             connection.close()
             raise
 
 
-def _reach(server: Server) -> psycopg.Connection:
+@contextmanager
+def _tried_again() -> Iterator[None]:
+    """Raise Locked where a server may be just starting: a pool connects to it with what we ask."""
+    try:
+        yield
+    except (CannotOpen, StateUnavailable) as error:
+        cause = error.__cause__
+        if isinstance(cause, psycopg.Error) and may_pass(cause):
+            time.sleep(_AGAIN_AFTER)
+            raise Locked(str(error)) from cause
+        raise
+
+
+def reach(server: Server) -> psycopg.Connection:
+    """Connect. Raises CannotOpen."""
     try:
         return server.connect()
     except StateUnavailable as error:
-        cause = error.__cause__
-        if cause is not None and not (isinstance(cause, psycopg.Error) and may_pass(cause)):
-            raise CannotOpen(str(error)) from cause
-        time.sleep(_AGAIN_AFTER)
-        raise Locked(str(error)) from cause
+        raise CannotOpen(str(error)) from error.__cause__
 
 
-def _check(connection: psycopg.Connection, server: Server) -> int:
+def check(connection: psycopg.Connection, server: Server) -> int:
     """Refuse a database that is not ours to open; give the version of its tables."""
     oldest, oldest_name = _OLDEST
     info = connection.info
@@ -107,22 +125,47 @@ def newer(name: str, found: int) -> str:
 
 
 def _join(
-    connection: psycopg.Connection, server: Server, locks: Locks, now: float, grace: float
-) -> int:
+    connection: psycopg.Connection,
+    server: Server,
+    direct: Server,
+    locks: Locks,
+    now: float,
+    grace: float,
+) -> Opened:
     with connection.transaction():
+        connection.execute(LIMITS)
         locks.lock_registry(connection)
-        _check(connection, server)
-        schema.migrate(connection)
+        found = check(connection, server)
         tx = Steps(connection, Watch(locks), me=0, now=now)
-        others = [process for process, _ in sweeping.others(tx, 0)]
-        if not any(locks.is_alive(tx, process) for process in others):
+        there = others(tx, locks) if found else []
+        alive = [each for each in there if each.alive]
+        outdated = found < len(schema.MIGRATIONS)
+        if outdated and alive:
+            raise CannotOpen(
+                f"The database {server.name} is in use by {len(alive)} of an older release (its "
+                f"schema has version {found}, this release needs {len(schema.MIGRATIONS)}): stop "
+                "all of them first, then start this one"
+            )
+        schema.migrate(connection)
+        if not alive:
             # Nobody else is at work, and the nodes had no one to talk to.
-            if _is_up_for(tx, grace):
-                sweeping.evict(tx, others)
+            if outdated or _is_up_for(tx, grace):
+                sweeping.evict(tx, [each.process for each in there])
             nodes.give_time(tx, HEARTBEAT_TIMEOUT)
             schema.recount(connection)
         nodes.bound(tx)
-        return _register(tx, locks)
+        name = own_name()
+        me = register(tx, name, None)
+        session = Session(direct, locks, me)
+        # Before anybody can see it without.
+        session.open(reach(direct))
+        if not locks.is_kept(tx, me):
+            session.close()
+            raise CannotOpen(
+                f"The databases {server.name} and {direct.name} are not the same: direct= names "
+                "the server that the rest of the URL leads to"
+            )
+    return Opened(connection, session, locks, name, me)
 
 
 def _is_up_for(tx: Steps, seconds: float) -> bool:
@@ -131,24 +174,31 @@ def _is_up_for(tx: Steps, seconds: float) -> bool:
     return bool(tx.value(query, seconds))
 
 
-def _register(tx: Steps, locks: Locks) -> int:
-    me = sweeping.register(tx, own_name())
-    # Before anybody can see it without.
-    locks.keep(tx.connection, me)
-    return me
+def join_anew(
+    connection: psycopg.Connection, server: Server, locks: Locks, name: str, me: int, number: int
+) -> int:
+    """Give this process another id, and queue again what it had under way by the old one, `me`.
 
-
-def join_again(connection: psycopg.Connection, locks: Locks, me: int, *, anew: bool) -> int:
-    """Be alive over a new connection; give our id, a new one where others took us for dead.
-
-    `anew`: take a new one in any case; what is under way here is then queued again like that of a
-    process that has ended.
+    It goes on to simulate its nodes, and to delete what drivers have got from it. `number`: by
+    which it is alive.
+    Raises StateUnavailable where a newer release has taken the database over.
     """
     with connection.transaction():
-        tx = Steps(connection, Watch(locks), me=me)
-        if not anew:
-            locks.keep(connection, me)
-            if sweeping.is_registered(tx, me):
-                return me
+        connection.execute(LIMITS)
         locks.lock_registry(connection)
-        return _register(tx, locks)
+        found = schema.version(connection)
+        if found > len(schema.MIGRATIONS):
+            raise StateUnavailable(newer(server.name, found))
+        tx = Steps(connection, Watch(locks), me=0)
+        tx.me = register(tx, name, number)
+        tx.execute(
+            "UPDATE superlink_simulated_node SET process_id = ? WHERE process_id = ?", tx.me, me
+        )
+        tx.execute(
+            "UPDATE superlink_task SET answer_holder = ? WHERE answer_holder = ?"
+            f" AND collected > {Collected.NO}",
+            *(tx.me, me),
+        )
+        sweeping.evict(tx, [me])
+        news.publish(tx, locks, tx.changes, number)
+    return tx.me

@@ -75,7 +75,11 @@ _TABLES = f"""
         public_key BYTEA PRIMARY KEY,
         node_id BIGINT NOT NULL UNIQUE REFERENCES node(node_id) ON DELETE CASCADE);
     CREATE TABLE superlink_process(
-        process_id INTEGER GENERATED ALWAYS AS IDENTITY PRIMARY KEY, socket TEXT NOT NULL);
+        process_id INTEGER GENERATED ALWAYS AS IDENTITY PRIMARY KEY, socket TEXT NOT NULL,
+        alive_by INTEGER NOT NULL DEFAULT 0);
+    CREATE UNLOGGED TABLE superlink_present(
+        process_id INTEGER PRIMARY KEY
+            REFERENCES superlink_process(process_id) ON DELETE CASCADE);
     CREATE TABLE superlink_simulated_node(
         node_id BIGINT PRIMARY KEY REFERENCES node(node_id) ON DELETE CASCADE,
         process_id INTEGER NOT NULL);

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import StrDumper
 
@@ -27,13 +29,20 @@ _DEFAULTS: Mapping[str, str | int] = {
     "target_session_attrs": "read-write",
 }
 
-# The same for the server: what we hold is free again soon after this machine has vanished. And
-# nobody waits for ever for a process that has stopped in the middle of a transaction.
-_SESSION = """
-    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
-    SET idle_in_transaction_session_timeout = '30s'; SET lock_timeout = '5s';
-    SET client_min_messages = 'error'
+LIMITS = "SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '30s'"
+"""What every transaction begins with: nobody waits for ever for a process that has stopped in the
+middle of one. Not said once for each connection: behind a pool those are shared."""
+
+# What a server that is asked directly holds for us is free again soon after this machine is gone.
+_KEEPALIVE = """
+    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3
 """
+
+# Our own parameter, beside libpq's.
+_DIRECT = re.compile(r"(?<=[?&])direct=([^&]*)&?")
+_HOST_AND_PORT = re.compile(r"(?P<host>/[^:]*|\[[^]]+\]|[^][/:@]+)(:(?P<port>\d+))?")
+_SECRETS = frozenset({"password", "sslpassword", "oauth_client_secret", "scram_client_key"})
+_PLACE = frozenset({"host", "hostaddr", "port"})
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
@@ -53,6 +62,26 @@ def _read(url: str) -> Mapping[str, Any]:
     return given
 
 
+def _split(url: str) -> tuple[str, Mapping[str, Any]]:
+    """Give libpq's part of the URL, and where PostgreSQL itself is, if that is named."""
+    direct = _DIRECT.search(url)
+    if direct is None:
+        return url, {}
+    places = [_HOST_AND_PORT.fullmatch(each) for each in unquote(direct[1]).split(",")]
+    if not all(places):
+        # What stands there is not named: it may be a password.
+        raise CannotOpen(
+            "The database's URL has a direct= that cannot be read: write direct=HOST:PORT, where "
+            "PostgreSQL itself is reached; user, password and name are those of the URL"
+        )
+    found = [place.groupdict(default="") for place in places if place]
+    ports = ",".join(each["port"] for each in found)
+    place = {"host": ",".join(each["host"].strip("[]") for each in found)}
+    if ports.strip(","):
+        place["port"] = ports
+    return (url[: direct.start()] + url[direct.end() :]).rstrip("?&"), place
+
+
 class _Text(StrDumper):
     """Writes a text as PostgreSQL can store it: it has no NUL."""
 
@@ -63,32 +92,41 @@ class _Text(StrDumper):
 class Server:
     """What `--database` names.
 
+    With `direct=HOST:PORT` in the URL the rest of it leads to a pool that lends connections for one
+    transaction each (PgBouncer's transaction mode). `direct`: go to PostgreSQL itself all the same.
     After a connection that could not be made the next is tried after a pause, which grows up to
     five seconds; meanwhile the answer is the last one. Raises CannotOpen where the URL is none.
     """
 
-    def __init__(self, url: str) -> None:
-        given = _read(url)
+    def __init__(self, url: str, *, direct: bool = False) -> None:
+        url, itself = _split(url)
+        given = dict(_read(url))
+        self._pooled = bool(itself) and not direct
+        if itself and direct:
+            given = {**_without_place(given), **itself}
         self._parameters = {**_DEFAULTS, **given}
+        public = {name: value for name, value in given.items() if name not in _SECRETS}
+        self.conninfo = make_conninfo(**public)
+        """The same for libpq's other programs, without what is secret."""
         place = given.get("host") or given.get("hostaddr") or "local socket"
         port = f":{given['port']}" if "port" in given else ""
         self.name = f"{given.get('dbname') or given.get('user') or ''} ({place}{port})".strip()
         self._pause = _FIRST_PAUSE
         self._not_before = 0.0
-        self._refusal = ""
+        self._refusal = StateUnavailable()
 
     def connect(self) -> psycopg.Connection:
         """Open a connection. It may be used in any thread, but by one at a time.
 
-        Raises StateUnavailable; its cause is psycopg's error, if the server was asked.
+        Raises StateUnavailable; its cause is psycopg's error.
         """
         if time.monotonic() < self._not_before:
-            raise StateUnavailable(self._refusal)
+            raise StateUnavailable(str(self._refusal)) from self._refusal.__cause__
         try:
             with faults_in_words(self.name, StateUnavailable):
                 connection = self._connect()
         except StateUnavailable as error:
-            self._refusal = str(error)
+            self._refusal = error
             self._not_before = time.monotonic() + self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
             raise
@@ -97,12 +135,20 @@ class Server:
 
     def _connect(self) -> psycopg.Connection:
         connection = psycopg.connect(**self._parameters, autocommit=True)
-        try:
-            connection.execute(_SESSION)
-        except BaseException:
-            connection.close()
-            raise
+        if self._pooled:
+            # The next transaction is another connection's, which has prepared nothing.
+            connection.prepare_threshold = None
+        else:
+            try:
+                connection.execute(_KEEPALIVE)
+            except BaseException:
+                connection.close()
+                raise
         # Statements are prepared for the types of their values: let those not depend on the value.
         connection.adapters.register_dumper(int, Int8Dumper)
         connection.adapters.register_dumper(str, _Text)
         return connection
+
+
+def _without_place(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: value for name, value in given.items() if name not in _PLACE}

@@ -32,11 +32,14 @@ FIELDS_OF_T = ", ".join(f"t.{name}" for name in FIELDS.split(", "))
 HIDDEN = "kept by superlink-trio"
 """`delivered_at` of what the reference could not read: it takes such a row for delivered."""
 
-INSERT = (
-    "INSERT INTO {table}(task_id, group_id, run_id, producer_anonymous, producer_node_id, "
-    "consumer_anonymous, consumer_node_id, created_at, delivered_at, pushed_at, ttl, ancestry, "
-    "task_type, recordset) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+COLUMNS = (
+    *("task_id", "group_id", "run_id", "producer_anonymous", "producer_node_id"),
+    *("consumer_anonymous", "consumer_node_id", "created_at", "delivered_at", "pushed_at"),
+    *("ttl", "ancestry", "task_type", "recordset"),
 )
+"""All that there are, in the order of `to_row`."""
+
+INSERT = f"INSERT INTO {{table}}({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 
 
 def to_row(task: Task, recordset: bytes | None) -> tuple[object, ...]:

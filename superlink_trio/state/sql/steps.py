@@ -14,8 +14,8 @@ class Queries(Reading):
     get_run = runs.read
     get_fab = runs.read_fab
     count_queued = task_ins.count_queued
-    read_task = task_ins.read_content
-    read_answer = task_res.read_content
+    read_task = task_ins.read_large
+    read_answer = task_res.read_large
     survey = task_res.survey
     census = counting.census
 

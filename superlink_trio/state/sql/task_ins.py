@@ -17,7 +17,7 @@ from superlink_trio.state.durable.engine import ChangeKind, Taken
 from superlink_trio.state.interface import MAX_DELIVERIES
 from superlink_trio.state.rules import Phase
 from superlink_trio.state.sql import nodes, rows, runs
-from superlink_trio.state.sql.transaction import Reading, Transaction
+from superlink_trio.state.sql.transaction import LARGE, Reading, Transaction
 from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError, timestamp
 
 INLINE = 8 * 1024
@@ -25,6 +25,13 @@ INLINE = 8 * 1024
 
 SMALL = 64 * 1024
 """Bytes up to which a content is read inside the transaction that takes its task."""
+
+_CONTENT = "coalesce(p.content, t.recordset)"
+_UNDER_WAY = (
+    "FROM superlink_task AS s JOIN task_ins AS t USING (task_id)"
+    " LEFT JOIN superlink_payload AS p USING (payload_id)"
+    f" WHERE s.task_id = ? AND s.phase = {Phase.UNDER_WAY}"
+)
 
 
 def store(tx: Transaction, tasks: Sequence[Task], digests: Sequence[bytes | None]) -> list[str]:
@@ -83,6 +90,9 @@ def _inline(task: Task, digest: bytes | None) -> bytes | None:
 
 def _share(tx: Transaction, digest: bytes, content: bytes | TaskError) -> int:
     payload_id = _payload_id(tx, digest)
+    if payload_id is None and isinstance(content, bytes) and len(content) > LARGE:
+        tx.insert("superlink_payload", ("digest", "content"), (digest, content))
+        payload_id = _payload_id(tx, digest)
     if payload_id is not None:
         return payload_id
     # Another process may be storing an equal one at the same moment.
@@ -186,17 +196,18 @@ def _read(tx: Reading, number: int) -> Sequence[Any]:
 
 
 def read_content(tx: Reading, task_id: str) -> bytes | TaskError | None:
-    """Read a taken task's content; None when the task was closed meanwhile."""
-    row = tx.first(
-        "SELECT s.code, s.reason, coalesce(p.content, t.recordset) FROM superlink_task AS s"
-        " JOIN task_ins AS t USING (task_id) LEFT JOIN superlink_payload AS p USING (payload_id)"
-        f" WHERE s.task_id = ? AND s.phase = {Phase.UNDER_WAY}",
-        task_id,
-    )
+    """Read a taken task's content, which is small; None when the task was closed meanwhile."""
+    row = tx.first(f"SELECT s.code, s.reason, {_CONTENT} {_UNDER_WAY}", task_id)
     if row is None:
         return None
     code, reason, content = row
     return content if code is None else TaskError(code, reason or "")
+
+
+def read_large(tx: Reading, task_id: str) -> bytes | None:
+    """Read a taken task's content; None when the task was closed meanwhile."""
+    content: bytes | None = tx.content(_CONTENT, _UNDER_WAY, task_id)
+    return content
 
 
 def confirm(tx: Transaction, task: Task) -> None:

@@ -18,6 +18,7 @@ from superlink_trio.state.sql.task_ins import SMALL
 from superlink_trio.state.sql.transaction import PORTION, Reading, Transaction
 from superlink_trio.wire.tasks import Task, TaskError, error_answer
 
+_OF_ANSWER = "FROM task_res WHERE task_id = ?"
 _NOT_WAITED_FOR = "answered already, or out of time"
 
 
@@ -66,7 +67,7 @@ def _asked(tx: Transaction, asked_id: str, condition: str = "") -> Task | None:
 def _answer(tx: Transaction, asked_id: str, answer: Task) -> None:
     content = answer.content
     inline = content if isinstance(content, bytes) else None
-    tx.execute(rows.INSERT.format(table="task_res"), *rows.to_row(answer, inline))
+    tx.insert("task_res", rows.COLUMNS, rows.to_row(answer, inline))
     task_ins.close(tx, "task_id = ?", asked_id)
     tx.execute(
         "UPDATE superlink_task SET answer_id = ?, answer_size = ?, answer_code = ?,"
@@ -157,8 +158,14 @@ def _stored(tx: Transaction, asked_id: str) -> Taken:
 
 
 def read_content(tx: Reading, answer_id: str) -> bytes:
+    """Read an answer's content, which is small."""
+    content: bytes = tx.value(f"SELECT recordset {_OF_ANSWER}", answer_id)
+    return content
+
+
+def read_large(tx: Reading, answer_id: str) -> bytes:
     """Read an answer's content."""
-    content: bytes = tx.value("SELECT recordset FROM task_res WHERE task_id = ?", answer_id)
+    content: bytes = tx.content("recordset", _OF_ANSWER, answer_id)
     return content
 
 

@@ -16,6 +16,9 @@ from superlink_trio.state.limits import NO_LIMITS, StateLimits
 PORTION = 500
 """Rows of one kind that one step deletes at most: others want to write too."""
 
+LARGE = 8 * 1024 * 1024
+"""Bytes of a value from which a database may take or give it piece by piece."""
+
 NUL = "\N{SYMBOL FOR NULL}"
 """What stands for NUL in a text, where the database has none."""
 
@@ -68,6 +71,10 @@ class Reading(ABC):
         """Say whether a query has a row."""
         return self.first(statement, *values) is not None
 
+    def content(self, column: str, rest: str, *values: object) -> Any:
+        """Give the only column of a row, which may be large; `rest` says which: FROM … WHERE …."""
+        return self.value(f"SELECT {column} {rest}", *values)
+
     def stored_size(self) -> int:
         """Give the bytes that all payloads, bundles and tasks take."""
         return int(self.value("SELECT stored FROM superlink_total") or 0)
@@ -87,6 +94,11 @@ class Transaction(Reading):
     @abstractmethod
     def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
         """Execute one statement for each row of values, in order."""
+
+    def insert(self, table: str, columns: Sequence[str], values: Sequence[object]) -> None:
+        """Insert one row. Its key is the first column; the last one may be large."""
+        marks = ", ".join("?" * len(columns))
+        self.execute(f"INSERT INTO {table}({', '.join(columns)}) VALUES ({marks})", *values)
 
     @abstractmethod
     def has_column(self, table: str, column: str) -> bool:

@@ -16,6 +16,10 @@ BREAK_ALL = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid 
     AND application_name = current_setting('application_name')"""
 """A statement that ends every connection to the schema but that on which it is said."""
 
+BREAK_SESSIONS = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity, pg_namespace AS n
+    WHERE nspname = current_schema() AND query = 'LISTEN superlink_' || n.oid"""
+"""The same of those that stay, on which processes listen."""
+
 
 @pytest.fixture
 def server() -> Server:

@@ -17,7 +17,7 @@ from state.postgres.network import network
 from stores import serving
 
 from superlink_trio.state import CannotOpen, StateUnavailable
-from superlink_trio.state.postgres import PostgresState
+from superlink_trio.state.postgres import PostgresState, schema
 from superlink_trio.wire.runs import Run
 from superlink_trio.wire.tasks import ANONYMOUS
 
@@ -89,6 +89,7 @@ async def test_nothing_that_was_acknowledged_is_lost_with_a_server(
             await state.confirm_task_ins(task)
     assert set(acknowledged) <= kept
     assert "The database works again" in caplog.text
+    assert "has crashed" in caplog.text
     told = [each.getMessage() for each in caplog.records if each.name.startswith("superlink_trio")]
     assert len(set(told)) == len(told), "each fault once"
 
@@ -197,3 +198,32 @@ async def test_a_database_of_a_newer_release_is_left_alone(url: str, ask: Ask) -
             pass
     [error] = caught.value.exceptions
     assert "written by a newer release (its schema has version 99" in str(error)
+
+
+async def test_a_database_that_processes_of_an_older_release_use_is_not_migrated(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = (*schema.MIGRATIONS, "CREATE TABLE of_a_newer_release()")
+    async with serving(PostgresState(url)):
+        with monkeypatch.context() as patched:
+            patched.setattr(schema, "MIGRATIONS", newer)
+            with pytest.raises(ExceptionGroup) as caught:
+                async with serving(PostgresState(url)):
+                    pass
+    [error] = caught.value.exceptions
+    assert isinstance(error, CannotOpen)
+    assert "in use by 1 of an older release" in str(error)
+    monkeypatch.setattr(schema, "MIGRATIONS", newer)
+    async with serving(PostgresState(url)):
+        pass
+
+
+async def test_a_process_whose_database_was_migrated_meanwhile_writes_nothing(
+    url: str, ask: Ask
+) -> None:
+    async with serving(state := PostgresState(url)):
+        # It was without a connection for long enough to be evicted.
+        ask("DELETE FROM superlink_process; UPDATE superlink_schema SET version = 99")
+        with pytest.raises(StateUnavailable, match=r"newer release \(its schema has version 99"):
+            await state.create_run(Run())
+        ask("UPDATE superlink_schema SET version = 1")

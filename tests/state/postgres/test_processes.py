@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,14 +14,17 @@ from builders import answer_to, task_ins
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from postgresql import the_server
-from state.postgres.conftest import BREAK_ALL, Ask
+from state.postgres.conftest import BREAK_ALL, BREAK_SESSIONS, Ask
 from state.sqlite.conftest import Program
 from state.sqlite.test_totals import live
 from stores import hear, serving
 
 from examples import at_most
-from superlink_trio.state import StateUnavailable
+from superlink_trio.state import LimitReached, StateLimits, StateUnavailable
+from superlink_trio.state.durable.engine import Transaction
+from superlink_trio.state.durable.heartbeats import Heartbeat
 from superlink_trio.state.postgres import PostgresState
+from superlink_trio.state.postgres.steps import Steps
 from superlink_trio.wire.runs import Run
 from superlink_trio.wire.tasks import Task
 
@@ -87,8 +91,9 @@ async def hear_if_possible(*states: PostgresState) -> None:
             await hear(state)
 
 
-async def test_a_process_that_was_away_for_too_long_gives_up_what_it_held(
-    url: str, ask: Ask, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("broken", [False, True])
+async def test_a_process_that_was_taken_for_dead_gives_up_what_it_held(
+    url: str, ask: Ask, caplog: pytest.LogCaptureFixture, broken: bool
 ) -> None:
     async with serving(one := PostgresState(url)):
         run_id, node_id = await one.create_run(Run()), await one.create_node(600.0)
@@ -97,11 +102,112 @@ async def test_a_process_that_was_away_for_too_long_gives_up_what_it_held(
         assert await one.take_task_ins(node_id, "c") == task
         # As another process does.
         ask("DELETE FROM superlink_process; UPDATE superlink_task SET phase = 0, holder = NULL")
-        ask(BREAK_ALL)
+        if broken:
+            ask(BREAK_ALL)
         with trio.fail_after(10):
             while await _taken(one, node_id) != task:
                 pass
         assert "took this one for dead" in caplog.text
+
+
+@pytest.mark.parametrize("undone", ["phase = 0, holder = NULL", "phase = 1, holder = {me}"])
+async def test_what_a_crash_of_postgres_has_undone_is_done_again(
+    url: str, ask: Ask, undone: str
+) -> None:
+    """That a task was taken, or handed over, is committed without waiting for the disk."""
+    async with serving(one := PostgresState(url)):
+        run_id, node_id = await one.create_run(Run()), await one.create_node(600.0)
+        simulated = await one.create_simulated_node()
+        task = task_ins(run_id, node_id, now=one.now())
+        await one.store_task_ins([task])
+        assert await one.take_task_ins(node_id, "c") == task
+        await one.confirm_task_ins(task)
+        assert await one.take_task_ins(node_id, "c") is None
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(one.await_task_ins, node_id)
+                await hear(one)
+                [(me,)] = ask("SELECT process_id FROM superlink_process")
+                ask(f"UPDATE superlink_task SET {undone.format(me=me)}")
+                ask("TRUNCATE superlink_present")
+                ask(BREAK_ALL)
+        assert await one.take_task_ins(node_id, "c") == task
+        assert simulated in await one.online_nodes(run_id)
+
+
+async def test_a_process_that_commits_nothing_is_taken_for_dead(url: str, ask: Ask) -> None:
+    async with serving(one := PostgresState(url, stalled=0.0)):
+        run_id, node_id = await one.create_run(Run()), await one.create_node(600.0)
+        [(stopped,)] = ask(
+            "INSERT INTO superlink_process(socket, alive_by) VALUES ('stopped', 77777)"
+            " RETURNING process_id"
+        )
+        ask("INSERT INTO superlink_present SELECT max(process_id) FROM superlink_process")
+        ask(
+            "SELECT pg_advisory_lock(oid::int, 77777) FROM pg_namespace"
+            " WHERE nspname = current_schema()"
+        )
+        await _look_at_others(one)
+        there = f"SELECT 1 FROM superlink_process WHERE process_id = {stopped}"
+        assert ask(there) == [(1,)], "nothing was written for it that it could have read"
+        await one.store_task_ins([task_ins(run_id, node_id, now=one.now())])
+        await _look_at_others(one)
+        assert ask(there) == []
+        await one.write(lambda tx: tx.sweep())
+        assert ask("SELECT * FROM superlink_news") == []
+
+
+async def _look_at_others(state: PostgresState) -> None:
+    await state.write(lambda tx: tx.evict_ended())
+
+
+async def test_a_row_that_is_there_for_good_fails_its_own_step_at_once(url: str) -> None:
+    async with serving(one := PostgresState(url)):
+        run_id = await one.create_run(Run())
+        insert = "INSERT INTO run(run_id) VALUES (?)"
+        refused: list[Exception] = []
+
+        async def insert_again() -> None:
+            try:
+                await one.write(lambda tx: _steps(tx).execute(insert, run_id))
+            except psycopg.errors.UniqueViolation as error:
+                refused.append(error)
+
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(insert_again)
+                nursery.start_soon(one.create_node, 30.0)
+        assert len(refused) == 1
+
+
+async def test_the_last_room_is_filled_by_one_commit_of_each_process_at_most(url: str) -> None:
+    limits = StateLimits(nodes=3)
+    one, other = (PostgresState(url, limits=limits) for _ in range(2))
+    both_have_looked = threading.Barrier(2)
+
+    def fill(tx: Transaction) -> None:
+        while True:
+            try:
+                tx.create_node(Heartbeat(tx.now + 600), b"")
+            except LimitReached:
+                both_have_looked.wait(10)
+                return
+
+    async with serving(one), serving(other):
+        run_id = await one.create_run(Run())
+        await one.create_node(600.0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.write, fill)
+            nursery.start_soon(other.write, fill)
+        assert len(await one.online_nodes(run_id)) == 1 + 2 * 2
+        for state in (one, other):
+            with pytest.raises(LimitReached):
+                await state.create_node(600.0)
+
+
+def _steps(tx: Transaction) -> Steps:
+    assert isinstance(tx, Steps)
+    return tx
 
 
 async def _taken(state: PostgresState, node_id: int) -> Task | None:
@@ -121,10 +227,7 @@ async def test_what_was_said_while_nobody_listened_is_heard_all_the_same(
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(fleet.await_task_ins, node_id)
                 await hear(driver, fleet)
-                ask(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE query LIKE 'LISTEN%' AND pid != pg_backend_pid()"
-                )
+                ask(BREAK_SESSIONS)
                 await driver.store_task_ins([task_ins(run_id, node_id, now=driver.now())])
         assert await fleet.take_task_ins(node_id, "c") is not None
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from superlink_trio.state.messages.ids import to_signed
-from superlink_trio.state.postgres.processes import Locks
+from superlink_trio.state.postgres.processes import Locks, others
 from superlink_trio.state.postgres.transaction import Reading, Transaction
 
 
 def serve(tx: Transaction, locks: Locks) -> bool:
     """Note that this process serves them; say whether no other does that lives."""
-    others = tx.execute(
-        "SELECT process_id FROM superlink_serving WHERE process_id != ?", tx.me
-    ).fetchall()
+    alive = {each.process for each in others(tx, locks) if each.alive} - {tx.me}
+    serving = tx.execute("SELECT process_id FROM superlink_serving").fetchall()
     tx.execute("INSERT INTO superlink_serving VALUES (?) ON CONFLICT DO NOTHING", tx.me)
-    return not any(locks.is_alive(tx, process) for (process,) in others)
+    return alive.isdisjoint(process for (process,) in serving)
 
 
 def keep_run(tx: Transaction, token: bytes, heard_at: float) -> None:
