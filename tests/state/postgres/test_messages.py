@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import attrs
 import psycopg
@@ -17,6 +17,7 @@ from state.postgres.replicas import heard, later, replica
 from stores import settle
 from trio.testing import MockClock
 
+from superlink_trio.state import StateUnavailable
 from superlink_trio.state.messages import SERVER, DurableMessages
 from superlink_trio.state.messages.interface import (
     CLAIM_TIMEOUT,
@@ -233,6 +234,31 @@ async def test_who_was_taken_for_dead_looks_at_everything_again(
                 await settle(one, other)
         assert await one.is_served_elsewhere()
         assert await other.is_served_elsewhere()
+
+
+async def test_who_waits_does_not_notice_that_connections_broke(
+    url: str, ask: Ask, mock_clock: MockClock
+) -> None:
+    async with replica(url) as one, replica(url) as other:
+        run_id, token = await claimed(one)
+        node_id = await a_node(other)
+        sent = parcel(run_id, to=node_id)
+        mock_clock.rate = 1.0
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(other.await_instruction, node_id)
+                await settle(one, other)
+                ask(BREAK_ALL)
+                assert await other.heartbeat(node_id)
+                assert await one.task_heartbeat(token)
+                while True:
+                    # A sender whose call is refused sends again.
+                    with suppress(StateUnavailable):
+                        await send(one, run_id, SERVER, sent)
+                        break
+            with suppress(StateUnavailable):
+                await other.take(node_id)
+            assert await other.take(node_id) is not None
 
 
 async def test_only_who_starts_alone_gives_nodes_time(url: str, mock_clock: MockClock) -> None:
