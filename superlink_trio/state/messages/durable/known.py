@@ -92,7 +92,12 @@ class Known:
     @property
     def has_pending(self) -> bool:
         """Whether there is a run to claim."""
-        return any(run.record.status is RunStatus.PENDING for run in self.runs.values())
+        return bool(self.pending_runs())
+
+    def pending_runs(self) -> Sequence[int]:
+        """Give the runs to claim, the oldest first."""
+        runs = self.runs.items()
+        return [run_id for run_id, run in runs if run.record.status is RunStatus.PENDING]
 
     def claimed(self) -> Sequence[LiveRun]:
         """Give the runs that were claimed, or are running."""

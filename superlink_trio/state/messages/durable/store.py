@@ -227,7 +227,8 @@ class DurableMessages(MessageState):
         run = await self._state.write(lambda tx: tx.messages.claim_run(digest_of(token)))
         if run is None:
             # Another process is faster, or will put it back.
-            await self._look(lambda tx: tx.look_at_runs(tuple(self._known.runs)))
+            runs = self._known.pending_runs()
+            await self._look(lambda tx: tx.look_at_runs(runs))
             await trio.sleep(_LOOK_AGAIN_AFTER)
             return None
         return Claim(run, token)
