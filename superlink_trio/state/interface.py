@@ -227,7 +227,7 @@ class State(ABC):
 
     @abstractmethod
     async def await_task_ins(self, node_id: int) -> bool:
-        """Return True when there is a TaskIns to take for the node, False when it is not known.
+        """Return True when there may be a TaskIns to take for the node, False when it is not known.
 
         A node that is deleted meanwhile is not known any more. False as well when the node came
         with a newer pull (see `heartbeat`). Of several pulls of anonymous nodes, which cannot be

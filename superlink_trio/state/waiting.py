@@ -12,6 +12,7 @@ import trio
 from superlink_trio.state.arrivals import Arrivals, Survey
 from superlink_trio.state.interface import Clock
 from superlink_trio.state.rules import Survey as Answers
+from superlink_trio.wire.tasks import ANONYMOUS
 
 
 class Waiting:
@@ -36,6 +37,14 @@ class Waiting:
         """Wake a pull: a task was queued for its node."""
         self.pulls.wake_one(node_id)
         self.notify_listeners(node_id)
+
+    def notify_handed_over(self, node_id: int) -> None:
+        """Wake a pull whose node has just been sent a task elsewhere: it may never have got it.
+
+        A node that works on a task does not pull. Anonymous ones cannot be told apart.
+        """
+        if node_id != ANONYMOUS:
+            self.pulls.wake_one(node_id)
 
     def notify_listeners(self, node_id: int, tasks: int = 1) -> None:
         """Tell listeners that a node may have got tasks."""

@@ -382,6 +382,23 @@ async def test_what_a_lost_connection_swallowed_is_handed_out_again(state: State
     assert await state.take_task_ins(node_id, "c2") is None
 
 
+async def test_a_pull_that_waits_is_given_what_its_node_was_sent_elsewhere_meanwhile(
+    state: State, beside: Beside
+) -> None:
+    run_id, node_id = await run_with_node(state)
+    task = task_ins(run_id, node_id)
+    await state.store_task_ins([task])
+    assert await state.take_task_ins(node_id, "c1") == task
+    # Its connection broke, of which nobody knows yet.
+    assert await state.take_task_ins(node_id, "c2") is None
+    pull = await beside.start(state.await_task_ins, node_id)
+    assert not pull.done.is_set()
+    await state.confirm_task_ins(task)
+    with trio.fail_after(5):
+        await pull.done.wait()
+    assert await hand_over(state, node_id, "c2") == task
+
+
 async def test_a_task_that_is_lost_every_time_is_given_up(state: State) -> None:
     run_id, node_id = await run_with_node(state)
     await state.store_task_ins([task_ins(run_id, node_id)])

@@ -62,6 +62,7 @@ class Known:
                 self.waiting.notify_queued(change.key)
             case ChangeKind.HANDED_OVER:
                 self._empty.pop(change.key, None)
+                self.waiting.notify_handed_over(change.key)
             case ChangeKind.EMPTY:
                 self._empty[change.key] = change.value
             case ChangeKind.SETTLED:

@@ -139,14 +139,15 @@ class MemoryState(State):
         return [task.task_id if task.run_id in self._runs else "" for task in tasks]
 
     async def await_task_ins(self, node_id: int) -> bool:
-        while node_id == ANONYMOUS or node_id in self._nodes:
-            if self._tasks.first(node_id) is not None:
-                return True
+        if self._tasks.first(node_id) is None and self._knows(node_id):
             with self._waiting.pulls.at(node_id) as place:
                 await place.woken.wait()
             if place.replaced:
                 return False
-        return False
+        return self._knows(node_id)
+
+    def _knows(self, node_id: int) -> bool:
+        return node_id == ANONYMOUS or node_id in self._nodes
 
     def arrivals(self, node_ids: Collection[int]) -> AbstractContextManager[Arrivals]:
         return self._waiting.arrivals(node_ids, self._tasks.survey)
@@ -162,6 +163,7 @@ class MemoryState(State):
         entry = self._tasks.under_way(task.task_id)
         if entry is not None:
             self._tasks.hand_over(entry)
+            self._waiting.notify_handed_over(task.consumer)
 
     async def put_back_task_ins(self, task: Task) -> None:
         entry = self._tasks.under_way(task.task_id)

@@ -14,7 +14,7 @@ from superlink_trio.state.postgres import news
 from superlink_trio.state.postgres.clock import DatabaseClock
 from superlink_trio.state.postgres.faults import faults_in_words, in_words, is_lock
 from superlink_trio.state.postgres.opening import Opened, join_anew
-from superlink_trio.state.postgres.processes import MEMBERS, Watch
+from superlink_trio.state.postgres.processes import PRESENT, Watch
 from superlink_trio.state.postgres.server import LIMITS, Server
 from superlink_trio.state.postgres.steps import Steps
 from superlink_trio.state.postgres.transaction import Reading
@@ -86,7 +86,7 @@ class Committer(sql.Committer[Steps]):
         )
         with connection.pipeline():
             tx = Reading(connection)
-            members = tx.execute(MEMBERS)
+            members = tx.execute(PRESENT)
             changes = news.take(tx, self._me)
         return dict(members.fetchall()), changes
 

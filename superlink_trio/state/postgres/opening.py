@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import attrs
 import psycopg
@@ -14,7 +14,7 @@ from superlink_trio.state.interface import HEARTBEAT_TIMEOUT, CannotOpen, StateU
 from superlink_trio.state.postgres import news, schema
 from superlink_trio.state.postgres.clock import DatabaseClock
 from superlink_trio.state.postgres.faults import faults_in_words, may_pass
-from superlink_trio.state.postgres.processes import Locks, Watch, others, own_name, register
+from superlink_trio.state.postgres.processes import Locks, Watch, members, own_name, register
 from superlink_trio.state.postgres.server import LIMITS, Server
 from superlink_trio.state.postgres.session import Session
 from superlink_trio.state.postgres.steps import Steps
@@ -60,19 +60,27 @@ def open_database(
     `PostgresState`.
     Raises CannotOpen, and Locked where it may be tried again.
     """
-    with _tried_again():
+    with _tried_again(), ExitStack() as undo:
         connection = reach(server)
-        try:
-            with faults_in_words(server.name, CannotOpen):
-                check(connection, server)
-                locks = Locks.of(connection)
-                if clock is not None:
-                    clock.measure(connection)
-                    now = clock()
-                return _join(connection, server, direct, locks, now, grace)
-        except BaseException:
-            connection.close()
-            raise
+        undo.callback(connection.close)
+        with faults_in_words(server.name, CannotOpen):
+            check(connection, server)
+            locks = Locks.of(connection)
+            if clock is not None:
+                clock.measure(connection)
+                now = clock()
+            with connection.transaction():
+                tx = Steps(connection, Watch(locks), me=0, now=now)
+                _prepare(tx, server, grace)
+                name = own_name()
+                me = register(tx, name, None)
+                # Before anybody can see it without.
+                session = Session(direct, locks, me)
+                undo.callback(session.close)
+                session.open(reach(direct))
+                _check_same(tx, me, server, direct)
+        undo.pop_all()
+        return Opened(connection, session, locks, name, me)
 
 
 @contextmanager
@@ -80,12 +88,14 @@ def _tried_again() -> Iterator[None]:
     """Raise Locked where a server may be just starting: a pool connects to it with what we ask."""
     try:
         yield
+    except Locked:
+        raise
     except (CannotOpen, StateUnavailable) as error:
         cause = error.__cause__
         if isinstance(cause, psycopg.Error) and may_pass(cause):
             time.sleep(_AGAIN_AFTER)
             raise Locked(str(error)) from cause
-        raise
+        raise CannotOpen(str(error)) from cause
 
 
 def reach(server: Server) -> psycopg.Connection:
@@ -124,48 +134,38 @@ def newer(name: str, found: int) -> str:
     )
 
 
-def _join(
-    connection: psycopg.Connection,
-    server: Server,
-    direct: Server,
-    locks: Locks,
-    now: float,
-    grace: float,
-) -> Opened:
-    with connection.transaction():
-        connection.execute(LIMITS)
-        locks.lock_registry(connection)
-        found = check(connection, server)
-        tx = Steps(connection, Watch(locks), me=0, now=now)
-        there = others(tx, locks) if found else []
-        alive = [each for each in there if each.alive]
-        outdated = found < len(schema.MIGRATIONS)
-        if outdated and alive:
-            raise CannotOpen(
-                f"The database {server.name} is in use by {len(alive)} of an older release (its "
-                f"schema has version {found}, this release needs {len(schema.MIGRATIONS)}): stop "
-                "all of them first, then start this one"
-            )
-        schema.migrate(connection)
-        if not alive:
-            # Nobody else is at work, and the nodes had no one to talk to.
-            if outdated or _is_up_for(tx, grace):
-                sweeping.evict(tx, [each.process for each in there])
-            nodes.give_time(tx, HEARTBEAT_TIMEOUT)
-            schema.recount(connection)
-        nodes.bound(tx)
-        name = own_name()
-        me = register(tx, name, None)
-        session = Session(direct, locks, me)
-        # Before anybody can see it without.
-        session.open(reach(direct))
-        if not locks.is_kept(tx, me):
-            session.close()
-            raise CannotOpen(
-                f"The databases {server.name} and {direct.name} are not the same: direct= names "
-                "the server that the rest of the URL leads to"
-            )
-    return Opened(connection, session, locks, name, me)
+def _prepare(tx: Steps, server: Server, grace: float) -> None:
+    """Make or migrate the tables, and take over what ended processes left."""
+    tx.connection.execute(LIMITS)
+    locks = tx.watch.locks
+    locks.lock_registry(tx.connection)
+    found = check(tx.connection, server)
+    there = members(tx, locks) if found else []
+    alive = [each for each in there if each.alive]
+    outdated = found < len(schema.MIGRATIONS)
+    if outdated and alive:
+        raise CannotOpen(
+            f"The database {server.name} is in use by {len(alive)} of an older release (its "
+            f"schema has version {found}, this release needs {len(schema.MIGRATIONS)}): stop "
+            "all of them first, then start this one"
+        )
+    schema.migrate(tx.connection)
+    if not alive:
+        # Nobody else is at work, and the nodes had no one to talk to.
+        if outdated or _is_up_for(tx, grace):
+            sweeping.evict(tx, [each.process for each in there])
+        nodes.give_time(tx, HEARTBEAT_TIMEOUT)
+        schema.recount(tx.connection)
+    nodes.bound(tx)
+
+
+def _check_same(tx: Steps, me: int, server: Server, direct: Server) -> None:
+    """Refuse a connection that stays where nobody can see by it that this process, `me`, lives."""
+    if not any(each.alive for each in members(tx, tx.watch.locks) if each.process == me):
+        raise CannotOpen(
+            f"The databases {server.name} and {direct.name} are not the same: direct= names "
+            "the server that the rest of the URL leads to"
+        )
 
 
 def _is_up_for(tx: Steps, seconds: float) -> bool:

@@ -46,7 +46,7 @@ _END_HOLDER = """
 # The lock of who registers, against everybody who writes. No process has this number.
 _REGISTRY = 0
 
-MEMBERS = (
+PRESENT = (
     "SELECT process_id, socket FROM superlink_process JOIN superlink_present USING (process_id)"
 )
 """The processes that are registered and have seen no crash of PostgreSQL since."""
@@ -99,12 +99,6 @@ class Locks:
             connection.execute(_END_HOLDER, lock)
             connection.execute("SELECT pg_advisory_lock(%s::int, %s::int)", lock)
 
-    def is_kept(self, tx: Reading, number: int) -> bool:
-        """Say whether anybody is alive by this number; if not, so it stays in this transaction."""
-        # Shared: who looks at the same time finds the same.
-        query = "SELECT pg_try_advisory_xact_lock_shared(?::int, ?::int)"
-        return not tx.value(query, self.schema, number)
-
     def fence_off(self, tx: Reading, process: int) -> bool:
         """Let a process commit nothing before the transaction is over; False where it just does."""
         query = "SELECT pg_try_advisory_xact_lock(?::int, ?::int)"
@@ -132,21 +126,24 @@ def register(tx: Transaction, name: str, number: int | None) -> int:
 
 
 @attrs.frozen
-class Other:
-    """Another process. `oldest_news`: the number of the first that it has not read."""
+class Member:
+    """A process over the database. `oldest_news`: the number of the first that it has not read."""
 
     process: int
     alive: bool
     oldest_news: int | None
 
 
-def others(tx: Reading, locks: Locks) -> list[Other]:
-    """Look at every process but this one (`Transaction.me`)."""
+def members(tx: Reading, locks: Locks) -> list[Member]:
+    """Look at every process. One that is not alive stays so until the transaction is over."""
+    # Shared: who looks at the same time finds the same.
     found = tx.execute(
-        "SELECT process_id, alive_by, (SELECT min(number) FROM superlink_news AS n"
-        " WHERE n.process_id = p.process_id) FROM superlink_process AS p"
-    ).fetchall()
-    return [Other(process, locks.is_kept(tx, number), oldest) for process, number, oldest in found]
+        "SELECT process_id, NOT pg_try_advisory_xact_lock_shared(?::int, alive_by),"
+        " (SELECT min(number) FROM superlink_news AS n WHERE n.process_id = p.process_id)"
+        " FROM superlink_process AS p",
+        locks.schema,
+    )
+    return [Member(*columns) for columns in found.fetchall()]
 
 
 @attrs.define
@@ -156,24 +153,24 @@ class Watch:
     locks: Locks
     grace: float = GRACE
     stalled: float = STALLED
-    _seen: dict[int, tuple[Other, float]] = attrs.field(factory=dict)
+    _seen: dict[int, tuple[Member, float]] = attrs.field(factory=dict)
 
     def evict_ended(self, tx: Transaction) -> None:
         """Evict the processes that have been without a connection, or stood still, for too long."""
         now = time.monotonic()
-        seen = {each.process: each for each in others(tx, self.locks) if each.process != tx.me}
+        seen = {each.process: each for each in members(tx, self.locks) if each.process != tx.me}
         self._seen = {process: (each, self._since(each, now)) for process, each in seen.items()}
         for process, (each, since) in self._seen.items():
             if self._is_over(each, now - since) and self.locks.fence_off(tx, process):
                 sweeping.evict(tx, [process])
 
-    def _since(self, other: Other, now: float) -> float:
+    def _since(self, other: Member, now: float) -> float:
         before, since = self._seen.get(other.process, (None, now))
         if before is None or before.alive != other.alive:
             return now
         return now if other.alive and before.oldest_news != other.oldest_news else since
 
-    def _is_over(self, other: Other, seconds: float) -> bool:
+    def _is_over(self, other: Member, seconds: float) -> bool:
         if not other.alive:
             return seconds >= self.grace
         return other.oldest_news is not None and seconds >= self.stalled

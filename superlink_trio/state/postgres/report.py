@@ -7,7 +7,7 @@ from superlink_trio.state.postgres.clock import DatabaseClock
 from superlink_trio.state.postgres.engine import BEGIN_READING
 from superlink_trio.state.postgres.faults import faults_in_words
 from superlink_trio.state.postgres.opening import check, reach
-from superlink_trio.state.postgres.processes import Locks, others
+from superlink_trio.state.postgres.processes import Locks, members
 from superlink_trio.state.postgres.server import Server
 from superlink_trio.state.postgres.transaction import Reading
 from superlink_trio.state.sql import report as sql
@@ -37,6 +37,6 @@ def report(url: str) -> sql.Report:
             database=server.name,
             schema=found,
             size=tx.value(_SIZE),
-            processes=sum(each.alive for each in others(tx, locks)),
+            processes=sum(each.alive for each in members(tx, locks)),
             row="ctid",
         )

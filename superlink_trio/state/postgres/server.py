@@ -105,15 +105,19 @@ class Server:
         if itself and direct:
             given = {**_without_place(given), **itself}
         self._parameters = {**_DEFAULTS, **given}
-        public = {name: value for name, value in given.items() if name not in _SECRETS}
-        self.conninfo = make_conninfo(**public)
-        """The same for libpq's other programs, without what is secret."""
+        self._given = given
         place = given.get("host") or given.get("hostaddr") or "local socket"
         port = f":{given['port']}" if "port" in given else ""
         self.name = f"{given.get('dbname') or given.get('user') or ''} ({place}{port})".strip()
         self._pause = _FIRST_PAUSE
         self._not_before = 0.0
         self._refusal = StateUnavailable()
+
+    @property
+    def conninfo(self) -> str:
+        """What was given, as libpq's other programs take it, but nothing that is secret."""
+        public = {name: value for name, value in self._given.items() if name not in _SECRETS}
+        return make_conninfo(**public)
 
     def connect(self) -> psycopg.Connection:
         """Open a connection. It may be used in any thread, but by one at a time.

@@ -138,23 +138,35 @@ async def test_what_a_crash_of_postgres_has_undone_is_done_again(
 async def test_a_process_that_commits_nothing_is_taken_for_dead(url: str, ask: Ask) -> None:
     async with serving(one := PostgresState(url, stalled=0.0)):
         run_id, node_id = await one.create_run(Run()), await one.create_node(600.0)
-        [(stopped,)] = ask(
-            "INSERT INTO superlink_process(socket, alive_by) VALUES ('stopped', 77777)"
-            " RETURNING process_id"
-        )
-        ask("INSERT INTO superlink_present SELECT max(process_id) FROM superlink_process")
-        ask(
-            "SELECT pg_advisory_lock(oid::int, 77777) FROM pg_namespace"
-            " WHERE nspname = current_schema()"
-        )
+        there = _add_process(ask, "pg_advisory_lock")
         await _look_at_others(one)
-        there = f"SELECT 1 FROM superlink_process WHERE process_id = {stopped}"
         assert ask(there) == [(1,)], "nothing was written for it that it could have read"
         await one.store_task_ins([task_ins(run_id, node_id, now=one.now())])
         await _look_at_others(one)
         assert ask(there) == []
         await one.write(lambda tx: tx.sweep())
         assert ask("SELECT * FROM superlink_news") == []
+
+
+async def test_two_that_look_at_once_whether_a_process_has_ended_find_the_same(
+    url: str, ask: Ask
+) -> None:
+    async with serving(one := PostgresState(url, grace=0.0)):
+        # What another process that just looks has for a moment.
+        there = _add_process(ask, "pg_advisory_lock_shared")
+        await _look_at_others(one)
+        assert ask(there) == []
+
+
+def _add_process(ask: Ask, lock: str) -> str:
+    """Register a process, and lock what it is alive by; give a query that finds it."""
+    [(number,)] = ask(
+        "INSERT INTO superlink_process(socket, alive_by) VALUES ('another', 77777)"
+        " RETURNING process_id"
+    )
+    ask(f"INSERT INTO superlink_present VALUES ({number})")
+    ask(f"SELECT {lock}(oid::int, 77777) FROM pg_namespace WHERE nspname = current_schema()")
+    return f"SELECT 1 FROM superlink_process WHERE process_id = {number}"
 
 
 async def _look_at_others(state: PostgresState) -> None:
