@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from superlink_trio.state.messages.ids import to_signed
-from superlink_trio.state.postgres.processes import Locks, others
+from superlink_trio.state.postgres.processes import Locks, members
 from superlink_trio.state.postgres.transaction import Reading, Transaction
 
 
 def serve(tx: Transaction, locks: Locks) -> bool:
     """Note that this process serves them; say whether no other does that lives."""
-    alive = {each.process for each in others(tx, locks) if each.alive} - {tx.me}
+    alive = {each.process for each in members(tx, locks) if each.alive} - {tx.me}
     serving = tx.execute("SELECT process_id FROM superlink_serving").fetchall()
     tx.execute("INSERT INTO superlink_serving VALUES (?) ON CONFLICT DO NOTHING", tx.me)
     return alive.isdisjoint(process for (process,) in serving)
