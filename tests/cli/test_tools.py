@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 from builders import answer_to, task_ins
-from state.messages.parcels import parcel
+from peering.parcels import parcel
 
 from superlink_trio import cli
 from superlink_trio.state import SqliteState

@@ -41,10 +41,11 @@ class Reading(sql.Reading):
 class Transaction(Reading, sql.Transaction):
     """See `sql.transaction.Transaction`."""
 
-    def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+    def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> int:
         """Execute one statement for each row of values, without waiting for each."""
         with self.connection.cursor() as cursor:
             cursor.executemany(in_postgres(statement), rows)
+            return max(0, cursor.rowcount)
 
     def has_column(self, table: str, column: str) -> bool:
         """Say that every column is there: no older release has made this database."""

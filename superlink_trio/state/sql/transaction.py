@@ -85,8 +85,8 @@ class Transaction(Reading):
         self.changes.append(Change(kind, key, value))
 
     @abstractmethod
-    def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
-        """Execute one statement for each row of values, in order."""
+    def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> int:
+        """Execute one statement for each row of values, in order; give how many rows it wrote."""
 
     @abstractmethod
     def has_column(self, table: str, column: str) -> bool:
