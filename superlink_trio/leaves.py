@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
-from superlink_trio.admin import AdminService, Counts, Flower, Overview, Watching
+from superlink_trio.admin import (
+    AdminService,
+    AnswerService,
+    Counts,
+    Flower,
+    Overview,
+    OwnSources,
+    Questions,
+    Watching,
+)
 from superlink_trio.config import Address, Apis, SuperLinkConfig
 from superlink_trio.config.changes import Current
 from superlink_trio.driver import DriverService
-from superlink_trio.fleet import FleetService, Presence
+from superlink_trio.fleet import FleetService, Presence, Tell
 from superlink_trio.handle import SuperLink
 from superlink_trio.rounds import Rounds
 from superlink_trio.state import State
@@ -37,6 +46,18 @@ _DRIVERS_SHARE = 1 / 8
 
 
 @attrs.frozen(kw_only=True)
+class Worker:
+    """What connects a SuperLink with others that serve together with it."""
+
+    questions: Questions
+    """What is asked by the process that serves operators for all of them."""
+    tell: Tell
+    """Is told of nodes that call here, for the others."""
+    follow: Callable[[Presence], None]
+    """Is given what has to hear of nodes that call the others."""
+
+
+@attrs.frozen(kw_only=True)
 class Leaves:
     """The leaves of the tree. What is heavy is imported only for who has it."""
 
@@ -52,6 +73,8 @@ class Leaves:
     sockets: Sockets
     display: Display | None
     flower: Flower | None
+    worker: Worker | None
+    """None: this process serves alone."""
 
     @property
     def config(self) -> SuperLinkConfig:
@@ -93,20 +116,22 @@ class Leaves:
             yield from self._flower(self.flower)
 
     def _admin(self) -> Service:
-        overview = Overview(
-            history=self.watching.history,
-            addresses=self.link.addresses,
+        sources = OwnSources(
+            calls=self.watching.calls,
+            rates=self.watching.rates,
+            state=self.state,
             counts=Counts(self.state),
             nodes=self.presence.views,
             rounds=self.rounds.views,
-            rates=self.watching.rates,
             flower=self.flower,
         )
+        if self.worker is not None:
+            return AnswerService(sources, self.worker.questions)
         return AdminService(
             config=self.config,
-            overview=overview,
-            calls=self.watching.calls,
-            state=self.state,
+            overview=Overview(
+                history=self.watching.history, addresses=self.link.addresses, sources=sources
+            ),
             sockets=self.sockets.get("admin_address", ()),
         )
 
@@ -126,6 +151,7 @@ class Leaves:
             grpc=self.grpc,
             bound=bound,
             observers=lambda system, path: self.watching.observers(system, lambda: bound(path)),
+            sockets=self.sockets,
         ).parts()
 
     @property

@@ -30,8 +30,9 @@ import attrs
 import trio
 
 from superlink_trio.admin import Flower, Watching, traces
-from superlink_trio.config import Apis, SuperLinkConfig
+from superlink_trio.config import Apis, ConfigError, SuperLinkConfig
 from superlink_trio.config.changes import Current
+from superlink_trio.config.checks import raise_all
 from superlink_trio.fleet import Presence, SuperNodes
 from superlink_trio.handle import (
     CONTROL_GRPC,
@@ -41,7 +42,7 @@ from superlink_trio.handle import (
     state_limits,
     stored_size,
 )
-from superlink_trio.leaves import Leaves, Sockets
+from superlink_trio.leaves import Leaves, Sockets, Worker
 from superlink_trio.logs.events import EventLog
 from superlink_trio.rounds import Rounds
 from superlink_trio.state import State, open_state
@@ -124,6 +125,24 @@ async def run_fleet_api(
     await _run(Apis.FLEET, config, control, observer, sockets, task_status, display)
 
 
+async def run_worker(
+    apis: Apis,
+    config: SuperLinkConfig,
+    *,
+    worker: Worker,
+    control: Control | None = None,
+    observer: Observer | None = None,
+    sockets: Sockets = _NO_SOCKETS,
+    task_status: trio.TaskStatus[SuperLink] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run some APIs as one of several processes that serve together.
+
+    Their gRPC ports are shared, and no admin surface is served: where the config has an address
+    for one, the process that serves it asks. Otherwise like `run_superlink`.
+    """
+    await _run(apis, config, control, observer, sockets, task_status, worker=worker)
+
+
 async def _run(
     apis: Apis,
     config: SuperLinkConfig,
@@ -132,8 +151,12 @@ async def _run(
     sockets: Sockets,
     task_status: trio.TaskStatus[SuperLink],
     display: Display | None = None,
+    worker: Worker | None = None,
 ) -> None:
     config.check(apis)
+    if config.workers > 1:
+        fault = f"{config.workers} are processes of the program superlink-trio: here it has to be 1"
+        raise_all([ConfigError(fault, "workers")])
     for notice in config.notices(apis):
         _log.info(notice)
     credentials = await _credentials(config, apis)
@@ -153,11 +176,19 @@ async def _run(
 
         certificates = None if credentials is None else credentials.grpc
         grpc = GrpcService(
-            current=current, loop=loop, certificates=certificates, health=watching.health
+            current=current,
+            loop=loop,
+            certificates=certificates,
+            health=watching.health,
+            shared=worker is not None,
         )
         flower = None
         if config.port is not None and apis is Apis.BOTH:
             flower = _flower(state)
+        presence = Presence(lambda: current().hold, most=lambda: state.limits.nodes)
+        if worker is not None and Apis.FLEET in apis:
+            presence.tell = worker.tell
+            worker.follow(presence)
         leaves = Leaves(
             served=apis,
             current=current,
@@ -166,11 +197,12 @@ async def _run(
             grpc=grpc,
             link=link,
             watching=watching,
-            presence=Presence(lambda: current().hold, most=lambda: state.limits.nodes),
+            presence=presence,
             rounds=Rounds(),
             sockets=sockets,
             display=display,
             flower=flower,
+            worker=worker,
         )
         try:
             await supervise(

@@ -13,18 +13,17 @@ import json
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from control.test_api import bundle
 from google.protobuf.message import Message
 from hypothesis import example, given
 from hypothesis import strategies as st
+from peering.parcels import Parcel, bundle, parcel
 from rubbish import Beside, floats, fuzz, texts
 from signing import Signer
-from state.messages.parcels import Parcel, parcel
 
 from superlink_trio.state.messages import SERVER
 from superlink_trio.wire import messages_pb2 as pb
@@ -312,26 +311,23 @@ def zipped(name: str, content: bytes) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"no zip",
-        zipped("pyproject.toml", b"\0" * 2**28),
-        zipped("../pyproject.toml", b""),
-        zipped("/pyproject.toml", b""),
-        zipped("pyproject.toml", b"a = [" * 100_000),
-        zipped("pyproject.toml", b"[tool.flwr.app.components]\n"),
-        bundle().content[:-30],
-        b"\0" * (11 * 1024 * 1024),
-    ],
-    ids=[
-        *("nothing", "no zip", "a bomb", "a path out of it", "a path from the root"),
-        *("nested without end", "no name", "cut off", "too large"),
-    ],
-)
-def test_bundles_that_are_none(server: Server, content: bytes) -> None:
-    request = pb.StartRunRequest(fab=pb.Fab(content=content))
+# Made when they are wanted: a bomb takes a second, and each worker would make one.
+_NO_BUNDLES: Mapping[str, Callable[[], bytes]] = {
+    "nothing": lambda: b"",
+    "no zip": lambda: b"no zip",
+    "a bomb": lambda: zipped("pyproject.toml", b"\0" * 2**28),
+    "a path out of it": lambda: zipped("../pyproject.toml", b""),
+    "a path from the root": lambda: zipped("/pyproject.toml", b""),
+    "nested without end": lambda: zipped("pyproject.toml", b"a = [" * 100_000),
+    "no name": lambda: zipped("pyproject.toml", b"[tool.flwr.app.components]\n"),
+    "cut off": lambda: bundle().content[:-30],
+    "too large": lambda: b"\0" * (11 * 1024 * 1024),
+}
+
+
+@pytest.mark.parametrize("content", _NO_BUNDLES)
+def test_bundles_that_are_none(server: Server, content: str) -> None:
+    request = pb.StartRunRequest(fab=pb.Fab(content=_NO_BUNDLES[content]()))
     assert expect_honest(server, "control/start-run", request.SerializeToString()) == 412
 
 

@@ -338,3 +338,10 @@ async def test_two_apis_share_the_files_that_a_process_may_open(
     fitting = [int(found[1]) for found in told if found]
     assert len(fitting) == 2
     assert sum(fitting) < files
+
+
+async def test_workers_are_for_the_program() -> None:
+    config = SuperLinkConfig(workers=2, database="state.db")
+    with pytest.raises(ConfigErrors) as caught:
+        await run_superlink(config)
+    assert "2 are processes of the program superlink-trio" in str(caught.value.faults[0])

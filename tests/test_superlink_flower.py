@@ -14,8 +14,8 @@ import attrs
 import grpc
 import pytest
 import trio
-from control.test_api import bundle
 from google.protobuf.message import Message
+from peering.parcels import bundle
 from signing import Signer, SuperExecSigner
 
 from superlink_trio import ConfigErrors, SuperLink, SuperLinkConfig, run_superlink

@@ -12,7 +12,7 @@ from http.client import HTTPConnection
 
 import attrs
 import trio
-from peering.client import NotAnswered, post
+from peering.client import REST, NotAnswered, post
 from peering.processes import CHECKOUT, launching, start_superlink
 
 from superlink_trio.wire import superlink_pb2 as pb
@@ -69,7 +69,7 @@ def _create_nodes(address: str, number: int, busy: threading.Barrier) -> int:
     answered = 0
     while True:
         try:
-            post(connection, "CreateNode", _REQUEST)
+            post(connection, REST, "CreateNode", _REQUEST)
         except NotAnswered as error:
             if not error.code.isdigit():  # a status refuses one call, the connection goes on
                 connection.close()

@@ -8,9 +8,11 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import cycle
 from statistics import median
+from tempfile import NamedTemporaryFile
 from typing import TypeVar
 
 import trio
@@ -19,7 +21,7 @@ from peering.http2 import grpc_message
 from peering.messages import record_set, task_ins, task_res
 from peering.processes import ANY_PORT, SuperLink, output
 
-from benchmarks.comparison import Bench, NotMeasured, Side, group, in_thread, superlink
+from benchmarks.comparison import Bench, NotMeasured, Side, gathered, group, in_thread, superlink
 from benchmarks.table import (
     CALLS_PER_SECOND,
     MEGABYTES,
@@ -36,7 +38,9 @@ from benchmarks.table import (
 from superlink_trio.wire import superlink_pb2 as pb
 
 WARM_UP = 1000
-_GRPC = ("-c", "64", "-H", "content-type: application/grpc", "-H", "te: trailers")
+_GRPC = ("-H", "content-type: application/grpc", "-H", "te: trailers")
+_CONNECTIONS = 64
+_CALLS, _PINGS = 15_000, 6_000
 _REST = (
     *("--h1", "-c", "32"),
     *("-H", "content-type: application/protobuf", "-H", "accept: application/protobuf"),
@@ -107,12 +111,40 @@ async def _over_grpc(bench: Bench, side: Side, *options: str) -> list[float]:
         ]
 
 
+async def pings(bench: Bench, side: Side, links: Sequence[SuperLink]) -> tuple[float, float]:
+    """Ping SuperLinks over 64 connections in all.
+
+    Give how many pings a second were answered well, and how many for a second of the processor
+    time of the SuperLinks: what else the machine does changes that less.
+    Raises NotMeasured where h2load is not installed.
+    """
+    need_h2load()
+    share, number, loads = _CONNECTIONS // len(links), _PINGS // len(links), []
+    for link in links:
+        [call] = await in_thread(_calls, link, False, "Ping")
+        load = partial(_rate, bench, side, link, *call)
+        loads.append(partial(load, connections=share, number=number))
+    used = sum(link.program.cpu_seconds_with_children() for link in links)
+    rate = sum(await gathered(*loads))
+    used = sum(link.program.cpu_seconds_with_children() for link in links) - used
+    return rate, len(links) * (WARM_UP + _number(bench, number)) / used
+
+
 async def _rate(
-    bench: Bench, side: Side, link: SuperLink, name: str, request: bytes, answer: bytes
+    bench: Bench,
+    side: Side,
+    link: SuperLink,
+    name: str,
+    request: bytes,
+    answer: bytes,
+    connections: int = _CONNECTIONS,
+    number: int = _CALLS,
 ) -> float:
-    """Make a call over 64 connections; give how many a second were answered well."""
+    """Make a call over so many connections; give how many a second were answered well."""
     url = f"http://{link.fleet}/flwr.proto.Fleet/{name}"
-    rate, number, report = await h2load(bench, *_GRPC, url, body=grpc_message(request))
+    options = (*_GRPC, "-c", str(connections), url)
+    body = grpc_message(request)
+    rate, number, report = await h2load(bench, *options, body=body, number=number)
     # h2load takes every answer with an HTTP status of 200 for a success, and a gRPC error has one
     # too, but no message: as many bytes came as good answers hold only if all are good. Only those
     # count: the reference's SQLite answers a few of many with an error.
@@ -146,15 +178,18 @@ def _hold_off(bench: Bench, side: Side) -> tuple[str, ...]:
     return ("--hold", "0") if side is bench.ours else ()
 
 
-def _calls(link: SuperLink, rest: bool) -> list[tuple[str, bytes, bytes]]:
-    """Make calls of a new node once, to see an error; give their names, requests and answers."""
+def _calls(link: SuperLink, rest: bool, *names: str) -> list[tuple[str, bytes, bytes]]:
+    """Make calls of a new node once, to see an error; give their names, requests and answers.
+
+    Without `names` all that are answered at once.
+    """
     client = fleet(link.fleet, rest=rest, timeout=120)
     node = client.create_node()
     requests = {
         "Ping": pb.PingRequest(node=node, ping_interval=30).SerializeToString(),
         "PullTaskIns": pb.PullTaskInsRequest(node=node).SerializeToString(),
     }
-    return [(name, request, client.send(name, request)) for name, request in requests.items()]
+    return [(name, requests[name], client.send(name, requests[name])) for name in names or requests]
 
 
 def need_h2load() -> None:
@@ -164,7 +199,7 @@ def need_h2load() -> None:
 
 
 async def h2load(
-    bench: Bench, *options: str, body: bytes, number: int = 15_000
+    bench: Bench, *options: str, body: bytes, number: int = _CALLS
 ) -> tuple[float, int, str]:
     """Make a call again and again; give how many a second, how many, and the whole report.
 
@@ -172,15 +207,20 @@ async def h2load(
 
     Source: https://nghttp2.org/documentation/h2load.1.html
     """
-    file = bench.folder / "body"
-    file.write_bytes(body)
-    report, number = "", min(number, 3000) if bench.quick else number
-    for times in (WARM_UP, number):
-        command = ("h2load", "-d", str(file), "-n", str(times), *options)
-        report = await output(*command, seconds=300, stderr=subprocess.STDOUT)
-        if f" {times} succeeded" not in report:
-            raise NotMeasured(f"not every call was answered with 200:\n{report}")
+    report, number = "", _number(bench, number)
+    with NamedTemporaryFile(dir=bench.folder) as file:
+        file.write(body)
+        file.flush()
+        for times in (WARM_UP, number):
+            command = ("h2load", "-d", file.name, "-n", str(times), *options)
+            report = await output(*command, seconds=300, stderr=subprocess.STDOUT)
+            if f" {times} succeeded" not in report:
+                raise NotMeasured(f"not every call was answered with 200:\n{report}")
     return float(_find(r", ([0-9.]+) req/s", report)), number, report
+
+
+def _number(bench: Bench, number: int) -> int:
+    return min(number, 3000) if bench.quick else number
 
 
 def _find(pattern: str, report: str) -> str:

@@ -1,4 +1,4 @@
-"""The state by itself, without a transport: commits of a file, and the work of simulated nodes."""
+"""The state by itself, without a transport: commits, and the work of simulated nodes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from peering.messages import stored_task
 from peering.processes import ROOT, output
 
 from benchmarks.comparison import Bench, NotMeasured, Side, group, two_workers
+from benchmarks.deployments import POSTGRESQL, SQLITE, postgresql
 from benchmarks.table import (
     CALLS_PER_SECOND,
     COMMITS_PER_SECOND,
@@ -21,12 +22,14 @@ from benchmarks.table import (
     TASKS_PER_SECOND,
     Figure,
     at_least,
+    middle_and_tail,
 )
 from superlink_trio.simulation.backend import App, OpenBackend
 from superlink_trio.simulation.engine import Simulation
 from superlink_trio.simulation.process.backend import open_process_backend
 from superlink_trio.simulation.tasks import TaskSource
-from superlink_trio.state import MemoryState, SqliteState, State
+from superlink_trio.state import MemoryState, State, open_state
+from superlink_trio.state.durable import DurableState
 from superlink_trio.wire.runs import Run
 from superlink_trio.wire.tasks import TaskError
 
@@ -37,30 +40,45 @@ _LIMIT = 2**29
 _APP = App(reference="benchmarks.weigher:app", directory=ROOT / "scripts")
 
 
-@group(times=1, reference=0)
+@group(times=3, reference=0)
 async def commits(bench: Bench, side: Side) -> list[Figure]:
-    """Pushes and commits a second, and pushes a commit, without a transport."""
-    state, figures = SqliteState(str(bench.folder / "commits.db")), list[Figure]()
-    seconds = 1 if bench.quick else 3
+    """Pushes and commits a second, pushes a commit, and how long one takes, without a transport."""
+    number = len(list(bench.folder.glob("commits-*")))
+    async with postgresql() as server:
+        return [
+            *await _pushed(bench, SQLITE, str(bench.folder / f"commits-{number}.db")),
+            *await _pushed(bench, POSTGRESQL, server.new_schema()),
+        ]
 
-    async def push() -> None:
+
+async def _pushed(bench: Bench, store: str, database: str) -> list[Figure]:
+    state, figures = open_state(database), list[Figure]()
+    assert isinstance(state, DurableState), "only these commit"
+    seconds, took = 1 if bench.quick else 3, list[float]()
+
+    async def push(node_id: int) -> None:
         while True:
+            start = time.perf_counter()
             await state.store_task_ins([stored_task(run_id, node_id, b"weights" * 64)])
+            took.append(time.perf_counter() - start)
 
     async with _serving(state.serve):
-        run_id, node_id = await state.create_run(Run()), await state.create_node(3600.0)
+        run_id = await state.create_run(Run())
+        nodes = [await state.create_node(3600.0) for _ in range(_NODES)]
         for pushers in _PUSHERS:
             steps, committed = state.steps, state.commits
+            took.clear()
             with trio.move_on_after(seconds):
                 async with trio.open_nursery() as pushing:
-                    for _ in range(pushers):
-                        pushing.start_soon(push)
+                    for pusher in range(pushers):
+                        pushing.start_soon(push, nodes[pusher % _NODES])
             steps, committed = state.steps - steps, state.commits - committed
-            what = f"the state alone, SQLite, {pushers} at once"
+            what = f"the state alone, {store}, {pushers} at once"
             figures += [
                 Figure(f"{what}: pushes", steps / seconds, CALLS_PER_SECOND),
                 Figure(f"{what}: commits", committed / seconds, COMMITS_PER_SECOND),
                 Figure(f"{what}: pushes in a commit", steps / committed, PUSHES),
+                *middle_and_tail(what, took),
             ]
     return figures
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from statistics import median
+from statistics import median, quantiles
 
 import attrs
 from peering.report import table
@@ -67,6 +67,16 @@ class Figure:
     value: float
     unit: Unit
     target: Target | None = None
+
+
+def middle_and_tail(
+    what: str, seconds: Sequence[float], target: Target | None = None
+) -> list[Figure]:
+    """Make figures of how long many equal things took. `target` is for the median."""
+    return [
+        Figure(f"{what}: median", 1000 * median(seconds), MILLISECONDS, target),
+        Figure(f"{what}: 99 of 100 within", 1000 * quantiles(seconds, n=100)[98], MILLISECONDS),
+    ]
 
 
 @attrs.frozen(kw_only=True)

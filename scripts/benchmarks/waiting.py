@@ -29,9 +29,9 @@ _NODES = 10_000
 # Files that a process of either end has open besides its connections, with room to spare.
 _OTHER_FILES = 200
 # Long enough to park everybody and to watch; no hold may end of itself meanwhile.
-_HOLD = ("--hold", "300")
+HOLD = ("--hold", "300")
 # 20 s after a connection has come gRPC has to put a timer away, once.
-_SETTLING = 25
+SETTLING = 25
 
 # Without a dynamic table every block of headers can be read by itself.
 _PLAIN = {SettingsFrame.HEADER_TABLE_SIZE: 0}
@@ -54,7 +54,7 @@ async def stop(bench: Bench, side: Side) -> list[Figure]:
         await link.program.quiet()
         figures = [Figure("SIGTERM to exit, idle", await link.program.terminate(), SECONDS)]
     if side is bench.ours:
-        async with superlink(side) as link, _parked_nodes(link, _HELD):
+        async with superlink(side) as link, parked_nodes(link, _HELD):
             took = await link.program.terminate()
         what = f"SIGTERM to exit, {_HELD:,} held calls, all answered OK and empty"
         figures.append(Figure(what, took, SECONDS, at_most(1, SECONDS)))
@@ -64,13 +64,13 @@ async def stop(bench: Bench, side: Side) -> list[Figure]:
 @group(times=1, reference=0)
 async def parked(bench: Bench, side: Side) -> list[Figure]:
     """What many nodes cost while they wait, and how long it takes to let them go."""
-    _raise_file_limit()
-    async with superlink(side, *_HOLD) as link:
+    raise_file_limit(_NODES)
+    async with superlink(side, *HOLD) as link:
         before = link.program.resident()
-        async with _parked_nodes(link, _NODES) as answers:
+        async with parked_nodes(link, _NODES) as answers:
             memory = (link.program.resident() - before) / _NODES / 1e3
             if not bench.quick:
-                await trio.sleep(_SETTLING)
+                await trio.sleep(SETTLING)
             idle = await link.program.idle_cpu(3 if bench.quick else 15)
             asked = trio.current_time()
             stopped = await link.program.terminate()
@@ -85,15 +85,19 @@ async def parked(bench: Bench, side: Side) -> list[Figure]:
 
 
 @asynccontextmanager
-async def _parked_nodes(link: SuperLink, number: int) -> AsyncIterator[list[float]]:
+async def parked_nodes(
+    link: SuperLink, number: int, ping_interval: float = 3600.0
+) -> AsyncIterator[list[float]]:
     """Park nodes at a SuperLink that the block stops; give when each was answered.
 
+    `ping_interval`: seconds after which a node would be offline that does not wait any more.
     Raises NotMeasured when not all calls were held, and then answered, OK and empty.
     """
     fleet, answers = Client(over_grpc(link.fleet, "Fleet")), list[float]()
     async with trio.open_nursery() as nursery:
         for _ in range(number):
-            await nursery.start(_pull, link.fleet, await in_thread(fleet.create_node), answers)
+            node = await in_thread(fleet.create_node, ping_interval)
+            await nursery.start(_pull, link.fleet, node, answers)
         await link.program.quiet()
         expect(number - len(answers), number, "calls were held")
         yield answers
@@ -131,12 +135,12 @@ async def _pull(
                     return
 
 
-def _raise_file_limit() -> None:
+def raise_file_limit(connections: int) -> None:
     """Let this process and those it starts from here on open as many files as they will need.
 
     Raises NotMeasured where the system does not allow that.
     """
-    needed = _NODES + _OTHER_FILES
+    needed = connections + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise NotMeasured(f"a process may open {hard} files here, and needs {needed}")

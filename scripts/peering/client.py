@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import re
 import ssl
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
 
 import attrs
@@ -16,15 +17,11 @@ from superlink_trio.wire import superlink_pb2 as pb
 Send = Callable[[str, bytes], bytes]
 """Make the call of this name with a serialised request. Raises NotAnswered."""
 
+REST = "/api/v0/fleet"
+"""Where the Fleet API is over HTTP."""
+
 # No node is to be offline for as long as anything here takes.
 _PING_INTERVAL = 3600.0
-_PATHS = {
-    "CreateNode": "create-node",
-    "DeleteNode": "delete-node",
-    "Ping": "ping",
-    "PullTaskIns": "pull-task-ins",
-    "PushTaskRes": "push-task-res",
-}
 _MEDIA = {"Content-Type": "application/protobuf", "Accept": "application/protobuf"}
 _NO_LIMIT = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 
@@ -38,13 +35,22 @@ class NotAnswered(Exception):
 
 
 def over_grpc(
-    address: str, service: str, ca: bytes | None = None, *, timeout: float = 120.0
+    address: str,
+    service: str,
+    ca: bytes | None = None,
+    *,
+    timeout: float = 120.0,
+    alone: bool = False,
 ) -> Send:
-    """Call one service over a gRPC channel of its own, which ends with the process."""
+    """Call one service over a gRPC channel of its own, which ends with the process.
+
+    Channels to one address share a connection, but for those that are `alone`.
+    """
+    options = [*_NO_LIMIT, ("grpc.use_local_subchannel_pool", int(alone))]
     if ca is None:
-        channel = grpc.insecure_channel(address, _NO_LIMIT)
+        channel = grpc.insecure_channel(address, options)
     else:
-        channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(ca), _NO_LIMIT)
+        channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(ca), options)
 
     @cache
     def method(name: str) -> grpc.UnaryUnaryMultiCallable[bytes, bytes]:
@@ -59,8 +65,18 @@ def over_grpc(
     return send
 
 
-def over_rest(address: str, ca: bytes | None = None, *, timeout: float = 30.0) -> Send:
-    """Call the Fleet API over a connection for each call, as Flower's REST clients do."""
+def over_http(
+    address: str,
+    folder: str,
+    headers: Callable[[], Mapping[str, str]] = dict,
+    *,
+    ca: bytes | None = None,
+    timeout: float = 30.0,
+) -> Send:
+    """Call what is below a path over a connection for each call, as Flower's clients do.
+
+    `headers` gives what a call has besides.
+    """
     tls = None if ca is None else ssl.create_default_context(cadata=ca.decode())
 
     def send(name: str, request: bytes) -> bytes:
@@ -70,17 +86,29 @@ def over_rest(address: str, ca: bytes | None = None, *, timeout: float = 30.0) -
             else http.client.HTTPSConnection(address, timeout=timeout, context=tls)
         )
         try:
-            return post(connection, name, request)
+            return post(connection, folder, name, request, headers())
         finally:
             connection.close()
 
     return send
 
 
-def post(connection: http.client.HTTPConnection, name: str, request: bytes) -> bytes:
-    """Make one call of the Fleet API over this connection. Raises NotAnswered."""
+def over_rest(address: str, ca: bytes | None = None, *, timeout: float = 30.0) -> Send:
+    """Call the Fleet API of Flower 1.8 to 1.11 over HTTP."""
+    return over_http(address, REST, ca=ca, timeout=timeout)
+
+
+def post(
+    connection: http.client.HTTPConnection,
+    folder: str,
+    name: str,
+    request: bytes,
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
+    """Make one call over this connection. Raises NotAnswered."""
+    path = re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
     try:
-        connection.request("POST", f"/api/v0/fleet/{_PATHS[name]}", request, _MEDIA)
+        connection.request("POST", f"{folder}/{path}", request, {**_MEDIA, **(headers or {})})
         response = connection.getresponse()
         body = response.read()
     except (OSError, http.client.HTTPException) as error:
@@ -126,8 +154,9 @@ class Client:
         raw = self.send("PullTaskRes", request.SerializeToString())
         return pb.PullTaskResResponse.FromString(raw).task_res_list
 
-    def create_node(self) -> pb.Node:
-        request = pb.CreateNodeRequest(ping_interval=_PING_INTERVAL)
+    def create_node(self, ping_interval: float = _PING_INTERVAL) -> pb.Node:
+        """`ping_interval`: seconds for which it is online."""
+        request = pb.CreateNodeRequest(ping_interval=ping_interval)
         raw = self.send("CreateNode", request.SerializeToString())
         return pb.CreateNodeResponse.FromString(raw).node
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -128,15 +128,19 @@ class Program:
 
     def resident_with_children(self) -> int:
         """Give the bytes of memory it has now, and the processes that it started, summed up."""
-        tasks = Path(f"/proc/{self.process.pid}/task")
-        children = " ".join(task.read_text() for task in tasks.glob("*/children")).split()
-        return self.resident() + sum(_memory(int(child), "VmRSS") for child in children)
+        return self.resident() + sum(_memory(child, "VmRSS") for child in self.children())
+
+    def children(self) -> list[int]:
+        """Give the ids of the processes that it started, in the order of their start."""
+        return _children(self.process.pid)
 
     def cpu_seconds(self) -> float:
         """Give the processor time it has used so far, in its own code and in the kernel's."""
-        # The second field is the program's name in brackets, which may hold spaces.
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        return _processor_time(self.process.pid)
+
+    def cpu_seconds_with_children(self) -> float:
+        """Give the processor time that it and the processes that it started have used so far."""
+        return processor_time_of_all(self.process.pid)
 
     async def quiet(self) -> None:
         """Wait until it has done next to nothing for half a second."""
@@ -155,6 +159,26 @@ class Program:
     def _notify(self) -> None:
         self._news.set()
         self._news = trio.Event()
+
+
+def processor_time_of_all(pid: int) -> float:
+    """Give the seconds that a process and those that it started have used, ended ones too."""
+    used = 0.0
+    for child in _children(pid):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            used += _processor_time(child)
+    return used + _processor_time(pid, ended_children=True)
+
+
+def _children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def _processor_time(pid: int, *, ended_children: bool = False) -> float:
+    # The second field is the program's name in brackets, which may hold spaces.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11 : 15 if ended_children else 13])) / _TICKS
 
 
 def _memory(pid: int, name: str) -> int:

@@ -70,12 +70,10 @@ class Flower:
 
 
 def _node(record: NodeRecord, view: NodeView | None, now: float) -> Document:
-    online = record.online_until > now
-    never = record.activated_at is None and view is None
     return {
         "node_id": str(record.node_id),
         "name": record.name,
-        "state": "online" if online else "registered" if never else "offline",
+        "state": record.status(now),
         # Worked out from another clock, it is not the same to the last digit twice.
         "heard": view and round(view.heard, 1),
         "message": view and view.work and of_work(view.work, "message"),

@@ -66,6 +66,11 @@ class History:
             words = f"in {event.delay:.1f} s"
         self._latest.append(Happening(now, event.path, event.kind, words))
 
+    def forget(self, path: str) -> None:
+        """Know no part below a path any more: the process that they were parts of has ended."""
+        for below in [each for each in self._parts if each.startswith(f"{path}/")]:
+            del self._parts[below]
+
     def faults(self) -> Sequence[str]:
         """Say of each part that is not as it should be how it is; nothing where all is well."""
         return [

@@ -15,7 +15,7 @@ from itertools import accumulate
 
 import attrs
 import trio
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -26,27 +26,16 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from superlink_trio.admin.counts import Counts
+from superlink_trio.admin.figures import Figures
 from superlink_trio.admin.history import History, Part
-from superlink_trio.admin.tally import CallTally, Durations, MethodTally
-from superlink_trio.state import Census, State, Work
-from superlink_trio.state.messages import MessagesCensus, MessageState
+from superlink_trio.admin.processes import Processes
+from superlink_trio.admin.sources import Sources
+from superlink_trio.admin.tally import Durations
+from superlink_trio.state import Census, Work
+from superlink_trio.state.messages import MessagesCensus
 from superlink_trio.supervision import EventKind
 
 _CALL = ("service", "method")
-
-
-@attrs.frozen(kw_only=True)
-class Sources:
-    """Where the figures come from."""
-
-    history: History
-    calls: CallTally
-    lag: Durations
-    state: State
-    counts: Counts
-    messages: MessageState | None = None
-    """Nodes and runs of Flower 1.23 and later, where they are served."""
 
 
 @attrs.frozen(kw_only=True)
@@ -56,48 +45,40 @@ class _Moment:
     parts: Mapping[str, Part]
     began: float
     well: bool
-    methods: Mapping[tuple[str, str], MethodTally]
-    held: Mapping[str, int]
-    lag: Durations
+    figures: Figures
     census: Census | None
-    flower: MessagesCensus | None
-    work: Work | None
-    stored_limit: float
+    workers: Mapping[int, int]
 
 
 class Metrics:
     """The figures of one SuperLink, in a registry of its own."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, history: History, sources: Sources) -> None:
+        self._history = history
         self._sources = sources
 
     async def page(self, accept: str = "") -> tuple[bytes, str]:
         """Write all figures down, in a form that the header `accept` names; give its type too."""
-        moment = self._moment(await self._sources.counts.census())
+        moment = self._moment(await self._sources.census(), await self._sources.figures())
         encode, kind = choose_encoder(accept)
         return await trio.to_thread.run_sync(_write, moment, encode), kind
 
-    def _moment(self, census: Census | None) -> _Moment:
-        history, calls = self._sources.history, self._sources.calls
-        messages = self._sources.messages
+    def _moment(self, census: Census | None, figures: Figures) -> _Moment:
+        history = self._history
         return _Moment(
             parts={path: attrs.evolve(part) for path, part in history.parts.items()},
             began=history.began,
             well=not history.faults(),
-            methods=dict(calls.methods()),
-            held=dict(calls.held()),
-            lag=self._sources.lag.copy(),
+            figures=figures,
             census=census,
-            flower=None if messages is None else messages.census(),
-            work=self._sources.state.work,
-            stored_limit=self._sources.state.limits.stored_size,
+            workers=self._sources.workers(),
         )
 
 
 def _write(moment: _Moment, encode: Callable[[Collector], bytes]) -> bytes:
     registry = CollectorRegistry()
     registry.register(_Collector(moment))
-    ProcessCollector(registry=registry)
+    registry.register(Processes(moment.workers))
     return encode(registry)
 
 
@@ -109,17 +90,18 @@ class _Collector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """See `Collector`."""
+        figures = self.moment.figures
         yield from _parts(self.moment)
-        yield from _calls(self.moment)
-        yield from _stored(self.moment.census, self.moment.stored_limit)
-        if self.moment.flower is not None:
-            yield from _flower(self.moment.flower)
-        if self.moment.work is not None:
-            yield from _work(self.moment.work)
+        yield from _calls(figures)
+        yield from _stored(self.moment.census, figures.stored_limit)
+        if figures.flower is not None:
+            yield from _flower(figures.flower)
+        if figures.work is not None:
+            yield from _work(figures.work)
         yield _histogram(
             "superlink_loop_lag_seconds",
             "How late Trio's loop woke a task that was due, looked at four times a second.",
-            [((), self.moment.lag)],
+            [((), figures.lag)],
         )
 
 
@@ -145,7 +127,7 @@ def _parts(moment: _Moment) -> Iterator[Metric]:
     yield from (up, restarts)
 
 
-def _calls(moment: _Moment) -> Iterator[Metric]:
+def _calls(figures: Figures) -> Iterator[Metric]:
     counter, gauge = partial(CounterMetricFamily, labels=_CALL), GaugeMetricFamily
     now = gauge("superlink_calls_in_progress", "Calls under way, held ones included.", labels=_CALL)
     received = counter("superlink_call_received_bytes", "Bytes of requests of ended calls.")
@@ -157,7 +139,7 @@ def _calls(moment: _Moment) -> Iterator[Metric]:
         labels=[*_CALL, "reason"],
     )
     ended = []
-    for name, method in moment.methods.items():
+    for name, method in figures.methods.items():
         now.add_metric(name, method.in_progress)
         received.add_metric(name, method.received)
         sent.add_metric(name, method.sent)
@@ -165,7 +147,7 @@ def _calls(moment: _Moment) -> Iterator[Metric]:
             refused.add_metric([*name, reason], count)
         ended += [((*name, status), durations) for status, durations in method.ended.items()]
     held = gauge("superlink_calls_held", "Calls held until there is an answer.", labels=["service"])
-    for service, count in moment.held.items():
+    for service, count in figures.held.items():
         held.add_metric([service], count)
     yield from (now, held, received, sent, refused)
     yield _histogram(
@@ -176,10 +158,11 @@ def _calls(moment: _Moment) -> Iterator[Metric]:
     )
 
 
-def _stored(census: Census | None, limit: float) -> Iterator[Metric]:
+def _stored(census: Census | None, limit: float | None) -> Iterator[Metric]:
     gauge: Callable[..., GaugeMetricFamily] = GaugeMetricFamily
     yield gauge("superlink_state_available", "0 while the store fails.", int(census is not None))
-    yield gauge("superlink_stored_limit_bytes", "What --max-stored-size allows.", limit)
+    if limit is not None:
+        yield gauge("superlink_stored_limit_bytes", "What --max-stored-size allows.", limit)
     if census is None:
         return
     yield gauge("superlink_nodes", "Nodes that are registered.", census.nodes)

@@ -12,11 +12,9 @@ from importlib.metadata import version
 
 import attrs
 
-from superlink_trio.admin.counts import Counts
 from superlink_trio.admin.documents import Document, of_round, of_work
-from superlink_trio.admin.flower import Flower
 from superlink_trio.admin.history import History
-from superlink_trio.admin.rates import Rates
+from superlink_trio.admin.sources import Sources
 from superlink_trio.config import Address
 from superlink_trio.fleet import NodeView
 from superlink_trio.rounds import RoundView
@@ -30,18 +28,11 @@ class Overview:
     history: History
     addresses: Callable[[], Mapping[str, Address]]
     """Where each API listens, by its path in the tree."""
-    counts: Counts
-    nodes: Callable[[], Sequence[NodeView]]
-    """Those that are shown, the most telling first."""
-    rounds: Callable[[], Sequence[RoundView]]
-    """The oldest first."""
-    rates: Rates
-    flower: Flower | None = None
-    """Nodes and runs of Flower 1.23 and later, where they are served."""
+    sources: Sources
 
     async def document(self) -> Document:
         """Describe this moment."""
-        census = await self.counts.census()
+        census, seen = await self.sources.census(), await self.sources.seen()
         unreadable = [] if census else ["the state cannot be read"]
         now = time.time()
         return {
@@ -52,11 +43,11 @@ class Overview:
             "faults": [*self.history.faults(), *unreadable],
             "addresses": {path: str(address) for path, address in self.addresses().items()},
             "parts": _parts(self.history),
-            "nodes": _nodes(census, self.nodes()),
-            "runs": _runs(self.rounds()),
-            "flower": self.flower and await self.flower.document(),
+            "nodes": _nodes(census, seen.nodes),
+            "runs": _runs(seen.rounds),
+            "flower": seen.flower,
             "tasks": _tasks(census, now),
-            "calls": self.rates.view(),
+            "calls": seen.calls.view(),
             "events": _events(self.history),
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -28,13 +28,56 @@ _CLASSES_PER_DOUBLING = 4
 
 
 @attrs.define
-class _Step:
+class Step:
     """The calls that ended in one step."""
 
-    number: int
+    number: int = 0
     calls: int = 0
     faults: int = 0
     latencies: Counter[int] = attrs.field(factory=Counter)
+
+    def __add__(self, other: Step) -> Step:
+        """Add up what two processes counted in the same seconds."""
+        return Step(
+            calls=self.calls + other.calls,
+            faults=self.faults + other.faults,
+            latencies=self.latencies + other.latencies,
+        )
+
+
+@attrs.frozen
+class Recent:
+    """The calls of the last five minutes."""
+
+    under_way: int = 0
+    steps: Sequence[Step] = attrs.field(factory=lambda: [Step() for _ in range(STEPS)])
+    """The last of them ended before the one that is under way."""
+
+    @classmethod
+    def of(cls, parts: Sequence[Recent]) -> Recent:
+        """Put together what several processes counted. Their steps may be one apart."""
+        together = cls()
+        for part in parts:
+            steps = zip(together.steps, part.steps, strict=True)
+            together = cls(
+                together.under_way + part.under_way, [one + other for one, other in steps]
+            )
+        return together
+
+    def view(self) -> Mapping[str, Any]:
+        """Give what is shown: rates in calls a second, latencies in ms, None where nothing came.
+
+        `median` and `p99` leave out the calls that wait; they may be up to a fifth too high.
+        """
+        recent = self.steps[-int(_RECENT / STEP) :]
+        return {
+            "under_way": self.under_way,
+            **_summary(recent),
+            "step": STEP,
+            "series": {
+                name: [figure([step]) for step in self.steps] for name, figure in _FIGURES.items()
+            },
+        }
 
 
 class Rates:
@@ -42,7 +85,7 @@ class Rates:
 
     def __init__(self) -> None:
         self._under_way = 0
-        self._steps: deque[_Step] = deque(maxlen=STEPS + 1)
+        self._steps: deque[Step] = deque(maxlen=STEPS + 1)
 
     def begun(self, call: Call) -> None:
         """See `CallObserver`."""
@@ -53,7 +96,7 @@ class Rates:
         self._under_way -= 1
         number = int(call.ended // STEP)
         if not self._steps or self._steps[-1].number != number:
-            self._steps.append(_Step(number))
+            self._steps.append(Step(number))
         step = self._steps[-1]
         step.calls += 1
         if call.outcome not in (OK, CANCELLED):
@@ -61,39 +104,27 @@ class Rates:
         if call.method not in _WAITING:
             step.latencies[_class(call.seconds)] += 1
 
-    def view(self) -> Mapping[str, Any]:
-        """Give what is shown: rates in calls a second, latencies in ms, None where nothing came.
-
-        The last of each series is the step before the one that is under way. `median` and `p99`
-        leave out the calls that wait; they may be up to a fifth too high.
-        """
+    def recent(self) -> Recent:
+        """Give what was counted."""
         current = int(trio.current_time() // STEP)
         known = {step.number: step for step in self._steps}
-        steps = [known.get(current - ago, _Step(0)) for ago in range(STEPS, 0, -1)]
-        recent = steps[-int(_RECENT / STEP) :]
-        return {
-            "under_way": self._under_way,
-            **_summary(recent),
-            "step": STEP,
-            "series": {
-                name: [figure([step]) for step in steps] for name, figure in _FIGURES.items()
-            },
-        }
+        steps = [known.get(current - ago) or Step() for ago in range(STEPS, 0, -1)]
+        return Recent(self._under_way, steps)
 
 
-_Figure = Callable[[list[_Step]], float | None]
+_Figure = Callable[[Sequence[Step]], float | None]
 
 
-def _rate(steps: list[_Step]) -> float:
+def _rate(steps: Sequence[Step]) -> float:
     return round(sum(step.calls for step in steps) / (STEP * len(steps)), 1)
 
 
-def _faults(steps: list[_Step]) -> float:
+def _faults(steps: Sequence[Step]) -> float:
     return round(sum(step.faults for step in steps) / (STEP * len(steps)), 1)
 
 
 def _quantile(share: float) -> _Figure:
-    def figure(steps: list[_Step]) -> float | None:
+    def figure(steps: Sequence[Step]) -> float | None:
         return _at(share, (step.latencies for step in steps))
 
     return figure
@@ -107,7 +138,7 @@ _FIGURES: Mapping[str, _Figure] = {
 }
 
 
-def _summary(steps: list[_Step]) -> Mapping[str, float | None]:
+def _summary(steps: Sequence[Step]) -> Mapping[str, float | None]:
     return {name: figure(steps) for name, figure in _FIGURES.items()}
 
 

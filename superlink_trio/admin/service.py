@@ -10,9 +10,7 @@ import attrs
 import trio
 
 from superlink_trio.admin.overview import Overview
-from superlink_trio.admin.tally import LAG_BOUNDS, CallTally, Durations, measure_lag
 from superlink_trio.config import Address, SuperLinkConfig
-from superlink_trio.state import State
 from superlink_trio.transport.listening import needed_by
 
 _log = logging.getLogger(__name__)
@@ -30,9 +28,6 @@ class AdminService:
 
     config: SuperLinkConfig
     overview: Overview
-    calls: CallTally
-    state: State
-    lag: Durations = attrs.field(factory=lambda: Durations(LAG_BOUNDS))
     sockets: Sequence[socket.socket] = ()
     """What listens at the address already, if anything does."""
 
@@ -41,7 +36,7 @@ class AdminService:
     ) -> None:
         """Serve until `stopping`; `task_status` gets the address that was bound."""
         # What is heavy to import is for those who ask for it.
-        from superlink_trio.admin.metrics import Metrics, Sources
+        from superlink_trio.admin.metrics import Metrics
         from superlink_trio.admin.site import admin_site
         from superlink_trio.transport.http import HttpOptions, serve_http
 
@@ -50,17 +45,8 @@ class AdminService:
         options = HttpOptions.of(
             self.config, max_connections=_MOST_CONNECTIONS, max_message_size=_LARGEST_REQUEST
         )
-        flower = self.overview.flower
-        metrics = Metrics(
-            Sources(
-                history=self.overview.history,
-                calls=self.calls,
-                lag=self.lag,
-                state=self.state,
-                counts=self.overview.counts,
-                messages=None if flower is None else flower.state,
-            )
-        )
+        sources = self.overview.sources
+        metrics = Metrics(self.overview.history, sources)
         if not address.loopback:
             _log.warning(
                 "Whoever reaches %s can read how this SuperLink is doing, over plain HTTP: no "
@@ -68,7 +54,7 @@ class AdminService:
                 address,
             )
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(measure_lag, self.lag.note)
+            nursery.start_soon(sources.measure)
             with needed_by("the admin surface"):
                 await serve_http(
                     admin_site(self.overview, metrics, stopping, loopback=address.loopback),

@@ -17,7 +17,7 @@ from superlink_trio.admin.guard import Guard
 from superlink_trio.admin.metrics import Metrics
 from superlink_trio.admin.overview import Overview
 from superlink_trio.admin.page import load_page
-from superlink_trio.supervision import task_tree
+from superlink_trio.admin.sources import Sources
 from superlink_trio.transport.http import Site
 
 _Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
@@ -35,7 +35,7 @@ def admin_site(
         "/readyz": _readiness(overview),
         "/status": _status(feed),
         "/metrics": _metrics(metrics),
-        "/tasks": _tasks,
+        "/tasks": _tasks(overview.sources),
     }
     routes = [Route(path, handler, methods=["GET"]) for path, handler in paths.items()]
     router = Router(routes, redirect_slashes=False, default=_nothing_here(paths))
@@ -64,8 +64,11 @@ async def _live(_: Request) -> Response:
     return PlainTextResponse("ok\n")
 
 
-async def _tasks(_: Request) -> Response:
-    return PlainTextResponse(task_tree())
+def _tasks(sources: Sources) -> _Handler:
+    async def tasks(_: Request) -> Response:
+        return PlainTextResponse(await sources.tasks())
+
+    return tasks
 
 
 def _readiness(overview: Overview) -> _Handler:

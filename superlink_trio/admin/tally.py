@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
@@ -39,6 +40,13 @@ class Durations:
         self.counts[bisect_left(self.bounds, seconds)] += 1
         self.sum += seconds
 
+    def __add__(self, other: Durations) -> Durations:
+        """Add up two counts over the same bounds."""
+        added = self.copy()
+        added.counts = [sum(both) for both in zip(self.counts, other.counts, strict=True)]
+        added.sum += other.sum
+        return added
+
     def copy(self) -> Durations:
         """Give what does not change any more."""
         copied = Durations(self.bounds)
@@ -62,6 +70,25 @@ class MethodTally:
         """Give what does not change any more."""
         ended = {outcome: durations.copy() for outcome, durations in self.ended.items()}
         return attrs.evolve(self, ended=ended, refused=dict(self.refused))
+
+    def __add__(self, other: MethodTally) -> MethodTally:
+        """Add up what two processes have counted."""
+        ended = dict(self.ended)
+        for outcome, durations in other.ended.items():
+            ended[outcome] = ended[outcome] + durations if outcome in ended else durations
+        refused = Counter(self.refused)
+        refused.update(other.refused)
+        return MethodTally(
+            in_progress=self.in_progress + other.in_progress,
+            received=self.received + other.received,
+            sent=self.sent + other.sent,
+            ended=ended,
+            refused=dict(refused),
+        )
+
+    def once_ended(self) -> MethodTally:
+        """Give what stays true when the process has ended."""
+        return attrs.evolve(self, in_progress=0)
 
 
 class CallTally:

@@ -24,6 +24,7 @@ from superlink_trio.cli.programs import (
     SUPERLINK,
     Program,
     checking,
+    workers,
 )
 from superlink_trio.cli.running import OK, USAGE, run
 from superlink_trio.config import Settings, SuperLinkConfig, build
@@ -109,6 +110,8 @@ def _serve(program: Program, argv: Sequence[str]) -> int:
     display = None if terminal is None else _display(terminal)
     reloading = Reloading.of(lambda: reread()[:2], settings)
     runner = partial(program.runner, display, sockets)
+    if config.workers > 1:
+        runner = partial(workers, program, settings.get("log_format") or "text", sockets)
     return run(runner, config, reload=reloading, manager=manager)
 
 

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from superlink_trio.cli.columns import Columns
 from superlink_trio.logs.wording import counted, harmless, lasting, sized
 
 _MOST_NODES, _MOST_RUNS, _MOST_ROUNDS, _MOST_EVENTS = 20, 12, 12, 5
+_MOST_MISSING = 2  # nodes that a round waits for
 _MOST_LINES = 5  # of what a run said when it failed
 
 _STYLES = {"ready": "green", "failed": "bold red", "stopped": "dim", "online": "green"}
@@ -54,7 +55,7 @@ def _headline(overview: _Document) -> Text:
     return line.append(about, style="dim")
 
 
-def _parts(overview: _Document, now: float) -> Table:
+def _parts(overview: _Document, now: float) -> Columns:
     addresses = overview["addresses"]
     return _table(
         ("Part", "State", "For", "Restarts", "Listens on"),
@@ -92,8 +93,8 @@ def _nodes(nodes: _Document, now: float) -> Iterator[RenderableType]:
 def _most(
     shown: Sequence[_Document],
     known: int,
-    headings: Iterable[str],
-    row: Callable[[_Document], Iterable[str]],
+    headings: Sequence[str],
+    row: Callable[[_Document], Sequence[str]],
 ) -> Iterator[RenderableType]:
     """Draw a table of nodes, and say how many more there are."""
     if shown:
@@ -126,10 +127,12 @@ def _flower(flower: _Document | None, now: float) -> Iterator[RenderableType]:
     runs = flower["shown_runs"][:_MOST_RUNS]
     if runs:
         yield _table(
-            ("Run", "App", "Status", "For", "Took", "Round", "Messages", "Waits for"),
-            (_app_run(run, now) for run in runs),
+            ("Run", "App", "Status", "For", "Took", "Round", "Messages"),
+            [_app_run(run, now) for run in runs],
         )
     for run in runs:
+        if run["round"] and run["ended"] is None:
+            yield from _missing(run["run_id"], run["round"])
         if run["status"] == "failed":
             yield Text(f"Run {run['run_id']} failed:", style="bold red")
             for line in run["reason"].splitlines()[-_MOST_LINES:]:
@@ -141,22 +144,20 @@ def _messages(node: _Document, now: float) -> str:
     return _task(node["message"], now) + (f" and {more} more" if more > 0 else "")
 
 
-def _app_run(run: _Document, now: float) -> Iterator[str]:
-    yield run["run_id"]
-    yield f"{run['fab_id']} {run['fab_version']}".strip()
-    yield run["status"]
-    yield lasting(now - run["since"])
-    yield lasting((run["ended"] or now) - run["began"]) if run["began"] else ""
+def _app_run(run: _Document, now: float) -> Sequence[str]:
     latest = run["round"]
-    if latest is None:
-        yield from ("", "", "")
-        return
-    yield f"{latest['round']} {latest['kind']}".strip()
-    yield (
+    return (
+        run["run_id"],
+        f"{run['fab_id']} {run['fab_version']}".strip(),
+        run["status"],
+        lasting(now - run["since"]),
+        lasting((run["ended"] or now) - run["began"]) if run["began"] else "",
+        f"{latest['round']} {latest['kind']}".strip() if latest else "",
         f"{latest['waiting']} waiting, {latest['under_way']} under way, "
         f"{latest['answered']} of {latest['asked']} answered"
+        if latest
+        else "",
     )
-    yield _missing(latest)
 
 
 def _task(task: _Document | None, now: float) -> str:
@@ -177,8 +178,8 @@ def _rounds(runs: Iterable[_Document], now: float) -> Iterator[RenderableType]:
         return
     yield _heading("Rounds, the latest first")
     yield _table(
-        ("Run", "Round", "Kind", "Took", "Answered", "Errors", "Waits for"),
-        (
+        ("Run", "Round", "Kind", "Took", "Answered", "Errors"),
+        [
             (
                 run_id,
                 each["round"],
@@ -187,17 +188,24 @@ def _rounds(runs: Iterable[_Document], now: float) -> Iterator[RenderableType]:
                 + ("" if each["ended"] else " so far"),
                 f"{each['answered']} of {each['asked']}",
                 str(each["errors"]),
-                _missing(each),
             )
             for run_id, each in latest
-        ),
+        ],
     )
+    for run_id, each in latest:
+        if each["ended"] is None:
+            yield from _missing(run_id, each)
 
 
-def _missing(each: _Document) -> str:
-    named = [missing["node_id"] for missing in each["waiting_for"][:2]]
+def _missing(run_id: str, each: _Document) -> Iterator[Text]:
+    """Say who a round waits for, in a line of its own: no column has room for that many ids."""
+    if not each["missing"]:
+        return
+    named = [missing["node_id"] for missing in each["waiting_for"][:_MOST_MISSING]]
     more = each["missing"] - len(named)
-    return ", ".join(named) + (f" and {more} more" if more > 0 else "")
+    nodes = ", ".join(named) + (f" and {more} more" if more > 0 else "")
+    where = f", round {harmless(each['round'])}," if each["round"] else ""
+    yield Text(f"Run {run_id}{where} waits for {nodes}")
 
 
 def _figures(overview: _Document, now: float) -> Iterator[RenderableType]:
@@ -244,10 +252,5 @@ def _heading(text: str) -> Text:
     return Text(text, style="bold")
 
 
-def _table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(harmless(cell), style=_STYLES.get(cell, "")) for cell in row))
-    return table
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Columns:
+    return Columns(headings, rows, _STYLES)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
@@ -62,6 +63,32 @@ def _fleet_api(display: Display | None, sockets: Sockets) -> Runner:
     from superlink_trio.superlink import run_fleet_api
 
     return partial(run_fleet_api, display=display, sockets=sockets)
+
+
+def workers(program: Program, log_format: Literal["text", "json"], sockets: Sockets) -> Runner:
+    """Give what runs a program in as many processes as its config says."""
+    from superlink_trio.logs import rendering
+    from superlink_trio.processes.children import python
+    from superlink_trio.workers.messages import LogSettings
+    from superlink_trio.workers.team import run_workers
+
+    def log(pipe: int) -> LogSettings:
+        return LogSettings(
+            level=rendering.level(),
+            format=log_format,
+            coloured=sys.stderr.isatty(),
+            pipe=pipe,
+        )
+
+    return partial(
+        run_workers,
+        program.apis,
+        command=lambda number: python(
+            "superlink_trio.cli.worker", f"{program.name} (worker {number})"
+        ),
+        log=log,
+        sockets=sockets,
+    )
 
 
 SUPERLINK = Program(

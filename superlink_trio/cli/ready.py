@@ -61,6 +61,7 @@ def ready_fields(config: SuperLinkConfig, link: Listening) -> Mapping[str, objec
     if link.flower_address is not None:
         fields["control_token"] = config.control_token_file is not None
     fields["database"] = _database(config)
+    fields["workers"] = config.workers
     # None: what it comes to has a line of its own.
     return fields | {name: getattr(config, name) for name in _LIMITS}
 
@@ -78,6 +79,8 @@ def _parts(config: SuperLinkConfig, link: Listening) -> Iterator[str]:
         yield words
     if config.fleet_api_type == "vce" and config.num_supernodes:
         yield f"{counted(config.num_supernodes, 'simulated node')}"
+    if config.workers > 1:
+        yield f"{config.workers} workers"
     database = _database(config)
     yield "state in memory" if database == "memory" else f"state in {database}"
     yield f"version {__version__}, pid {os.getpid()}"

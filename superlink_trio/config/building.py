@@ -46,6 +46,7 @@ _AUTHENTICATION = {
     "auth_superlink_private_key": "SERVER_PRIVATE_KEY",
     "auth_superlink_public_key": "SERVER_PUBLIC_KEY",
 }
+_WORKERS = ("fleet_api_num_workers", "rest_fleet_api_workers")
 _SWITCHES = (
     _switch("grpc_rere", help="serve nodes over gRPC (this is the default)"),
     _switch("rest", help="serve nodes over REST", common=True),
@@ -58,12 +59,9 @@ _FLOWER_NAMES = (
         kind=ADDRESS,
         help="the address of the chosen Fleet API",
     ),
-    _flower(
-        "fleet_api_num_workers",
-        apis=Apis.FLEET,
-        kind=COUNT,
-        help="another number than 1 is not used",
-        default="1",
+    *(
+        _flower(name, apis=Apis.FLEET, kind=COUNT, help="the same as --workers")
+        for name in _WORKERS
     ),
     _flower(
         "ssl_ca_certfile",
@@ -136,8 +134,9 @@ def _fold(settings: Settings) -> None:
         names = ("ssl_ca_certfile", "ssl_certfile", "ssl_keyfile")
         _join(settings, names, "certificates", ("ssl_certfile", "ssl_keyfile"))
     _join(settings, tuple(_AUTHENTICATION), "require_client_authentication")
-    if (workers := given.get("fleet_api_num_workers")) and workers.value != 1:
-        warnings.append(f"{workers.source}: one process serves every call, not {workers.value}")
+    for name in _WORKERS:
+        if workers := given.get(name):
+            settings.take("workers", workers)
     if storage := given.get("storage_dir"):
         warnings.append(f"{storage.source}: not used, fabs are kept in the database")
 

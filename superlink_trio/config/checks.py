@@ -87,6 +87,8 @@ def faults(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
     for one, other in combinations(config.places(apis), 2):
         yield from _one_port_twice(one, other)
     yield from _database(config, apis)
+    if config.workers > 1:
+        yield from _workers(config)
     if apis == Apis.BOTH and config.isolation == "process":
         yield from _superexecs(config)
     if Apis.FLEET in apis and config.fleet_api_type == "vce":
@@ -104,6 +106,12 @@ def warnings(config: SuperLinkConfig, apis: Apis) -> list[str]:
     if config.insecure and config.certificates and serves_grpc:
         warnings.append(
             "--insecure wins: gRPC is served without TLS, the certificates are not used"
+        )
+    if config.workers > 1 and config.port is not None and apis is Apis.BOTH:
+        over_grpc = "" if config.fleet_api_type == "rest" else " and the Fleet API over gRPC"
+        warnings.append(
+            f"--workers: the first alone serves Flower 1.23 and later (--port){over_grpc}, the "
+            "others serve the rest"
         )
     if serves_fleet and _certfiles_unused(config):
         warnings.append(
@@ -227,6 +235,33 @@ def _database(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
     refusal = why_not(config.database)
     if refusal is not None:
         yield ConfigError(refusal, "database")
+
+
+def _workers(config: SuperLinkConfig) -> Iterator[ConfigError]:
+    if sys.platform != "linux":
+        yield ConfigError(
+            f"more than one worker needs Linux, which lets processes share a port: on "
+            f"{sys.platform} leave --workers out",
+            "workers",
+        )
+    if config.database in (MEMORY, ":memory:"):
+        yield ConfigError(
+            f"{config.workers} workers are as many processes, and what is in the memory of one the "
+            "others do not see: give --database FILE, or leave --workers out",
+            *("workers", "database"),
+        )
+    if config.fleet_api_type == "vce":
+        yield ConfigError(
+            "nodes that are simulated are those of one process, which starts as many for their "
+            "apps as it may (--backend-config): leave --workers or --vce out",
+            *("workers", "fleet_api_type"),
+        )
+    if config.simulation:
+        yield ConfigError(
+            "runs that are simulated are served by one process: leave --workers or --simulation "
+            "out",
+            *("workers", "simulation"),
+        )
 
 
 def _superexecs(config: SuperLinkConfig) -> Iterator[ConfigError]:

@@ -225,15 +225,6 @@ def _parse_json(text: str) -> object:
     raise ValueError(f"{text!r} is no JSON object")
 
 
-def _one_worker(value: object) -> str | None:
-    if value == 1 and not isinstance(value, bool):
-        return None
-    return (
-        f"must be 1, not {value!r}: a held call is woken by the process that stores what it waits "
-        "for, and worker processes would not share that memory"
-    )
-
-
 _at_least_one = _checking(lambda value: value >= 1, "is no whole number from 1 up")
 
 FLAG = Kind(
@@ -255,7 +246,6 @@ COUNT = Kind(
     read=_typed("is no whole number", int),
     check=_at_least_one,
 )
-ONE_WORKER = attrs.evolve(COUNT, check=_one_worker)
 SIZE = Kind(
     metavar=("SIZE",),
     parse=parse_size,

@@ -37,6 +37,8 @@ class Place:
     """The options that say so."""
     tls: bool
     """Whether what travels is encrypted."""
+    http: bool
+    """Whether HTTP carries it; gRPC otherwise."""
 
     @property
     def address(self) -> Address:
@@ -108,6 +110,7 @@ def _grpc(config: SuperLinkConfig, api: str, field: str, given: Address | None, 
         secured=_grpc_secured(config),
         how=_HOW_GRPC,
         tls=config.tls,
+        http=False,
     )
 
 
@@ -120,6 +123,7 @@ def _http(config: SuperLinkConfig, api: str, field: str, given: Address | None, 
         secured=_grpc_secured(config) or config.rest_files is not None,
         how=_HOW_HTTP,
         tls=config.rest_files is not None,
+        http=True,
     )
 
 

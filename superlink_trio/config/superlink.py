@@ -54,11 +54,20 @@ class SuperLinkConfig(ControlOptions, Limits):
         default=MEMORY,
         metadata=_general(
             attrs.evolve(kinds.text("DATABASE"), path="file"),
-            "where nodes, runs and tasks are kept: a file, or postgresql://...",
+            "where things are kept: a file, or postgresql://...",
             common=True,
         ),
     )
     """`MEMORY`, the path of an SQLite file, or `postgresql://…`."""
+    workers: int = field(
+        default=1,
+        metadata=_general(
+            kinds.within(kinds.COUNT, 1, 256, "number of processes"),
+            "processes that serve; the first alone serves --port",
+            common=True,
+        ),
+    )
+    """More than one are for the program: `run_superlink` and its like are one process."""
 
     insecure: bool = field(
         default=False,
@@ -171,10 +180,6 @@ class SuperLinkConfig(ControlOptions, Limits):
         default=None,
         converter=kinds.to_path,
         metadata=_rest(Apis.BOTH, kinds.FILE, "PEM private key for REST"),
-    )
-    rest_fleet_api_workers: int = field(
-        default=1,
-        metadata=_rest(Apis.FLEET, kinds.ONE_WORKER, "1: another number is refused"),
     )
 
     host: str = field(

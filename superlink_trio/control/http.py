@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -40,6 +41,8 @@ class HttpService:
     """What cannot be served when the port cannot be had."""
     beside: Sequence[Callable[[], Awaitable[None]]] = ()
     """What runs for as long as the port is served."""
+    sockets: Sequence[socket.socket] = ()
+    """What listens at the address already, if anything does."""
 
     async def __call__(
         self, *, stopping: trio.Event, task_status: trio.TaskStatus[Address]
@@ -62,6 +65,7 @@ class HttpService:
                 await serve_http(
                     site,
                     self.address(),
+                    sockets=self.sockets,
                     tls=None if certificates is None else certificates.context,
                     options=options,
                     stopping=stopping,

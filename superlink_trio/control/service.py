@@ -9,6 +9,7 @@ control-grpc    the command line of 1.21 to 1.36
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +66,8 @@ class TodaysFlower:
     """Where a part listens, by its path, once it does."""
     observers: Callable[[str, str], Sequence[CallObserver]]
     """Who watches the calls of a part, by what carries them and by its path."""
+    sockets: Mapping[str, Sequence[socket.socket]]
+    """What listens at addresses already, by the options that say them."""
     simulation: pb.SimulationConfig | None = attrs.field(init=False)
     """How runs are simulated; None: they are not. It changes while this serves."""
 
@@ -103,6 +106,7 @@ class TodaysFlower:
             observers=self.observers("http", _HTTP),
             needed_by="the APIs of Flower 1.35 and later",
             beside=[self.nodes.report, self.rounds.report],
+            sockets=self.sockets.get(place.field, ()),
         )
         apps: Service = TakenRuns(state=self.state, address=address)
         if config.isolation == "subprocess":
@@ -165,6 +169,7 @@ class TodaysFlower:
             elsewhere=self._not_beside_flwr,
             observers=self.observers("http", _CONTROL),
             needed_by="the Control API",
+            sockets=self.sockets.get(place.field, ()),
         )
 
     def _control_grpc(self, place: Place) -> OlderControl:

@@ -93,8 +93,9 @@ class Absences:
                 self._look_at(node_id, until)
             else:
                 del self._due[node_id]
-                self._absent.add(node_id)
-                gone.append(node_id)
+                if not self._nodes[node_id].elsewhere:  # it is told there
+                    self._absent.add(node_id)
+                    gone.append(node_id)
         return gone
 
     def _tell_of_absent(self, gone: Sequence[int]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 
 import trio
 
@@ -51,6 +51,7 @@ class Attendance:
                 self.forget(next(iter(self._nodes)))
             node = self._nodes[node_id] = Node(now)
         node.last_heartbeat = now
+        node.elsewhere = False
         self._nodes.move_to_end(node_id)
         return node
 
@@ -63,6 +64,16 @@ class Attendance:
         """Give the nodes that are online, and go offline before a moment by Trio's clock."""
         now = trio.current_time()
         return [node_id for node_id, node in self._nodes.items() if now < node.until < before]
+
+    def note_elsewhere(self, node_id: int, heard: float, until: float) -> None:
+        """Note that a node called another process, and when it goes offline, by Trio's clock."""
+        node = self._nodes.get(node_id)
+        if node is None:
+            node = self.renew(node_id)
+            node.last_heartbeat, node.elsewhere, node.answered = heard, True, True
+        elif heard > node.last_heartbeat:
+            node.elsewhere = True
+        self.keep_online(node_id, max(node.until, until))
 
     def begin(self, node_id: int, work_id: str, run_id: int, group_id: str, kind: str) -> None:
         """Note that a node was given something to do."""
@@ -117,7 +128,7 @@ class Attendance:
         await self._absences.report()
 
     def _in_order(self) -> Iterator[tuple[int, Node]]:
-        yield from self.working()
-        for node_id, node in reversed(self._nodes.items()):
-            if node_id not in self._working:
+        nodes = ((id, node) for id, node in reversed(self._nodes.items()) if not node.works)
+        for node_id, node in chain(self.working(), nodes):
+            if not node.elsewhere:  # it is shown there
                 yield node_id, node

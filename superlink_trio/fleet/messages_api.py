@@ -36,6 +36,9 @@ _log = logging.getLogger(__name__)
 # Seconds that a node may name as its heartbeat interval.
 _LEAST_INTERVAL, _MOST_INTERVAL = 10.0, 1800.0
 
+# That of Flower's nodes, for one that was started before this SuperLink and has not said its own.
+_USUAL_INTERVAL = 30.0
+
 _MOST_LINES = 1000
 
 # Nodes that are remembered, where nobody says how many.
@@ -146,7 +149,22 @@ class _Fleet:
         await self._admit(node_id, caller)
         if self.nodes.called(node_id):
             self._tell(caller, "Node %d came back", node_id)
+        await self._renew(node_id)
         return node_id
+
+    async def _renew(self, node_id: int) -> None:
+        """Take a call for a heartbeat where one is due, or where none is yet after a restart.
+
+        Not more often: what a heartbeat changes is stored. What a node that has left had sent
+        before does not bring it back.
+        """
+        node = self.state.node(node_id)
+        if node is None or node.deactivated_at is not None:
+            return
+        interval = node.heartbeat_interval or _USUAL_INTERVAL
+        if node.online_until - self.state.now() < interval:
+            await self.state.heartbeat(node_id, interval)
+            self.nodes.heard(node_id, interval)
 
     async def _admit(self, node_id: int, caller: Caller) -> None:
         key = self.verify(caller, self.state.now())

@@ -35,6 +35,8 @@ class Node:
     """Whether its last call, pings aside, has got its answer."""
     worked: bool = False
     """Whether that call brought the answer to a task."""
+    elsewhere: bool = False
+    """Whether another process has heard of it since."""
     works: dict[str, Work] = attrs.field(factory=dict)
     """What it was given and has not answered, by the ids of that, the oldest first."""
 

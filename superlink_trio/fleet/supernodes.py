@@ -48,13 +48,13 @@ class SuperNodes:
         self.heard(node_id, interval)
 
     def heard(self, node_id: int, interval: float) -> None:
-        """Note a heartbeat."""
+        """Note a heartbeat, or what is taken for one."""
         node = self._attendance.renew(node_id)
         until = max(node.until, node.last_heartbeat + 2 * interval)
         self._attendance.keep_online(node_id, until)
 
     def called(self, node_id: int) -> bool:
-        """Note any other call: it keeps a node online no longer than it is.
+        """Note any call: by itself it keeps a node online no longer than it is.
 
         Say whether nothing was known of the node, which was started before this SuperLink then, or
         was forgotten meanwhile.

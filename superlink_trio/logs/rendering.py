@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Literal, Protocol
 
@@ -43,21 +43,26 @@ class Stream(Protocol):
 
 
 def configure(
-    level: str = "info", format: Literal["text", "json"] = "text", stream: Stream | None = None
+    level: str = "info",
+    format: Literal["text", "json"] = "text",
+    stream: Stream | None = None,
+    worker: int | None = None,
 ) -> None:
     """Send the log to a stream (standard error by default), for the whole process.
 
     `level` counts for this package; of others only warnings and worse are shown, and of grpc's only
     a few a minute: strangers can cause them. Text is coloured on a terminal unless NO_COLOR is set
     (https://no-color.org). What a record has as `exception` in its `extra=` follows its line as it
-    is, like a traceback.
+    is, like a traceback. Where there is a number of a `worker`, every record has it.
 
     To be called before grpc is imported: its C++ part writes to standard error past any log,
     about what is reported as a proper error anyway. GRPC_VERBOSITY brings that back.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     handler: logging.StreamHandler[Stream] = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonLines() if format == "json" else TextLines(_coloured(handler.stream)))
+    handler.setFormatter(
+        JsonLines(worker) if format == "json" else TextLines(_coloured(handler.stream), worker)
+    )
     handler.addFilter(_Sparing("grpc"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     set_level(level)
@@ -66,6 +71,21 @@ def configure(
 def set_level(level: str) -> None:
     """Let what is less than `level` of this package out of the log, for the whole process."""
     logging.getLogger("superlink_trio").setLevel(level.upper())
+
+
+def pass_on(lines: str) -> None:
+    """Write whole lines, rendered by another process, to where the log of this one goes."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.lock is not None:
+            # Nobody stops because a log cannot be written: it is so with lines of this process.
+            with handler.lock, suppress(OSError, ValueError):
+                handler.stream.write(lines)
+                handler.flush()
+
+
+def level() -> str:
+    """Give the level that counts for this package, as `set_level` takes it."""
+    return logging.getLevelName(logging.getLogger("superlink_trio").level).lower()
 
 
 class _Sparing(logging.Filter):
@@ -111,9 +131,10 @@ def _coloured(stream: Stream) -> bool:
 class TextLines(logging.Formatter):
     """Lines for people."""
 
-    def __init__(self, coloured: bool) -> None:
+    def __init__(self, coloured: bool, worker: int | None = None) -> None:
         super().__init__()
         self._coloured = coloured
+        self._whose = "" if worker is None else f"worker {worker}: "
 
     def format(self, record: logging.LogRecord) -> str:
         """Write a record as its line, and its traceback below."""
@@ -124,12 +145,16 @@ class TextLines(logging.Formatter):
             level = f"{_COLOURS.get(name, _RED)}{level}{_RESET}"
         # A client's words may be in the message: they must not write log lines or drive the
         # terminal.
-        first = f"{time} {level} {harmless(record.getMessage())}"
+        first = f"{time} {level} {self._whose}{harmless(record.getMessage())}"
         return "\n".join([first, *map(harmless, _exception(self, record).splitlines())])
 
 
 class JsonLines(logging.Formatter):
     """An object a line, for machines."""
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._worker = {} if worker is None else {"worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
         """Write a record with its extra fields, and those of the call at hand."""
@@ -146,6 +171,7 @@ class JsonLines(logging.Formatter):
             "level": _level(record),
             "logger": record.name,
             "event": record.getMessage(),
+            **self._worker,
         }
         fields = {name: _readable(name, value) for name, value in (call | extra).items()}
         entry = {**standard, **fields, **standard}

@@ -35,6 +35,22 @@ class NodeRecord:
     name: str = ""
     location: str = ""
 
+    def status(self, now: float) -> str:
+        """Give what Flower calls how it is with a node at this moment."""
+        if self.online_until > now:
+            return "online"
+        return "registered" if self.came_at is None else "offline"
+
+    @property
+    def came_at(self) -> float | None:
+        """When it came online last; None for a node that never did.
+
+        One that was taken back after a restart, and was not started again since, came then.
+        """
+        if self.activated_at is None and (self.online_until or self.deactivated_at):
+            return self.registered_at
+        return self.activated_at
+
 
 class RunStatus(enum.Enum):
     """How far a run has come."""
@@ -174,13 +190,11 @@ def write_task(run: RunRecord) -> pb.Task:
 
 def write_node(node: NodeRecord, now: float) -> pb.NodeInfo:
     """Give a node as it is shown to apps and operators."""
-    online = node.online_until > now
-    never = node.activated_at is None
     return pb.NodeInfo(
         node_id=node.node_id,
-        status="online" if online else "registered" if never else "offline",
+        status=node.status(now),
         registered_at=iso(node.registered_at),
-        last_activated_at=None if never else iso(node.activated_at),
+        last_activated_at=None if node.came_at is None else iso(node.came_at),
         last_deactivated_at=None if node.deactivated_at is None else iso(node.deactivated_at),
         online_until=node.online_until or None,
         heartbeat_interval=node.heartbeat_interval,

@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from superlink_trio.admin import Counts, History, Overview, Rates
+from superlink_trio.admin import CallTally, Counts, History, Overview, OwnSources, Rates
 from superlink_trio.admin.feed import Feed, TooManyViewers
 from superlink_trio.state import Census, StateUnavailable
 from superlink_trio.state.memory import MemoryState
@@ -15,15 +15,9 @@ from superlink_trio.supervision import Event, EventKind
 
 
 def overview(state: MemoryState | None = None) -> Overview:
-    counts = Counts(state or MemoryState())
-    return Overview(
-        history=History(),
-        addresses=dict,
-        counts=counts,
-        nodes=list,
-        rounds=list,
-        rates=Rates(),
-    )
+    state = state or MemoryState()
+    sources = OwnSources(calls=CallTally(), rates=Rates(), state=state, counts=Counts(state))
+    return Overview(history=History(), addresses=dict, sources=sources)
 
 
 class Viewer:

@@ -40,3 +40,10 @@ def test_only_the_latest_steps_are_remembered() -> None:
     made = history(*(event(EventKind.STARTING, f"part-{number}") for number in range(150)))
     assert len(made.latest) == 100
     assert made.latest[-1].path == "part-149"
+
+
+def test_nothing_is_known_of_the_parts_of_what_has_ended() -> None:
+    paths = ("superlink/worker-1", "superlink/worker-1/state", "superlink/worker-11/state")
+    made = history(*(event(EventKind.STARTING, path) for path in paths))
+    made.forget("superlink/worker-1")
+    assert list(made.parts) == ["superlink/worker-1", "superlink/worker-11/state"]

@@ -17,9 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from trio.testing import MockClock
 
 from superlink_trio import SuperLink, run_superlink
-from superlink_trio.admin import CallTally, Counts, History
-from superlink_trio.admin.metrics import Metrics, Sources
-from superlink_trio.admin.tally import LAG_BOUNDS, Durations
+from superlink_trio.admin import CallTally, Counts, History, OwnSources, Rates
+from superlink_trio.admin.metrics import Metrics
 from superlink_trio.state import Census, MemoryState, StateUnavailable
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -105,10 +104,8 @@ class Broken(MemoryState):
 
 
 def metrics(state: MemoryState) -> Metrics:
-    lag = Durations(LAG_BOUNDS)
-    return Metrics(
-        Sources(history=History(), calls=CallTally(), lag=lag, state=state, counts=Counts(state))
-    )
+    sources = OwnSources(calls=CallTally(), rates=Rates(), state=state, counts=Counts(state))
+    return Metrics(History(), sources)
 
 
 async def test_many_scrapes_ask_the_state_once(autojump_clock: MockClock) -> None:

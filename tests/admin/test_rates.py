@@ -40,10 +40,10 @@ async def test_rates_are_of_the_last_ten_seconds(autojump_clock: MockClock) -> N
     with pytest.raises(Refused):
         await ping(b"", CALLER)
     await trio.sleep(STEP)
-    view = rates.view()
+    view = rates.recent().view()
     assert (view["calls"], view["faults"]) == (3.1, 0.1)
     await trio.sleep(15)
-    assert rates.view()["calls"] == 0
+    assert rates.recent().view()["calls"] == 0
 
 
 async def test_latencies_are_right_to_a_fifth_and_leave_out_who_waits(
@@ -55,7 +55,7 @@ async def test_latencies_are_right_to_a_fifth_and_leave_out_who_waits(
     for size in [10] * 97 + [200] * 3:
         await calls["Ping"](bytes(size), CALLER)
     await trio.sleep(STEP)
-    view = rates.view()
+    view = rates.recent().view()
     assert 10 <= view["median"] <= 12
     assert 200 <= view["p99"] <= 240
     assert view["calls"] > 10
@@ -64,13 +64,13 @@ async def test_latencies_are_right_to_a_fifth_and_leave_out_who_waits(
 async def test_the_series_end_with_the_last_whole_step(autojump_clock: MockClock) -> None:
     rates = Rates()
     await api(rates).unary["Ping"](b"0", CALLER)
-    assert rates.view()["series"]["calls"] == [0] * STEPS, "the step has not ended"
+    assert rates.recent().view()["series"]["calls"] == [0] * STEPS, "the step has not ended"
     await trio.sleep(STEP)
-    series = rates.view()["series"]
+    series = rates.recent().view()["series"]
     assert series["calls"] == [0] * (STEPS - 1) + [1 / STEP]
     assert series["median"][-2:] == [None, pytest.approx(1.0, rel=0.2)]
     await trio.sleep(STEP * STEPS)
-    assert rates.view()["series"]["calls"] == [0] * STEPS
+    assert rates.recent().view()["series"]["calls"] == [0] * STEPS
 
 
 async def test_what_has_begun_is_under_way(autojump_clock: MockClock) -> None:
@@ -78,5 +78,5 @@ async def test_what_has_begun_is_under_way(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(api(rates).unary["PullTaskIns"], b"", CALLER)
         await trio.sleep(1)
-        assert rates.view()["under_way"] == 1
-    assert rates.view()["under_way"] == 0
+        assert rates.recent().view()["under_way"] == 1
+    assert rates.recent().view()["under_way"] == 0

@@ -169,7 +169,11 @@ def test_a_file_reads_every_kind(tmp_path: Path) -> None:
             ["--insecure", "--num-supernodes", "0"],
             "--num-supernodes: 0 is no whole number from 1 up",
         ),
-        (["--insecure", "--rest-fleet-api-workers", "2"], "--rest-fleet-api-workers: must be 1"),
+        (
+            ["--insecure", "--workers", "0"],
+            "--workers: 0 is no number of processes that can be used: write 1 to 256",
+        ),
+        (["--insecure", "--workers", "2"], "--workers: 2 workers are as many processes, and what"),
         (["--insecure", "--hold", "nan"], "--hold: nan is no number of seconds: write 0 or more"),
         (["--insecure", "--config", "gone.toml"], "gone.toml: No such file or directory"),
         (["--insecure", "--log-level", "loud"], "--log-level: 'loud' is none of debug, info"),
@@ -330,11 +334,13 @@ def test_one_fleet_api_address_for_whichever_is_chosen() -> None:
     assert "disagree" in told
 
 
-def test_one_worker_whatever_was_asked_for() -> None:
-    assert given_words("--fleet-api-num-workers", "1").warnings == []
-    settings = given_words("--fleet-api-num-workers", "4")
-    assert settings.faults == []
-    assert settings.warnings == ["--fleet-api-num-workers: one process serves every call, not 4"]
+@pytest.mark.parametrize("name", ["workers", "fleet-api-num-workers", "rest-fleet-api-workers"])
+def test_workers_by_any_of_flowers_names(name: str) -> None:
+    assert config_of("--insecure", f"--{name}", "1").workers == 1
+    assert config_of("--insecure", f"--{name}", "4", "--database", "state.db").workers == 4
+    [told] = faults_of("--insecure", f"--{name}", "4")
+    assert told.startswith(f"--{name}: 4 workers are as many processes")
+    assert "give --database FILE" in told
 
 
 def test_a_storage_directory_is_accepted_and_said_to_be_unused() -> None:

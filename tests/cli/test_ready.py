@@ -46,6 +46,7 @@ END = f"version {__version__}, pid {os.getpid()}"
                 "driver_client_ca": "ca.pem",
                 "require_client_authentication": KEYS,
                 "database": "state.db",
+                "workers": 1,
             },
             Link(),
             f"{DRIVER} over TLS with client certificates, Fleet API on 0.0.0.0:9092 over TLS "
@@ -103,6 +104,7 @@ def test_machines_get_every_address_and_the_limits() -> None:
         "control_grpc_address": None,
         "admin_address": None,
         "database": "state.db",
+        "workers": 1,
         "max_nodes": 7,
         "max_message_size": config.max_message_size,
         "max_connections": config.max_connections,

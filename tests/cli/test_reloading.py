@@ -131,9 +131,9 @@ def test_the_command_line_still_wins(program: Program) -> None:
 
 
 def test_a_new_warning_is_said_once(program: Program) -> None:
-    program.write(f"{BEGINNING}fleet-api-num-workers = 4\n")
+    program.write(f'{BEGINNING}storage-dir = "fabs"\n')
     for _ in range(2):
         program.reload()
-    program.until(event="fleet-api-num-workers: one process serves every call, not 4")
+    program.until(event="storage-dir: not used, fabs are kept in the database")
     program.until(event="No option of the SuperLink has changed")
-    assert not any("fleet-api-num-workers" in entry["event"] for entry in program.stop())
+    assert not any("storage-dir" in entry["event"] for entry in program.stop())

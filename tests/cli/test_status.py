@@ -80,9 +80,9 @@ async def document_of(link: SuperLink) -> dict[str, Any]:
     return document
 
 
-def drawn(document: dict[str, Any]) -> str:
+def drawn(document: dict[str, Any], width: int = 160) -> str:
     out = io.StringIO()
-    Console(file=out, width=160).print(picture(document))
+    Console(file=out, width=width).print(picture(document))
     return out.getvalue()
 
 
@@ -153,4 +153,66 @@ async def test_what_strangers_say_is_shown_as_it_is(link: SuperLink) -> None:
     assert r"  \x1b[2J[bold]train[/bold]" in shown
     assert "42 and 28 more" in shown
     assert "and 29 more" in shown
+    await link.stop()
+
+
+async def test_ids_stay_whole_on_a_narrow_terminal(link: SuperLink) -> None:
+    document, now = await document_of(link), time.time()
+    ids = [str(number) for number in range(9223372036854775801, 9223372036854775807)]
+    older_run, older, run, node, away, third = ids
+    older_run = f"-{older_run}"
+    task = {"run_id": older_run, "round": "3", "kind": "evaluate", "since": now - 125}
+    document["nodes"] = {
+        "known": 1,
+        "online": 1,
+        "shown": [{"node_id": older, "online": True, "heard": now - 2, "task": task}],
+    }
+    each = {
+        "round": "12",
+        "kind": "evaluate",
+        "began": now - 125,
+        "ended": None,
+        "asked": 1000,
+        "answered": 100,
+        "errors": 1,
+        "missing": 900,
+        "waiting_for": [{"node_id": away, "since": now - 125}, {"node_id": third, "since": now}],
+    }
+    document["runs"] = [{"run_id": older_run, "rounds": [each]}]
+    document["flower"] = {
+        "known": 2,
+        "online": 1,
+        "runs": {"running": 1},
+        "shown_nodes": [
+            {
+                "node_id": node,
+                "name": "the ward at the end of the corridor",
+                "state": "registered",
+                "heard": now - 2,
+                "message": {**task, "run_id": run, "message_id": "m"},
+                "messages": 3,
+            }
+        ],
+        "shown_runs": [
+            {
+                "run_id": run,
+                "fab_id": "a-publisher-with-a-name/an-app-with-a-longer-one",
+                "fab_version": "1.0",
+                "status": "completed",
+                "since": now - 3500,
+                "began": now - 3500,
+                "ended": None,
+                "reason": "",
+                "round": {**each, "under_way": 400, "waiting": 500},
+            }
+        ],
+    }
+    shown = drawn(document, width=80)
+    for one in (older_run, older, run, node, away, third):
+        assert one in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    for word in ("registered", "completed", "evaluate", "answered"):
+        assert word in shown
+    assert f"Run {run}, round 12, waits for {away}, " in shown
+    assert f"{third} and 898 more" in shown
     await link.stop()

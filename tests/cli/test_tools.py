@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import trio
 from builders import answer_to, task_ins
+from peering.parcels import parcel
 from postgresql import the_server
-from state.messages.parcels import parcel
 from stores import serving as serving_any
 
 from superlink_trio import cli

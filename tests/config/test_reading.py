@@ -14,7 +14,8 @@ scalars = st.booleans() | st.integers() | st.floats() | st.text()
 
 
 def test_every_option_is_a_field_or_folded_into_one() -> None:
-    folded = {"grpc_rere", "rest", "vce", "fleet_api_address", "fleet_api_num_workers"}
+    folded = {"grpc_rere", "rest", "vce", "fleet_api_address"}
+    folded |= {"fleet_api_num_workers", "rest_fleet_api_workers"}
     folded |= {"ssl_ca_certfile", "storage_dir", "auth_list_public_keys", "control_api_address"}
     folded |= {"auth_superlink_private_key", "auth_superlink_public_key"}
     of_the_program = {"config", "log_level", "log_format"}

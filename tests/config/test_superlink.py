@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_every_field_that_is_wrong_by_itself_is_reported() -> None:
         "hold": math.nan,
         "driver_hold": "5",
         "grace": -1,
-        "rest_fleet_api_workers": 4,
+        "workers": 0,
         "num_supernodes": 0,
         "certificates": ("ca.pem",),
         "app_dir": "",
@@ -91,7 +92,7 @@ def test_every_field_that_is_wrong_by_itself_is_reported() -> None:
     told = {error.fields[0]: str(error) for error in caught.value.faults}
     assert told["grace"] == "grace: -1.0 is no number of seconds: write 0 or more"
     assert "names no port: write host:port" in told["driver_api_address"]
-    assert "would not share that memory" in told["rest_fleet_api_workers"]
+    assert "is no number of processes" in told["workers"]
 
 
 @given(st.sampled_from([field.name for field in attrs.fields(SuperLinkConfig)]), anything)
@@ -425,6 +426,32 @@ def test_a_simulation_needs_an_app_and_nodes() -> None:
     assert many["num_supernodes"] == "6 are more than --max-nodes 5 lets in"
     unused = simulation(client_app=None, num_supernodes=None, database="state.db")
     assert problems(unused, Apis.DRIVER) == {}
+
+
+def test_who_serves_todays_flower_with_workers_is_said() -> None:
+    served = SuperLinkConfig(database="state.db", workers=2, port=8000)
+    [told] = served.warnings(Apis.BOTH)
+    assert "the first alone serves Flower 1.23 and later (--port) and the Fleet API" in told
+    assert served.warnings(Apis.DRIVER) == []
+    assert attrs.evolve(served, workers=1).warnings(Apis.BOTH) == []
+
+
+def test_what_more_than_one_worker_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(**changes: Any) -> str:
+        config = SuperLinkConfig(**{"insecure": True, "workers": 2, **changes})
+        return "; ".join(fault.problem for fault in config.faults(Apis.BOTH))
+
+    assert told(database="state.db") == ""
+    assert told(database="state.db", port=8000) == ""
+    assert "the others do not see: give --database FILE" in told()
+    assert "the others do not see" in told(database=":memory:")
+    simulated = told(database="state.db", port=8000, fleet_api_type="vce", num_supernodes=2)
+    assert "leave --workers or --vce out" in simulated
+    assert "leave --workers or --simulation out" in told(
+        database="state.db", port=8000, simulation=True
+    )
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert "needs Linux" in told(database="state.db")
 
 
 def test_what_a_simulation_of_runs_needs() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from typing import TypeVar
 
 import attrs
 import pytest
 import trio
 from google.protobuf.message import Message
+from peering.parcels import bundle
 from signing import Signer
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -22,27 +21,8 @@ from superlink_trio.wire.messages import FEDERATION, Outcome
 
 BEGAN = 1_800_000_000.0
 CALLER = Caller("127.0.0.1:4711")
-PROJECT = """
-[project]
-name = "app"
-version = "1.2.3"
-[tool.flwr.app]
-publisher = "me"
-[tool.flwr.app.config]
-rounds = 3
-optimizer.lr = 0.1
-"""
 
 Response = TypeVar("Response", bound=Message)
-
-
-def bundle(project: str = PROJECT, **files: bytes) -> pb.Fab:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("pyproject.toml", project)
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return pb.Fab(content=buffer.getvalue())
 
 
 @pytest.fixture

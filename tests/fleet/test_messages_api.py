@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -10,8 +11,8 @@ import attrs
 import pytest
 import trio
 from google.protobuf.message import Message
+from peering.parcels import parcel
 from signing import Signer
-from state.messages.parcels import parcel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from superlink_trio.fleet import SuperNodes
@@ -21,7 +22,7 @@ from superlink_trio.state import StateLimits
 from superlink_trio.state.messages import SERVER, MemoryMessages, NewRun
 from superlink_trio.state.messages.interface import EVICT_AFTER
 from superlink_trio.wire import messages_pb2 as pb
-from superlink_trio.wire.messages import Outcome
+from superlink_trio.wire.messages import Outcome, write_node
 from superlink_trio.wire.runs import Fab
 
 BEGAN = 1_800_000_000.0
@@ -65,6 +66,12 @@ class Node:
     def node(self) -> pb.Node:
         return pb.Node(node_id=self.node_id)
 
+    async def get_run(self) -> None:
+        """Call for a run that is not there, which is no matter."""
+        request = pb.GetRunRequest(node=self.node, run_id=777)
+        with suppress(Refused):
+            await self.call("GetRun", request, pb.GetRunResponse)
+
     async def pull(self) -> pb.PullMessagesResponse:
         request = pb.PullMessagesRequest(node=self.node)
         return await self.call("PullMessages", request, pb.PullMessagesResponse)
@@ -97,6 +104,13 @@ async def a_run(state: MemoryMessages) -> int:
     claim = await state.claim_run()
     assert claim is not None
     return (await state.begin_run(claim.token)).run_id
+
+
+def status_of(state: MemoryMessages, node_id: int) -> str:
+    """What `flwr supernode list` and operators are told of a node."""
+    node = state.node(node_id)
+    assert node is not None
+    return write_node(node, state.now()).status
 
 
 async def refused(call: object, status: Status) -> str:
@@ -293,6 +307,47 @@ async def test_a_node_comes_back_after_a_restart(mock_clock: MockClock) -> None:
     assert await anew.online_nodes() == [12345]
     strict = Node(api(anew, readmit=False), node_id=777)
     assert "start the SuperNode again" in await refused(strict.pull(), Status.UNAUTHENTICATED)
+
+
+async def test_a_node_that_is_taken_back_is_online_with_its_first_call(
+    mock_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    anew = MemoryMessages(clock=lambda: BEGAN + trio.current_time())
+    nodes = SuperNodes(most=lambda: 10, runs=anew.live_runs)
+    shared = messages_api(anew, hold=lambda: HOLD, readmit=True, nodes=nodes)
+    node = Node(shared, node_id=12345)
+    nursery.start_soon(node.pull)
+    await wait_all_tasks_blocked()
+    assert await anew.online_nodes() == [12345]
+    assert nodes.views()[0].online
+    assert status_of(anew, 12345) == "online"
+    mock_clock.jump(2 * 30 + 1)
+    assert status_of(anew, 12345) == "offline"
+
+
+async def test_calls_keep_a_node_online_whose_heartbeats_are_missing(
+    node: Node, state: MemoryMessages, autojump_clock: MockClock
+) -> None:
+    await node.register()
+    await node.activate(30.0)
+    for _ in range(5):
+        await node.get_run()
+        await trio.sleep(25)
+        assert await state.online_nodes() == [node.node_id]
+    await trio.sleep(2 * 30)
+    assert await state.online_nodes() == []
+
+
+async def test_what_a_node_that_has_left_sends_still_does_not_bring_it_back(
+    node: Node, state: MemoryMessages, mock_clock: MockClock
+) -> None:
+    await node.register()
+    await node.activate()
+    leave = pb.DeactivateNodeRequest(node_id=node.node_id)
+    await node.call("DeactivateNode", leave, pb.DeactivateNodeResponse)
+    await node.get_run()
+    assert await state.online_nodes() == []
+    assert status_of(state, node.node_id) == "offline"
 
 
 async def test_only_the_operator_registers_where_nodes_have_to_be_known(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tracemalloc
+from functools import partial
 
 import pytest
 import trio
@@ -150,6 +151,44 @@ async def test_a_broken_connection_is_told_after_the_time_to_come_back(
     presence.pulls(8, has_key=False)
     await trio.sleep(4)
     assert log.messages == ["Node 7 is offline (last heard of 6 s ago)"]
+
+
+@pytest.fixture
+async def both(presence: Presence) -> tuple[Presence, Presence]:
+    """What two processes know of the same nodes; only the first one's log is looked at."""
+    other = Presence(lambda: HOLD, most=lambda: 1000, clock=now)
+
+    def told(to: Presence, node_id: int, until: float | None) -> None:
+        to.heard_elsewhere(node_id, trio.current_time(), until)
+
+    presence.tell, other.tell = partial(told, other), partial(told, presence)
+    return presence, other
+
+
+async def test_who_calls_another_process_is_gone_for_that_one(
+    both: tuple[Presence, Presence], log: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    here, there = both
+    for node_id in (7, 8):
+        here.joined(node_id, 30.0)
+    for _ in range(4):
+        await trio.sleep(25)
+        there.pinged(7, 30.0)
+    assert log.messages == ["Node 8 is offline (last heard of 31 s ago)"]
+    assert [view.node_id for view in here.views()] == [8]
+    assert {view.node_id for view in there.views()} == {7}
+    await trio.sleep(60)
+    assert len(log.messages) == 1, "the other one says so"
+    there.left(7)
+    assert 7 not in {view.node_id for view in (*here.views(), *there.views())}
+
+
+async def test_who_was_answered_by_another_process_is_held_by_this_one(
+    both: tuple[Presence, Presence],
+) -> None:
+    here, there = both
+    here.joined(7, 30.0)
+    assert there.pulls(7, has_key=False) == HOLD
 
 
 async def test_nothing_is_told_of_who_signs_off(

@@ -7,7 +7,7 @@ import logging
 import pytest
 import trio
 from builders import EPOCH
-from state.messages.parcels import parcel
+from peering.parcels import parcel
 from trio.testing import MockClock
 
 from superlink_trio.fleet import NodeView, SuperNodes, absences

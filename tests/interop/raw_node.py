@@ -3,117 +3,86 @@
 from __future__ import annotations
 
 import time
-from typing import TypeVar
 
 import attrs
 import trio
-from google.protobuf.message import Message
-from signing import Signer
-from state.messages.parcels import Parcel, parcel
-from transport.http.clients import Fields, Http1, connect, head
+from peering.parcels import Parcel, parcel
+from peering.parties import Node, at, call, join
+from peering.signing import Signer
+from transport.http.clients import connect, head
 
 from superlink_trio.config.address import Address
 from superlink_trio.state.messages import SERVER
 from superlink_trio.wire import messages_pb2 as pb
-from superlink_trio.wire.objects import ids_of
-
-Response = TypeVar("Response", bound=Message)
 
 _INTERVAL = 10.0
 _TIMEOUT = 60.0
 
 
-@attrs.define
+@attrs.frozen
 class RawNode:
-    """A node that makes each call on a connection of its own, and sends no heartbeats."""
+    """A node that sends no heartbeats."""
 
     address: str
-    signer: Signer = attrs.field(factory=Signer)
-    node_id: int = 0
+    node: Node
+    signer: Signer
 
-    async def join(self) -> None:
-        """Come online, for 20 seconds."""
-        key = self.signer.public
-        await self._call(
-            "register-node",
-            pb.RegisterNodeFleetRequest(public_key=key),
-            pb.RegisterNodeFleetResponse,
-        )
-        activate = pb.ActivateNodeRequest(public_key=key, heartbeat_interval=_INTERVAL)
-        response = await self._call("activate-node", activate, pb.ActivateNodeResponse)
-        self.node_id = response.node_id
-
-    async def pull(self) -> pb.PullMessagesResponse:
+    async def pull(self) -> tuple[pb.Message, pb.ObjectTree]:
         """Wait for an instruction."""
-        request = pb.PullMessagesRequest(node=self._node)
-        return await self._call("pull-messages", request, pb.PullMessagesResponse)
+        pulled = await trio.to_thread.run_sync(self.node.pull)
+        assert pulled is not None
+        return pulled
 
-    async def confirm(self, pulled: pb.PullMessagesResponse) -> None:
+    async def confirm(self, message: pb.Message, tree: pb.ObjectTree) -> None:
         """Pull all objects of an instruction, and confirm it."""
-        run_id = pulled.messages_list[0].metadata.run_id
-        for object_id in ids_of(pulled.message_object_trees[0]):
-            pull = pb.PullObjectRequest(node=self._node, run_id=run_id, object_id=object_id)
-            found = await self._call("pull-object", pull, pb.PullObjectResponse)
-            assert found.object_available
-        request = pb.ConfirmMessageReceivedRequest(
-            node=self._node,
-            run_id=run_id,
-            message_object_id=pulled.messages_list[0].metadata.message_id,
-        )
-        await self._call("confirm-message-received", request, pb.ConfirmMessageReceivedResponse)
+        await trio.to_thread.run_sync(self._confirm, message, tree)
 
-    async def push_half(self, pulled: pb.PullMessagesResponse) -> None:
+    def _confirm(self, message: pb.Message, tree: pb.ObjectTree) -> None:
+        for _, content in self.node.pull_objects(message.metadata.run_id, tree):
+            assert content is not None
+        self.node.confirm(message)
+
+    async def push_half(self, message: pb.Message) -> None:
         """Push a reply, one of its objects, and the half of another."""
-        meta = pulled.messages_list[0].metadata
         reply = parcel(
-            meta.run_id,
-            source=self.node_id,
+            message.metadata.run_id,
+            source=self.node.node_id,
             to=SERVER,
-            reply_to=meta.message_id,
+            reply_to=message.metadata.message_id,
             parts=(b"one", b"two"),
             created_at=time.time(),
         )
+        half = await trio.to_thread.run_sync(self._begin_to_push, reply)
+        request = pb.PushObjectRequest(
+            node=self.node.me,
+            run_id=message.metadata.run_id,
+            object_id=half,
+            object_content=reply.objects[half],
+        )
+        await self._break_off("push-object", request.SerializeToString())
+
+    def _begin_to_push(self, reply: Parcel) -> str:
+        """Push a reply and the first of its objects; give the id of the next."""
         request = pb.PushMessagesRequest(
-            node=self._node,
+            node=self.node.me,
             messages_list=[reply.envelope.message],
             message_object_trees=[reply.envelope.tree],
         )
-        pushed = await self._call("push-messages", request, pb.PushMessagesResponse)
+        pushed = call(self.node.send, "PushMessages", request, pb.PushMessagesResponse)
         whole, half, *_ = pushed.objects_to_push
-        object_ = self._object(meta.run_id, reply, whole)
-        assert (await self._call("push-object", object_, pb.PushObjectResponse)).stored
-        body = self._object(meta.run_id, reply, half).SerializeToString()
-        await self._break_off("push-object", body)
-
-    @property
-    def _node(self) -> pb.Node:
-        return pb.Node(node_id=self.node_id)
-
-    def _object(self, run_id: int, reply: Parcel, object_id: str) -> pb.PushObjectRequest:
-        return pb.PushObjectRequest(
-            node=self._node,
-            run_id=run_id,
-            object_id=object_id,
-            object_content=reply.objects[object_id],
-        )
-
-    async def _call(self, name: str, request: Message, kind: type[Response]) -> Response:
-        with trio.fail_after(_TIMEOUT):
-            async with await self._connect() as stream:
-                answer = await Http1(stream).post(
-                    f"/v1/fleet/{name}", request.SerializeToString(), self._headers
-                )
-        assert answer.status == 200, answer.body
-        return kind.FromString(answer.body)
+        self.node.push_objects(reply, [whole])
+        return half
 
     async def _break_off(self, name: str, body: bytes) -> None:
-        async with await self._connect() as stream:
-            start = head("POST", f"/v1/fleet/{name}", len(body), self._headers)
+        async with await connect(Address.parse(self.address)) as stream:
+            headers = self.signer.headers(time.time()).items()
+            start = head("POST", f"/v1/fleet/{name}", len(body), headers)
             await stream.send_all(start + body[: len(body) // 2])
 
-    async def _connect(self) -> trio.SocketStream:
-        return await connect(Address.parse(self.address))
 
-    @property
-    def _headers(self) -> Fields:
-        return self.signer.headers(time.time()).items()
+async def join_raw(address: str) -> RawNode:
+    """Let a node come online, for 20 seconds."""
+    signer = Signer()
+    connected = at(address, timeout=_TIMEOUT)
+    node = await trio.to_thread.run_sync(join, connected, signer, _INTERVAL)
+    return RawNode(address, node, signer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import pytest
 import trio
 from certificates import Authority
 from interop.peers import Peers, Round
-from interop.raw_node import RawNode
-from interop.today import EXAMPLE, Today
+from interop.raw_node import join_raw
+from interop.today import EXAMPLE, LEGACY, Today
 
 pytestmark = [
     pytest.mark.interop,
@@ -19,6 +20,9 @@ pytestmark = [
 ]
 
 GRACE = 2.0
+
+# Two minutes, and 10 GB of memory for what holds the model: for whoever asks for it.
+LARGE = "INTEROP_LARGE"
 
 # What apps are replaced by. `flwr run` imports an app before it sends it.
 RAISES = """
@@ -57,6 +61,20 @@ async def test_a_run_from_nothing_to_its_log(today: Today) -> None:
     sums = "The sums after each round: [3.0, 6.0, 9.0]"
     assert sums in run.lines
     assert sums in log
+
+
+async def test_a_strategy_of_flwr_server_and_numpy_clients(today: Today) -> None:
+    with trio.fail_after(90):
+        link = await today.superlink()
+        await today.node(link)
+        await today.node(link, "1.26.1")
+        await link.nodes(2)
+        run = await today.run(today.app(LEGACY))
+        assert await run.end() == 0
+        assert (await today.newest_run())["status"] == "finished:completed"
+    told = [line for line in run.lines if line.startswith('{"sums"')]
+    # Its first weights are asked of a node.
+    assert told == ['{"sums": [33.0, 33.0]}']
 
 
 async def test_both_generations_at_the_same_time(today: Today, peers: Peers) -> None:
@@ -230,22 +248,34 @@ async def test_nodes_that_die_do_not_hold_a_run_for_ever(today: Today) -> None:
     with trio.fail_after(90):
         link = await today.superlink()
         await today.node(link)
-        dying = [RawNode(link.http) for _ in range(3)]
-        for node in dying:
-            await node.join()
+        dying = [await join_raw(link.http) for _ in range(3)]
         await link.nodes(4)
         run = await today.run(today.app(), nodes=1)
         pulled = [await node.pull() for node in dying]
         _, confirming, pushing = zip(dying, pulled, strict=True)
         for node, instruction in (confirming, pushing):
-            await node.confirm(instruction)
-        node, instruction = pushing
-        await node.push_half(instruction)
+            await node.confirm(*instruction)
+        node, (message, _) = pushing
+        await node.push_half(message)
         assert await run.end() == 0
     assert [
         line for line in run.lines if "aggregate_train: Received 1 results and 3 failures" in line
     ]
     assert (await run.report("sum"))["sum"] == [1]
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(LARGE not in os.environ, reason=f"it takes minutes: {LARGE}=1 runs it")
+async def test_a_model_of_a_gibibyte(today: Today, tmp_path: Path) -> None:
+    weights = 2**27  # of 8 bytes each
+    with trio.fail_after(800):
+        link = await today.superlink("--database", tmp_path / "state.db")
+        await today.node(link)
+        await link.nodes(1)
+        before = link.program.resident()
+        told = await today.ran(today.app(), nodes=1, size=weights)
+    assert told["sum"] == [weights]
+    assert link.program.peak() - before < 400 * 10**6
 
 
 async def test_only_nodes_that_were_registered_over_tls(today: Today, tmp_path: Path) -> None:

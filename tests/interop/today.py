@@ -28,13 +28,13 @@ from peering.processes import (
     launching,
     start_superlink,
 )
-from peering.today import NEWEST, processes, surroundings
+from peering.today import ADDING, NEWEST, processes, surroundings
 
 _NODES_OVER_GRPC = ("1.26.1", "1.36.0", "1.37.0")
 _FLWR_OVER_GRPC = ("1.26.1", "1.36.0")
 
 EXAMPLE = ROOT / "examples" / "today"
-STEPS = Path(__file__).parent / "programs" / "today"
+LEGACY = ROOT / "tests" / "interop" / "programs" / "legacy"
 
 
 @attrs.frozen
@@ -135,7 +135,7 @@ class Today:
         public.write_bytes(key.public_key().public_bytes(*openssh))
         return private, public
 
-    def app(self, source: Path = STEPS, **replaced: str) -> Path:
+    def app(self, source: Path = ADDING, **replaced: str) -> Path:
         """Copy an app, since `flwr run` rewrites its project; some modules have another text."""
         app = self.folder / f"app-{len(list(self.folder.glob('app-*')))}"
         shutil.copytree(source, app)

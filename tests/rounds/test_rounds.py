@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 from builders import EPOCH, answer_to, task_ins
-from state.messages.parcels import parcel
+from peering.parcels import parcel
 from trio.testing import MockClock
 
 from superlink_trio.rounds import messages

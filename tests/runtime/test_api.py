@@ -9,7 +9,7 @@ import attrs
 import pytest
 import trio
 from google.protobuf.message import Message
-from state.messages.parcels import parcel
+from peering.parcels import parcel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from superlink_trio.rpc import Api, Caller, Refused, Status

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import trio
+from peering.parcels import parcel
 from signing import SuperExecSigner
-from state.messages.parcels import parcel
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from superlink_trio.config import Address

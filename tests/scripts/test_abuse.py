@@ -11,6 +11,8 @@ from abusing.assault import Tally
 from abusing.attacks import ATTACKS, MEGABYTE
 from abusing.trial import HEAD, Cost, Outcome
 
+pytestmark = pytest.mark.once
+
 _ABUSE = Path(__file__).parents[2] / "scripts" / "abuse"
 
 

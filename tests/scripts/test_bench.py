@@ -21,6 +21,9 @@ from benchmarks.table import (
     missed,
     times_better,
 )
+from postgresql import the_server
+
+pytestmark = pytest.mark.once
 
 _BENCH = Path(__file__).parents[2] / "scripts" / "bench"
 
@@ -94,14 +97,23 @@ def test_table() -> None:
     ],
 )
 def test_a_run_writes_its_table(rows: str, written: str, tmp_path: Path) -> None:
-    output = tmp_path / "table.md"
+    _run(rows, written, tmp_path / "table.md")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the benchmark reads /proc")
+def test_a_run_over_postgresql_writes_its_table(tmp_path: Path) -> None:
+    the_server()  # where there can be none this test is skipped
+    _run("wake", "wake, PostgreSQL, 2 SuperLinks: median | – | ", tmp_path / "table.md")
+
+
+def _run(rows: str, written: str, output: Path) -> None:
     options = ("--quick", "--no-reference", "--output", str(output))
     completed = subprocess.run(
         [sys.executable, _BENCH, rows, *options],
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert f"\n| {written}" in completed.stdout
     assert "not measured" not in completed.stdout

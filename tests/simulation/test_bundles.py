@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
-from control.test_api import bundle
+from peering.parcels import bundle
 from simulations import job
 from trio.testing import MockClock, wait_all_tasks_blocked
 from workshop import Workshop, not_loaded

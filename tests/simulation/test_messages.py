@@ -12,9 +12,8 @@ import attrs
 import pytest
 import trio
 from builders import EPOCH
-from control.test_api import bundle
+from peering.parcels import Parcel, bundle, parcel
 from state.messages.lab import read, send
-from state.messages.parcels import Parcel, parcel
 from stores import STORES, settle
 from trio.testing import MockClock
 

@@ -239,7 +239,6 @@ async def test_cancelled_while_it_starts_it_leaves_nothing_behind(
 
 
 @pytest.mark.ray
-@pytest.mark.ray
 def test_a_ray_that_takes_too_long_to_start_is_started_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -264,6 +263,7 @@ def test_a_ray_that_takes_too_long_to_start_is_started_again(
         driver._start()
 
 
+@pytest.mark.ray
 async def test_an_app_that_ends_the_process_that_loads_it_is_told(tmp_path: Path) -> None:
     (tmp_path / "deadly_app.py").write_text("import os\nos._exit(7)\n")
     with pytest.raises(AppNotLoaded, match="the worker that loaded it ended"):

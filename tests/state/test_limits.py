@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+import trio
 from builders import answer_to, is_error, task_ins
 from stores import settle
 from trio.testing import MockClock
@@ -205,6 +206,27 @@ async def test_tasks_that_are_not_stored_count_for_nothing(state: State) -> None
     unknown = [task_ins(run_id + 1, node_id, content=model()) for _ in range(3)]
     pushed = await state.store_task_ins([*unknown, task_ins(run_id, node_id)])
     assert list(pushed[:3]) == ["", "", ""]
+
+
+async def test_a_push_that_is_refused_takes_no_other_along(state: State) -> None:
+    state.limits = StateLimits(tasks_per_node=1)
+    run_id, nodes = await state.create_run(Run()), [await state.create_node(30.0) for _ in range(3)]
+    pushes = [[task_ins(run_id, node_id)] for node_id in nodes]
+    pushes[1] *= 2
+    refused = []
+
+    async def push(tasks: list[Task]) -> None:
+        try:
+            await state.store_task_ins(tasks)
+        except LimitReached as error:
+            refused.append(error.node_id)
+
+    async with trio.open_nursery() as at_once:
+        for tasks in pushes:
+            at_once.start_soon(push, tasks)
+    assert refused == [nodes[1]]
+    taken = [await state.take_task_ins(node_id) for node_id in nodes]
+    assert taken == [pushes[0][0], None, pushes[2][0]]
 
 
 # Bytes

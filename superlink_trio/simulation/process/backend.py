@@ -14,7 +14,8 @@ from typing import Any
 
 import trio
 
-from superlink_trio.simulation import frames
+from superlink_trio.processes import frames
+from superlink_trio.processes.children import ChildProcess, python
 from superlink_trio.simulation.backend import (
     App,
     AppNotLoaded,
@@ -25,7 +26,6 @@ from superlink_trio.simulation.backend import (
     WorkerDied,
 )
 from superlink_trio.simulation.beside import beside, told_if_slow
-from superlink_trio.simulation.children import ChildProcess
 from superlink_trio.simulation.parcels import Answer
 from superlink_trio.simulation.process import child
 from superlink_trio.simulation.process.child import GRACE, Request, Start
@@ -150,7 +150,7 @@ class _ProcessBackend(Backend):
     async def _start_worker(self) -> tuple[_Worker, str | None]:
         """Give a new worker, and why it cannot load the app. Raises WorkerDied."""
         try:
-            process = await ChildProcess.start(child.command)
+            process = await ChildProcess.start(python(child.__name__))
         except (OSError, MemoryError) as error:
             raise WorkerDied(f"no worker can be started: {error}") from error
         self._nursery.start_soon(process.log_output, _log, f"(Worker pid={process.pid}) ")

@@ -22,8 +22,9 @@ from typing import TypeAlias
 
 import attrs
 
+from superlink_trio.processes import frames
 from superlink_trio.processes.sessions import end_own_session
-from superlink_trio.simulation import frames, parcels, worker
+from superlink_trio.simulation import parcels, worker
 from superlink_trio.simulation.backend import App, AppNotLoaded
 from superlink_trio.simulation.parcels import Answer, Parcel
 from superlink_trio.simulation.worker import WorkerSettings
@@ -44,15 +45,6 @@ class Start:
 
 
 Request: TypeAlias = Start | Parcel
-
-
-def command(descriptor: int) -> list[str]:
-    """Give the command that starts a worker, with its end of the socket.
-
-    It finds modules where this process does.
-    """
-    program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import main; main()"
-    return [sys.executable, "-c", program, str(descriptor)]
 
 
 def main() -> None:

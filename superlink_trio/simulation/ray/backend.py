@@ -20,6 +20,7 @@ import attrs
 import outcome
 import trio
 
+from superlink_trio.processes.children import ChildProcess
 from superlink_trio.simulation.backend import (
     App,
     Backend,
@@ -29,7 +30,6 @@ from superlink_trio.simulation.backend import (
     WorkerDied,
 )
 from superlink_trio.simulation.beside import beside, told_if_slow
-from superlink_trio.simulation.children import ChildProcess
 from superlink_trio.simulation.folders import private_folder
 from superlink_trio.simulation.parcels import Answer, Parcel, remove
 from superlink_trio.simulation.ray.protocol import (

@@ -9,8 +9,8 @@ from typing import TypeAlias
 import attrs
 import trio
 
+from superlink_trio.processes.frames import Receiver, pack
 from superlink_trio.simulation.backend import App
-from superlink_trio.simulation.frames import Receiver, pack
 from superlink_trio.simulation.parcels import Part
 from superlink_trio.simulation.ray.settings import Settings
 

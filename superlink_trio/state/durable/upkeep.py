@@ -137,11 +137,15 @@ class Upkeep:
             pass
 
     async def _listen(self) -> None:
+        look_at = trio.current_time() + _LOOK_AFTER
         while True:
-            with trio.move_on_after(_LOOK_AFTER):
+            with trio.move_on_at(look_at) as noticed:
                 await self._engine.next_notice()
+            # Others commit all the time: whether they live is not worth a look at each.
+            if noticed.cancelled_caught:
+                look_at = trio.current_time() + _LOOK_AFTER
             with suppress(StateUnavailable):
-                await self._write(evict_ended)
+                await self._write(evict_ended if noticed.cancelled_caught else nothing)
 
 
 def nothing(_: Transaction) -> None:

@@ -60,10 +60,11 @@ class Reading(sql.Reading):
 class Transaction(Reading, sql.Transaction):
     """See `sql.transaction.Transaction`."""
 
-    def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+    def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> int:
         """Execute one statement for each row of values, without waiting for each."""
         with self.connection.cursor() as cursor:
             cursor.executemany(in_postgres(statement), rows)
+            return max(0, cursor.rowcount)
 
     def insert(self, table: str, columns: Sequence[str], values: Sequence[object]) -> None:
         """Insert one row, the last column in pieces where it is large."""

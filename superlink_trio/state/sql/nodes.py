@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from superlink_trio.state import rules
 from superlink_trio.state.durable.engine import ChangeKind
@@ -18,7 +18,7 @@ def create(tx: Transaction, heartbeat: Heartbeat, public_key: bytes) -> int:
     """Register a new node, or give the one that the key has, online anew."""
     own = of_key(tx, public_key) if public_key else None
     if own is not None:
-        write_heartbeat(tx, own, heartbeat)
+        write_heartbeats(tx, {own: heartbeat})
         tx.notify(ChangeKind.KNOWN, own, heartbeat.until)
         return own
     node_id = _create(tx, heartbeat)
@@ -144,7 +144,7 @@ def admit(tx: Transaction, node_id: int, heartbeat: Heartbeat, *, readmit: bool)
         readmit=readmit,
     )
     if stored is not None:
-        write_heartbeat(tx, node_id, heartbeat)
+        write_heartbeats(tx, {node_id: heartbeat})
         until = Alive({node_id: heartbeat}).until(node_id, stored, tx.now)
         tx.notify(ChangeKind.KNOWN, node_id, until)
     elif admission is Admission.READMITTED:
@@ -153,15 +153,22 @@ def admit(tx: Transaction, node_id: int, heartbeat: Heartbeat, *, readmit: bool)
     return admission
 
 
-def write_heartbeat(tx: Transaction, node_id: int, heartbeat: Heartbeat) -> None:
-    """Write down how long a node is online."""
-    written = tx.execute(
+def write_heartbeats(tx: Transaction, heartbeats: Mapping[int, Heartbeat]) -> None:
+    """Write down how long nodes are online."""
+    # In one order everywhere: no two processes wait for each other.
+    in_order = sorted(heartbeats.items())
+    written = tx.execute_many(
         "UPDATE node SET ping_interval = coalesce(?, ping_interval), online_until ="
         " CASE WHEN online_until <= ? THEN ? ELSE online_until END WHERE node_id = ?",
-        *(heartbeat.interval, max(heartbeat.over, heartbeat.until), heartbeat.until, node_id),
+        [
+            (heard.interval, max(heard.over, heard.until), heard.until, node_id)
+            for node_id, heard in in_order
+        ],
     )
-    if not written.rowcount:
-        tx.notify(ChangeKind.GONE, node_id)
+    if written < len(in_order):
+        for node_id, _ in in_order:
+            if not exists(tx, node_id):
+                tx.notify(ChangeKind.GONE, node_id)
 
 
 def delete(tx: Transaction, node_id: int) -> bool:

@@ -9,8 +9,9 @@ Who may be handed what is decided by SQL where SQL picks the rows, as `rules.may
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from superlink_trio.state.durable.engine import ChangeKind, Taken
@@ -38,8 +39,9 @@ def store(tx: Transaction, tasks: Sequence[Task], digests: Sequence[bytes | None
     """Queue tasks; `digests` are the SHA-256 of those payloads that are shared."""
     known = {run_id: runs.exists(tx, run_id) for run_id in {task.run_id for task in tasks}}
     wanted = [pair for pair in zip(tasks, digests, strict=True) if known[pair[0].run_id]]
-    for node_id, more in Counter(task.consumer for task, _ in wanted).items():
-        tx.limits.check_queue(node_id, _unanswered(tx, node_id), more)
+    wanted_by = Counter(task.consumer for task, _ in wanted)
+    for node_id, unanswered in _unanswered(tx, wanted_by):
+        tx.limits.check_queue(node_id, unanswered, wanted_by[node_id])
     tx.limits.check_asked(tx.stored_size(), _needed(tx, wanted))
     _insert(tx, wanted)
     for task, _ in wanted:
@@ -47,8 +49,14 @@ def store(tx: Transaction, tasks: Sequence[Task], digests: Sequence[bytes | None
     return [task.task_id if known[task.run_id] else "" for task in tasks]
 
 
-def _unanswered(tx: Transaction, node_id: int) -> int:
-    return int(tx.value("SELECT tasks FROM superlink_unanswered WHERE node_id = ?", node_id) or 0)
+def _unanswered(tx: Transaction, node_ids: Iterable[int]) -> list[tuple[int, int]]:
+    """Count the unanswered tasks of nodes, with one query: a push may be for many."""
+    return tx.execute(
+        "SELECT node_id, coalesce((SELECT tasks FROM superlink_unanswered AS u"
+        " WHERE u.node_id = wanted.node_id), 0)"
+        " FROM (SELECT CAST(value AS bigint) AS node_id FROM json_each(?) AS value) AS wanted",
+        json.dumps(list(node_ids)),
+    ).fetchall()
 
 
 def _needed(tx: Transaction, tasks: Sequence[tuple[Task, bytes | None]]) -> int:

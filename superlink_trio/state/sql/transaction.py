@@ -92,8 +92,8 @@ class Transaction(Reading):
         self.changes.append(Change(kind, key, value))
 
     @abstractmethod
-    def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
-        """Execute one statement for each row of values, in order."""
+    def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> int:
+        """Execute one statement for each row of values, in order; give how many rows it wrote."""
 
     def insert(self, table: str, columns: Sequence[str], values: Sequence[object]) -> None:
         """Insert one row. Its key is the first column; the last one may be large."""

@@ -41,9 +41,9 @@ class Transaction(Reading, sql.Transaction):
 
     path: str
 
-    def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+    def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> int:
         """Execute one statement for each row of values."""
-        self.connection.executemany(_in_sqlite(statement), rows)
+        return max(0, self.connection.executemany(_in_sqlite(statement), rows).rowcount)
 
     def has_column(self, table: str, column: str) -> bool:
         """Say whether a table has a column."""

@@ -57,6 +57,8 @@ class GrpcOptions(Limits):
     keepalive_time: float = 210.0
     """A connection with calls that was silent for this long is pinged. Load balancers of the large
     clouds drop connections after 4 minutes of silence."""
+    shared: bool = False
+    """Whether other processes listen at the same address: the kernel gives each its connections."""
     keepalive_timeout: float = 20.0
     """A ping that is not answered in this time ends the connection and its calls. So an answer to a
     client that has stopped reading is given up after at most the sum of both."""
@@ -86,8 +88,8 @@ class GrpcOptions(Limits):
             ("grpc.keepalive_permit_without_calls", 0),
             # A held call sends no data for longer than two pings.
             ("grpc.http2.max_pings_without_data", 0),
-            # Two servers would share a port silently.
-            ("grpc.so_reuseport", 0),
+            # Two servers would share a port silently, where they are not meant to.
+            ("grpc.so_reuseport", int(self.shared)),
         ]
 
 
@@ -122,7 +124,7 @@ async def serve_grpc(
     KeyboardInterrupt, SystemExit or other BaseException out of a handler is raised from here, in
     a group, after that call was answered.
     """
-    addresses = await resolve(address)
+    addresses = await resolve(address, shared=options.shared)
     outer_loop = trio_asyncio.current_loop.set(loop)
     try:
         server, port = await _listen(addresses, options, credentials, loop)
@@ -203,7 +205,9 @@ async def _listen_again(
     deadline = trio.current_time() + _SOCKETS_CLOSED
     while True:
         try:
-            server, _port = await _listen(await resolve(address), options, credentials, loop)
+            server, _port = await _listen(
+                await resolve(address, shared=options.shared), options, credentials, loop
+            )
         except AddressError:
             if trio.current_time() > deadline:
                 raise

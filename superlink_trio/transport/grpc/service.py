@@ -37,6 +37,8 @@ class GrpcService:
     certificates: Certificates | None
     """None: plain gRPC."""
     health: Health
+    shared: bool = False
+    """Whether other processes serve the same ports."""
 
     async def serve(
         self,
@@ -66,7 +68,7 @@ class GrpcService:
             loop=self.loop,
             credentials=credentials,
             elsewhere=elsewhere,
-            options=GrpcOptions.of(self.current(), max_connections=connections),
+            options=GrpcOptions.of(self.current(), max_connections=connections, shared=self.shared),
             max_calls=lambda: self.current().max_calls,
             handshakes=handshakes,
             stopping=stopping,

@@ -58,7 +58,7 @@ async def serve_http(
     KeyboardInterrupt, SystemExit or other BaseException out of a handler is raised from here, in
     a group.
     """
-    listeners = _listeners(sockets) if sockets else await _listen(address)
+    listeners = _listeners(sockets) if sockets else await listen(address)
     service = Service(
         site.app, options, Calls(), Budget(options.room), Watch(), stopping, Strangers()
     )
@@ -87,8 +87,11 @@ def _listeners(sockets: Sequence[socket.socket]) -> list[trio.SocketListener]:
     return [trio.SocketListener(trio.socket.from_stdlib_socket(each.dup())) for each in sockets]
 
 
-async def _listen(address: Address) -> list[trio.SocketListener]:
-    """Listen on every address that `address` stands for, all with the same port."""
+async def listen(address: Address) -> list[trio.SocketListener]:
+    """Listen on every address that `address` stands for, all with the same port.
+
+    Raises ValueError for a malformed address, AddressError if it cannot be listened on.
+    """
     listeners: list[trio.SocketListener] = []
     absent: OSError | None = None
     port = address.port

@@ -6,7 +6,7 @@ import hashlib
 
 import attrs
 import trio
-from state.messages.parcels import Parcel, parcel
+from peering.parcels import Parcel, parcel
 from stores import settle
 from trio.testing import MockClock
 

@@ -6,9 +6,9 @@ import math
 
 import pytest
 import trio
+from peering.parcels import parcel
 from state.messages.conftest import Make
 from state.messages.lab import Lab, a_node, a_run, objects_in, read
-from state.messages.parcels import parcel
 from stores import settle
 from trio.testing import MockClock
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import attrs
 import trio
+from peering.parcels import parcel
 from state.messages.lab import Lab, later, new_run, objects_in, read, send
-from state.messages.parcels import parcel
 from stores import settle
 from trio.testing import MockClock
 

@@ -6,7 +6,7 @@ import math
 
 import attrs
 import pytest
-from state.messages.parcels import parcel
+from peering.parcels import parcel
 
 from superlink_trio.state.interface import Admission
 from superlink_trio.state.messages import SERVER, NotPermitted, Wrong, rules

@@ -10,8 +10,8 @@ import attrs
 import psycopg
 import pytest
 import trio
+from peering.parcels import parcel
 from state.messages.lab import a_node, a_run, new_run, read, send
-from state.messages.parcels import parcel
 from state.postgres.conftest import BREAK_ALL, Ask
 from state.postgres.replicas import heard, later, replica
 from stores import settle

@@ -12,6 +12,7 @@ import attrs
 import pytest
 import trio
 from builders import EPOCH
+from peering.processes import CHECKOUT
 
 from superlink_trio.state import SqliteState
 
@@ -91,7 +92,7 @@ def start() -> Iterator[Callable[..., Program]]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={"PYTHONPATH": f"{_TESTS.parent}:{_TESTS}"},
+            env={"PYTHONPATH": f"{CHECKOUT}:{_TESTS}"},
         )
         started.append(Program(process))
         return started[-1]

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from peering.processes import CHECKOUT
 
 from superlink_trio.state import StateUnavailable
 from superlink_trio.state.sqlite.committing import Committer
@@ -66,7 +67,7 @@ def acknowledged(file: Path, *, under: Sequence[str] = ()) -> Sequence[str]:
         check=False,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": f"{_TESTS.parent}:{_TESTS}"},
+        env={**os.environ, "PYTHONPATH": f"{CHECKOUT}:{_TESTS}"},
     )
     if under and "ptrace" in done.stderr.lower():
         pytest.skip(f"not allowed here: {done.stderr.strip()}")

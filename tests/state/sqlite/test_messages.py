@@ -13,7 +13,7 @@ import attrs
 import pytest
 import trio
 from builders import EPOCH
-from state.messages.parcels import Parcel, parcel
+from peering.parcels import Parcel, parcel
 from state.sqlite.older import TO_FOURTH, TO_THIRD
 from stores import settle
 from trio.testing import MockClock

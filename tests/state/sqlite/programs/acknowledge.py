@@ -13,7 +13,7 @@ from typing import Any
 
 import trio
 from builders import EPOCH, answer_to, task_ins
-from state.messages.parcels import parcel
+from peering.parcels import parcel
 
 from superlink_trio.state import SqliteState
 from superlink_trio.state.messages import SERVER, DurableMessages, NewRun

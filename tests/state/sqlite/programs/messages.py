@@ -7,7 +7,7 @@ import json
 import sys
 
 import trio
-from state.messages.parcels import Parcel, parcel
+from peering.parcels import Parcel, parcel
 
 from superlink_trio.state import SqliteState
 from superlink_trio.state.messages import SERVER, DurableMessages, NewRun

@@ -15,9 +15,9 @@ def main(grid: Grid, context: Context) -> None:
     config = context.run_config
     nodes = int(config["nodes"])
     strategy = FedAvg(min_train_nodes=nodes, min_evaluate_nodes=nodes, min_available_nodes=nodes)
-    arrays = int(config["arrays"])
+    arrays, size = int(config["arrays"]), int(config["size"])
     # Each of its own content, which travels by itself; their sum is nothing.
-    initial = [np.array([number - (arrays - 1) / 2]) for number in range(arrays)]
+    initial = [np.full(size, number - (arrays - 1) / 2) for number in range(arrays)]
     result = strategy.start(
         grid=grid,
         initial_arrays=ArrayRecord(initial),

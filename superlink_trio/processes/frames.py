@@ -1,8 +1,8 @@
 """Messages between the SuperLink and the processes that it has started.
 
-A frame is a pickled message behind its length (u32, big-endian). What is large is not in it but in
-a file of `shares`. Both ends are of this package and this user, one has started the other, and
-nobody else can reach the socket between them: that is why pickles are safe here.
+A frame is a pickled message behind its length (u32, big-endian): nothing large. Both ends are of
+this package and this user, one has started the other, and nobody else can reach the socket between
+them: that is why pickles are safe here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import struct
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
-    import trio  # a worker does without
+    import trio  # a worker of a simulation does without
 
 _LENGTH = struct.Struct("!I")
 

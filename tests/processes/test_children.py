@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from superlink_trio.simulation.children import ChildProcess
+from superlink_trio.processes.children import ChildProcess
 
 _LOG = logging.getLogger("superlink_trio.simulation.test")
 

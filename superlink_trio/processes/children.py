@@ -1,4 +1,4 @@
-"""Processes that the SuperLink starts for its simulated nodes: how they begin, speak and end.
+"""Processes of this package that a SuperLink starts: how they begin, speak and end.
 
 Each leads a session of its own: a Ctrl-C on the terminal is for the SuperLink alone, and whatever
 it starts can be ended with it. A socket connects it with the SuperLink. When that closes, whoever
@@ -12,8 +12,9 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 import attrs
@@ -41,6 +42,15 @@ _LONGEST_LINE = 65536
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
+def python(module: str, *words: str) -> Callable[[int], Sequence[str]]:
+    """Give the command that runs a module's `main`, for `ChildProcess.start`.
+
+    It finds modules where this process does. Its end of the socket is the last of its words.
+    """
+    program = f"import sys; sys.path[:] = {sys.path!r}; from {module} import main; main()"
+    return lambda descriptor: [sys.executable, "-c", program, *words, str(descriptor)]
+
+
 @attrs.define(eq=False)
 class ChildProcess:
     """A process that was started, and our end of the socket."""
@@ -53,11 +63,15 @@ class ChildProcess:
 
     @classmethod
     async def start(
-        cls, command: Callable[[int], Sequence[str]], env: Mapping[str, str] | None = None
+        cls,
+        command: Callable[[int], Sequence[str]],
+        env: Mapping[str, str] | None = None,
+        inherited: Iterable[int] = (),
     ) -> ChildProcess:
         """Start a process. `command`: what to run, given the descriptor of its end.
 
-        `log_output` has to run beside it. Raises OSError.
+        It has the descriptors that are `inherited` too. `log_output` has to run beside it. Raises
+        OSError.
         """
         ours, theirs = socket.socketpair()
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
@@ -68,7 +82,7 @@ class ChildProcess:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
-                    pass_fds=[theirs.fileno()],
+                    pass_fds=[theirs.fileno(), *inherited],
                     start_new_session=True,
                     env=env,
                 )
@@ -96,6 +110,15 @@ class ChildProcess:
         if status < 0:
             return f"was ended by {signal.Signals(-status).name}"
         return f"ended with status {status}"
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to it alone; nothing happens where it has ended."""
+        self._process.send_signal(number)
 
     async def wait(self) -> None:
         """Wait for its end."""

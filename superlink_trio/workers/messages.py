@@ -1,0 +1,113 @@
+"""What the parent and a worker tell each other, as frames over their socket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
+
+import attrs
+
+from superlink_trio.admin import Topic
+from superlink_trio.config import Address, Apis, SuperLinkConfig
+from superlink_trio.supervision import EventKind
+
+
+@attrs.frozen(kw_only=True)
+class LogSettings:
+    """How a worker's log is rendered, and the descriptor of the pipe that takes it."""
+
+    level: str
+    format: Literal["text", "json"]
+    coloured: bool
+    pipe: int
+
+
+@attrs.frozen(kw_only=True)
+class Start:
+    """The first message to a worker: what it is to serve."""
+
+    number: int
+    apis: Apis
+    config: SuperLinkConfig
+    sockets: Mapping[str, Sequence[int]]
+    """Descriptors of what listens already, by the options that say their addresses."""
+    log: LogSettings
+
+
+@attrs.frozen
+class Reload:
+    """Take of this config what may change, and read keys and certificates again."""
+
+    config: SuperLinkConfig
+    log_level: str
+
+
+@attrs.frozen
+class Ping:
+    """Say that you are there."""
+
+
+@attrs.frozen
+class Stop:
+    """Stop gracefully. That the parent has ended means the same."""
+
+
+@attrs.frozen
+class NodeCall:
+    """A node's last call. Both are seconds from now on."""
+
+    heard: float
+    """When that was: not above zero."""
+    until: float | None
+    """When the node goes offline; None: it has signed off."""
+
+
+@attrs.frozen
+class NodesElsewhere:
+    """Take note of nodes that called another worker."""
+
+    calls: Mapping[int, NodeCall]
+
+
+Wish: TypeAlias = Topic | Reload | Ping | Stop | NodesElsewhere
+
+
+@attrs.frozen
+class Request:
+    """Something that a worker is to do, or to tell. Its reply, if it has one, has the same id."""
+
+    id: int
+    wish: Wish
+
+
+@attrs.frozen
+class Reply:
+    """What a worker tells, or that it has done what was wished."""
+
+    id: int
+    value: object = None
+
+
+@attrs.frozen
+class Nodes:
+    """Nodes that called."""
+
+    calls: Mapping[int, NodeCall]
+
+
+@attrs.frozen
+class Ready:
+    """Everything listens: its addresses, by the paths in the worker's tree."""
+
+    addresses: Mapping[str, Address]
+
+
+@attrs.frozen(kw_only=True)
+class Happened:
+    """A step of the worker's tree; see `supervision.Event`."""
+
+    kind: EventKind
+    path: str
+    why: str
+    """FAILED: in words."""
+    delay: float | None

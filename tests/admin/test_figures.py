@@ -1,0 +1,105 @@
+"""What several processes count and see, put together."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from superlink_trio.admin.figures import Figures, Seen
+from superlink_trio.admin.rates import STEPS, Recent, Step
+from superlink_trio.admin.tally import CALL_BOUNDS, LAG_BOUNDS, Durations, MethodTally
+from superlink_trio.fleet import NodeView, Work
+from superlink_trio.rounds import RoundView
+from superlink_trio.state.interface import Work as StoreWork
+
+PULL = ("flwr.proto.Fleet", "PullTaskIns")
+
+
+def durations(bounds: tuple[float, ...], *seconds: float) -> Durations:
+    noted = Durations(bounds)
+    for each in seconds:
+        noted.note(each)
+    return noted
+
+
+def figures(seconds: float, *, held: int) -> Figures:
+    tally = MethodTally(
+        in_progress=held,
+        received=10,
+        sent=100,
+        ended={"OK": durations(CALL_BOUNDS, seconds)},
+        refused={"max_calls": 1},
+    )
+    return Figures(
+        methods={PULL: tally},
+        held={"flwr.proto.Fleet": held},
+        lag=durations(LAG_BOUNDS, 0.002),
+        work=StoreWork(commits=5, steps=6, sweeps=1),
+        stored_limit=1000,
+    )
+
+
+def test_what_adds_up_is_added_up() -> None:
+    both = figures(0.2, held=2) + figures(3.0, held=1) + Figures()
+    tally = both.methods[PULL]
+    assert (tally.in_progress, tally.received, tally.sent) == (3, 20, 200)
+    assert tally.ended["OK"].counts == durations(CALL_BOUNDS, 0.2, 3.0).counts
+    assert tally.ended["OK"].sum == 3.2
+    assert tally.refused == {"max_calls": 2}
+    assert both.held == {"flwr.proto.Fleet": 3}
+    assert sum(both.lag.counts) == 2
+    assert both.work == StoreWork(commits=10, steps=12, sweeps=2)
+    assert both.stored_limit == 1000, "all have the same"
+
+
+def test_of_a_process_that_has_ended_only_what_grows_is_left() -> None:
+    ended = figures(0.2, held=2).once_ended()
+    assert ended.held == {}
+    assert ended.stored_limit is None
+    assert ended.methods[PULL].in_progress == 0
+    assert ended.methods[PULL].received == 10
+    assert ended.work == StoreWork(commits=5, steps=6, sweeps=1)
+
+
+def node(node_id: int, heard: float, *, works: bool = False) -> NodeView:
+    work = Work(id="t", run_id=1, group_id="1", kind="train", since=heard) if works else None
+    return NodeView(
+        node_id=node_id, heard=heard, online_until=heard, online=True, work=work, works=int(works)
+    )
+
+
+def a_round(began: float) -> RoundView:
+    return RoundView(
+        run_id=1,
+        group_id="1",
+        kind="train",
+        began=began,
+        ended=None,
+        asked=1,
+        answered=0,
+        errors=0,
+        missing=1,
+        waiting_for=(),
+    )
+
+
+def test_of_a_node_what_the_last_to_hear_of_it_says() -> None:
+    one = Seen(nodes=[node(1, 10.0, works=True), node(2, 9.0)], rounds=[a_round(3.0)])
+    other = Seen(nodes=[node(3, 8.0, works=True), node(1, 11.0)], rounds=[a_round(2.0)])
+    together = Seen.of([one, other])
+    shown = [(each.node_id, each.heard) for each in together.nodes]
+    assert shown == [(3, 8.0), (1, 11.0), (2, 9.0)]
+    assert [each.began for each in together.rounds] == [2.0, 3.0]
+    assert Seen.of([]).nodes == []
+
+
+def test_rates_of_several_are_those_of_all_their_calls() -> None:
+    def recent(calls: int, latency: int) -> Recent:
+        steps = [Step() for _ in range(STEPS - 1)]
+        return Recent(1, [*steps, Step(calls=calls, latencies=Counter({latency: calls}))])
+
+    view = Recent.of([recent(99, 8), recent(1, 20)]).view()
+    assert view["under_way"] == 2
+    assert view["calls"] == 10, "100 within ten seconds"
+    assert view["median"] == 4
+    assert view["p99"] == 4
+    assert len(view["series"]["calls"]) == STEPS
