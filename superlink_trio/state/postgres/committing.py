@@ -15,7 +15,7 @@ from superlink_trio.state.postgres.clock import DatabaseClock
 from superlink_trio.state.postgres.faults import faults_in_words, in_words, is_lock
 from superlink_trio.state.postgres.opening import Opened, join_anew
 from superlink_trio.state.postgres.processes import PRESENT, Watch
-from superlink_trio.state.postgres.server import LIMITS, Server
+from superlink_trio.state.postgres.server import Server
 from superlink_trio.state.postgres.steps import Steps
 from superlink_trio.state.postgres.transaction import Reading
 from superlink_trio.state.sql import committing as sql
@@ -80,8 +80,9 @@ class Committer(sql.Committer[Steps]):
         self, connection: psycopg.Connection, *, durable: bool
     ) -> tuple[dict[int, str], Sequence[Change]]:
         """Begin a transaction; give who is registered, and what others have written for us."""
+        level = "on" if durable else "off"
         connection.execute(
-            f"BEGIN; {LIMITS}; SET LOCAL synchronous_commit = {'on' if durable else 'off'};"
+            f"BEGIN; {self._server.timeouts} SET LOCAL synchronous_commit = {level};"
             f" {self._locks.shared_by(self._me)}".encode()
         )
         with connection.pipeline():

@@ -18,7 +18,7 @@ from superlink_trio.state.postgres.committing import Committer
 from superlink_trio.state.postgres.faults import faults_in_words
 from superlink_trio.state.postgres.opening import open_database
 from superlink_trio.state.postgres.processes import GRACE, STALLED, Watch
-from superlink_trio.state.postgres.server import LIMITS, Server
+from superlink_trio.state.postgres.server import Server, begin_reading
 from superlink_trio.state.postgres.session import Session
 from superlink_trio.state.postgres.steps import Queries, Steps
 from superlink_trio.state.sql.readers import Readers
@@ -28,10 +28,6 @@ Result = TypeVar("Result")
 
 PATIENCE = 10.0
 """Seconds; the longest commit of another process, a large model's, is shorter."""
-
-
-BEGIN_READING = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {LIMITS}".encode()
-"""A statement: what is read until the next COMMIT is one state of the database."""
 
 
 class PostgresState(DurableState):
@@ -112,7 +108,7 @@ class PostgresEngine:
     def _read(self, query: Callable[[Queries], Result], connection: psycopg.Connection) -> Result:
         with faults_in_words(self._server.name, StateUnavailable):
             try:
-                connection.execute(BEGIN_READING)
+                begin_reading(connection, self._server)
             except psycopg.OperationalError as error:
                 # It broke while it was idle: so have the others, and a new one may be had at once.
                 self._readers.close_idle()

@@ -15,7 +15,7 @@ from superlink_trio.state.postgres import news, schema
 from superlink_trio.state.postgres.clock import DatabaseClock
 from superlink_trio.state.postgres.faults import faults_in_words, may_pass
 from superlink_trio.state.postgres.processes import Locks, Watch, members, own_name, register
-from superlink_trio.state.postgres.server import LIMITS, Server
+from superlink_trio.state.postgres.server import Server
 from superlink_trio.state.postgres.session import Session
 from superlink_trio.state.postgres.steps import Steps
 from superlink_trio.state.sql import nodes, sweeping
@@ -136,7 +136,7 @@ def newer(name: str, found: int) -> str:
 
 def _prepare(tx: Steps, server: Server, grace: float) -> None:
     """Make or migrate the tables, and take over what ended processes left."""
-    tx.connection.execute(LIMITS)
+    tx.connection.execute(server.timeouts.encode())
     locks = tx.watch.locks
     locks.lock_registry(tx.connection)
     found = check(tx.connection, server)
@@ -184,7 +184,7 @@ def join_anew(
     Raises StateUnavailable where a newer release has taken the database over.
     """
     with connection.transaction():
-        connection.execute(LIMITS)
+        connection.execute(server.timeouts.encode())
         locks.lock_registry(connection)
         found = schema.version(connection)
         if found > len(schema.MIGRATIONS):

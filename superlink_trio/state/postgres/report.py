@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from superlink_trio.state.interface import CannotOpen
 from superlink_trio.state.postgres.clock import DatabaseClock
-from superlink_trio.state.postgres.engine import BEGIN_READING
 from superlink_trio.state.postgres.faults import faults_in_words
 from superlink_trio.state.postgres.opening import check, reach
 from superlink_trio.state.postgres.processes import Locks, members
-from superlink_trio.state.postgres.server import Server
+from superlink_trio.state.postgres.server import Server, begin_reading
 from superlink_trio.state.postgres.transaction import Reading
 from superlink_trio.state.sql import report as sql
 
@@ -30,7 +29,7 @@ def report(url: str) -> sql.Report:
             )
         clock.measure(connection)
         locks = Locks.of(connection)
-        connection.execute(BEGIN_READING)
+        begin_reading(connection, server)
         tx = Reading(connection, now=clock())
         return sql.report(
             tx,

@@ -29,13 +29,13 @@ _DEFAULTS: Mapping[str, str | int] = {
     "target_session_attrs": "read-write",
 }
 
-LIMITS = "SET LOCAL lock_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '30s'"
-"""What every transaction begins with: nobody waits for ever for a process that has stopped in the
-middle of one. Not said once for each connection: behind a pool those are shared."""
+# Nobody waits for ever for a process that has stopped in the middle of a transaction.
+_TIMEOUTS = "SET {0} lock_timeout = '5s'; SET {0} idle_in_transaction_session_timeout = '30s';"
+_EACH_CONNECTION, _EACH_TRANSACTION = _TIMEOUTS.format(""), _TIMEOUTS.format("LOCAL")
 
-# What a server that is asked directly holds for us is free again soon after this machine is gone.
+# The same for the server: what we hold is free again soon after this machine has vanished.
 _KEEPALIVE = """
-    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3
+    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
 """
 
 # Our own parameter, beside libpq's.
@@ -114,6 +114,11 @@ class Server:
         self._refusal = StateUnavailable()
 
     @property
+    def timeouts(self) -> str:
+        """What transactions begin with. On a pool's connections nothing lasts: they are shared."""
+        return _EACH_TRANSACTION if self._pooled else ""
+
+    @property
     def conninfo(self) -> str:
         """What was given, as libpq's other programs take it, but nothing that is secret."""
         public = {name: value for name, value in self._given.items() if name not in _SECRETS}
@@ -144,7 +149,7 @@ class Server:
             connection.prepare_threshold = None
         else:
             try:
-                connection.execute(_KEEPALIVE)
+                connection.execute((_KEEPALIVE + _EACH_CONNECTION).encode())
             except BaseException:
                 connection.close()
                 raise
@@ -156,3 +161,9 @@ class Server:
 
 def _without_place(given: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: value for name, value in given.items() if name not in _PLACE}
+
+
+def begin_reading(connection: psycopg.Connection, server: Server) -> None:
+    """Begin a transaction: what is read until COMMIT is one state of the database."""
+    begin = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {server.timeouts}"
+    connection.execute(begin.encode())

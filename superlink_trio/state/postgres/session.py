@@ -35,7 +35,6 @@ class Session:
         """
         try:
             with faults_in_words(self._server.name, StateUnavailable):
-                connection.execute("SET lock_timeout = '5s'")
                 self._locks.keep(connection, self.number)
                 connection.execute(f"LISTEN {self._locks.channel}".encode())
         except BaseException:

@@ -10,7 +10,7 @@ from builders import answer_to, task_ins
 from postgresql import Server
 from state.postgres.conftest import BREAK_SESSIONS, Ask
 from state.postgres.pool import pool
-from state.postgres.test_processes import hear_if_possible
+from state.postgres.test_processes import as_steps, hear_if_possible
 from stores import serving
 
 from superlink_trio.state import CannotOpen
@@ -56,6 +56,13 @@ async def test_processes_work_together_through_a_pool(pooled: str, ask: Ask) -> 
         with trio.fail_after(10):
             while ask("SELECT phase FROM superlink_task WHERE phase < 3") != [(2,)]:
                 await hear_if_possible(driver, fleet)
+
+
+async def test_nobody_waits_for_ever_for_a_lock(pooled: str, url: str) -> None:
+    for each in (pooled.format("postgres"), url):
+        async with serving(state := PostgresState(each)):
+            limit = await state.write(lambda tx: as_steps(tx).value("SHOW lock_timeout"))
+            assert limit == "5s"
 
 
 async def test_a_direct_way_to_another_database_is_refused(pooled: str) -> None:

@@ -181,7 +181,7 @@ async def test_a_row_that_is_there_for_good_fails_its_own_step_at_once(url: str)
 
         async def insert_again() -> None:
             try:
-                await one.write(lambda tx: _steps(tx).execute(insert, run_id))
+                await one.write(lambda tx: as_steps(tx).execute(insert, run_id))
             except psycopg.errors.UniqueViolation as error:
                 refused.append(error)
 
@@ -217,7 +217,7 @@ async def test_the_last_room_is_filled_by_one_commit_of_each_process_at_most(url
                 await state.create_node(600.0)
 
 
-def _steps(tx: Transaction) -> Steps:
+def as_steps(tx: Transaction) -> Steps:
     assert isinstance(tx, Steps)
     return tx
 
