@@ -219,7 +219,12 @@ def _flower(state: State) -> Flower:
     messages = messages_beside(state)
     return Flower(
         state=messages,
-        nodes=SuperNodes(most=lambda: state.limits.nodes, runs=messages.live_runs),
+        nodes=SuperNodes(
+            most=lambda: state.limits.nodes,
+            runs=messages.live_runs,
+            clock=state.now,
+            known=messages.node,
+        ),
         rounds=Rounds(work="message", runs=messages.live_runs),
     )
 

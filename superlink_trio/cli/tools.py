@@ -16,9 +16,9 @@ from superlink_trio.logs.wording import counted, harmless, lasting, sized
 from superlink_trio.state import is_postgres, why_not
 from superlink_trio.state.census import TaskState
 from superlink_trio.state.interface import CannotOpen
+from superlink_trio.state.sql.messages.report import PHASES, MessagesReport
 from superlink_trio.state.sql.report import Report
 from superlink_trio.state.sqlite.backup import back_up
-from superlink_trio.state.sqlite.messages.report import PHASES, MessagesReport
 from superlink_trio.state.sqlite.report import FileReport, report
 
 
@@ -137,7 +137,7 @@ def _lines(found: Report) -> Iterator[str]:
         app = _app(run.fab_id, run.fab_version)
         counts = "".join(f"{run.tasks.get(state, 0):>13}" for state in TaskState)
         yield f"{run.run_id:<22}{app:<28}{counts}"
-    messages = found.messages if isinstance(found, FileReport) else None
+    messages = found.messages
     if messages is not None and (messages.nodes or messages.runs):
         yield ""
         yield from _lines_of_messages(messages, time.time())

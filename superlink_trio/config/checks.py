@@ -229,18 +229,12 @@ def _database(config: SuperLinkConfig, apis: Apis) -> Iterator[ConfigError]:
     if "://" not in config.database:
         return
     # It brings all stores with it, which no other check has to wait for.
-    from superlink_trio.state import is_postgres, why_not
+    from superlink_trio.state import why_not
 
     # Not named: there may be a password in it.
     refusal = why_not(config.database)
     if refusal is not None:
         yield ConfigError(refusal, "database")
-    if is_postgres(config.database) and config.port is not None and apis is Apis.BOTH:
-        yield ConfigError(
-            "PostgreSQL keeps no nodes and runs of Flower 1.23 and later in this version: leave "
-            "--port out, or keep them in a file",
-            *("port", "database"),
-        )
 
 
 def _workers(config: SuperLinkConfig) -> Iterator[ConfigError]:

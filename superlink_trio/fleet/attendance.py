@@ -60,6 +60,11 @@ class Attendance:
         self._nodes[node_id].until = until
         self._absences.renewed(node_id, until)
 
+    def ending(self, before: float) -> Sequence[int]:
+        """Give the nodes that are online, and go offline before a moment by Trio's clock."""
+        now = trio.current_time()
+        return [node_id for node_id, node in self._nodes.items() if now < node.until < before]
+
     def note_elsewhere(self, node_id: int, heard: float, until: float) -> None:
         """Note that a node called another process, and when it goes offline, by Trio's clock."""
         node = self._nodes.get(node_id)

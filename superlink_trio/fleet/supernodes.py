@@ -14,7 +14,7 @@ import trio
 from superlink_trio.fleet.attendance import MOST_VIEWS, Attendance
 from superlink_trio.fleet.nodes import NodeView
 from superlink_trio.state.interface import Clock
-from superlink_trio.wire.messages import Envelope
+from superlink_trio.wire.messages import Envelope, NodeRecord
 
 _LOOK_EVERY = 5.0  # seconds between two looks at whose runs are over
 
@@ -30,9 +30,15 @@ class SuperNodes:
         most: Callable[[], int],
         runs: Callable[[], Container[int]],
         clock: Clock = time.time,
+        known: Callable[[int], NodeRecord | None] = lambda _: None,
     ) -> None:
-        """`most` gives how many nodes are remembered, `runs` the runs that are not over."""
+        """`most` gives how many nodes are remembered, `runs` the runs that are not over.
+
+        `known` gives a node as the state knows it: another process may have heard of it since.
+        """
         self._runs = runs
+        self._known = known
+        self._now = clock
         self._attendance = Attendance(most, clock, work="message")
 
     def activated(self, node_id: int, interval: float) -> None:
@@ -97,7 +103,17 @@ class SuperNodes:
             nursery.start_soon(self._attendance.report)
             while True:
                 await trio.sleep(_LOOK_EVERY)
+                self._look_elsewhere()
                 runs = self._runs()
                 for node_id, node in self._attendance.working():
                     over = [work.id for work in node.works.values() if work.run_id not in runs]
                     self._attendance.finish(node_id, over)
+
+    def _look_elsewhere(self) -> None:
+        """Keep those online that have not called here for long, and did so elsewhere."""
+        now = trio.current_time()
+        offset = self._now() - now
+        for node_id in self._attendance.ending(now + 2 * _LOOK_EVERY):
+            record = self._known(node_id)
+            if record is not None and record.online_until - offset > now + 2 * _LOOK_EVERY:
+                self._attendance.keep_online(node_id, record.online_until - offset)

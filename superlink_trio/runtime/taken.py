@@ -1,5 +1,6 @@
 """Runs whose processes SuperExecs have started: nobody here has a handle of them.
 
+They go on when the SuperLink stops, if other processes serve the same runs; otherwise they end.
 When such a run is over, the next call of its process is refused, and the process ends by itself.
 """
 
@@ -7,12 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 import attrs
 import trio
 
 from superlink_trio.config import Address
 from superlink_trio.runtime.ending import STOPPED, fail_run
+from superlink_trio.state import StateUnavailable
 from superlink_trio.state.messages import MessageState
 
 _log = logging.getLogger(__name__)
@@ -20,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 @attrs.frozen(kw_only=True)
 class TakenRuns:
-    """A service that ends the runs that SuperExecs have, when the SuperLink stops."""
+    """A service that ends the runs that SuperExecs have, when the last SuperLink stops."""
 
     state: MessageState
     address: Callable[[], Address]
@@ -43,6 +46,13 @@ class TakenRuns:
         finally:
             # Each has its own bound.
             with trio.CancelScope(shield=True):
-                async with trio.open_nursery() as nursery:
-                    for run in await self.state.claimed_runs():
-                        nursery.start_soon(fail_run, self.state, run.run_id, STOPPED)
+                if not await self._go_on():
+                    async with trio.open_nursery() as nursery:
+                        for run in await self.state.claimed_runs():
+                            nursery.start_soon(fail_run, self.state, run.run_id, STOPPED)
+
+    async def _go_on(self) -> bool:
+        """Say whether runs go on, as other processes serve them."""
+        with suppress(StateUnavailable):
+            return await self.state.is_served_elsewhere()
+        return False

@@ -18,6 +18,7 @@ from stores import serving as serving_any
 
 from superlink_trio import cli
 from superlink_trio.state import SqliteState, State, open_state
+from superlink_trio.state.durable import DurableState
 from superlink_trio.state.messages import SERVER, DurableMessages, NewRun
 from superlink_trio.wire.runs import Fab, Run
 
@@ -122,7 +123,7 @@ async def test_inspect_names_the_states_that_no_task_is_in(
     assert told == {name: {"count": 0, "oldest": 0.0} for name in states}
 
 
-async def fill_today(state: SqliteState, nursery: trio.Nursery) -> int:
+async def fill_today(state: DurableState, nursery: trio.Nursery) -> int:
     """Leave a run of today's Flower with a message that is handed out, and one that is arriving."""
     messages = DurableMessages(state)
     await nursery.start(
@@ -238,23 +239,29 @@ async def test_a_copy_replaces_nothing(
 
 
 async def test_inspect_tells_the_same_of_postgres(
-    state: SqliteState, file: Path, capsys: pytest.CaptureFixture[str]
+    state: SqliteState, file: Path, nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_id, _, _ = await fill(state)
+    await fill_today(state, nursery)
     cli.main(["inspect", "--json", str(file)])
     of_file = json.loads(capsys.readouterr().out)
     url = the_server().new_schema()
     async with serving_any(other := open_state(url)):
         run_id, _, _ = await fill(other)
+        assert isinstance(other, DurableState)
+        await fill_today(other, nursery)
         assert cli.main(["inspect", url]) == 0
         lines = [line.split() for line in capsys.readouterr().out.splitlines()]
         assert cli.main(["inspect", "--json", url]) == 0
     told = json.loads(capsys.readouterr().out)
     assert ["served", "by", "1", "process"] in lines
     assert [str(run_id), "me/app", "1.0", "2", "1", "1", "1", "1"] in lines
-    assert told.keys() == of_file.keys() - {"free", "log_size", "messages"}
+    assert told.keys() == of_file.keys() - {"free", "log_size"}
     for part in ("processes", "nodes", "nodes_online", "payloads", "answers", "bundles"):
         assert told[part] == of_file[part]
+    for part in ("nodes", "nodes_online", "objects"):
+        assert told["messages"][part] == of_file["messages"][part]
+    assert told["messages"]["runs"][0]["messages"] == of_file["messages"]["runs"][0]["messages"]
     assert told["size"] > len(LARGE)
 
 

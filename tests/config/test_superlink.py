@@ -396,13 +396,6 @@ def test_memory_is_not_shared_between_processes(apis: Apis) -> None:
     assert "database" not in problems(shared, apis)
 
 
-def test_what_is_not_there_yet_says_so() -> None:
-    config = SuperLinkConfig(insecure=True, database="postgresql://host/db", port=8000)
-    assert "leave --port out" in problems(config)["port"]
-    assert problems(config, Apis.FLEET) == {}, "it does not serve that port"
-    assert problems(attrs.evolve(config, port=None)) == {}
-
-
 @pytest.mark.parametrize("url", ["postgresql://u:se%cret@host/db", "postgres://host/db?secret=1"])
 def test_a_url_that_is_none_is_told_without_a_password(url: str) -> None:
     found = problems(SuperLinkConfig(insecure=True, database=url))["database"]

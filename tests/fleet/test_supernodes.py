@@ -11,7 +11,7 @@ from peering.parcels import parcel
 from trio.testing import MockClock
 
 from superlink_trio.fleet import NodeView, SuperNodes, absences
-from superlink_trio.wire.messages import Envelope
+from superlink_trio.wire.messages import Envelope, NodeRecord
 
 RUN = 7
 
@@ -47,6 +47,24 @@ async def log(
 def only(nodes: SuperNodes) -> NodeView:
     [view] = nodes.views()
     return view
+
+
+async def test_a_node_that_is_heard_elsewhere_does_not_go_offline(
+    nursery: trio.Nursery, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    until = now() + 150
+    record = NodeRecord(node_id=1, public_key=b"", registered_at=EPOCH, online_until=until)
+    nodes = SuperNodes(most=lambda: 10, runs=set, clock=now, known={1: record}.get)
+    caplog.set_level(logging.INFO, absences.__name__)
+    nursery.start_soon(nodes.report)
+    for node_id in (1, 2):
+        nodes.activated(node_id, 30.0)
+    await trio.sleep(100)
+    assert [view.online for view in nodes.views() if view.node_id == 1] == [True]
+    assert "Node 2 is offline" in caplog.text
+    assert "Node 1" not in caplog.text
+    await trio.sleep(60)
+    assert "Node 1 is offline" in caplog.text
 
 
 async def test_a_node_is_online_for_twice_its_interval(

@@ -51,7 +51,7 @@ class ChangeKind(enum.IntEnum):
     PULLED = 8
     """A node came with a pull to another process than before; key: the node."""
 
-    # Of Flower 1.23 and later, which one process over a store serves.
+    # Of Flower 1.23 and later. Other processes are told the key, and look for themselves.
 
     SUPERNODE = 9
     """A node changed; key: the node, value: its record, None: it is not registered any more."""
@@ -63,13 +63,27 @@ class ChangeKind(enum.IntEnum):
     """An instruction can be taken; key: its node."""
     REPLY = 13
     """The reply to an instruction can be taken; key: the instruction."""
+    SUPERNODE_PULLED = 14
+    """A node came with a pull to another process than before; key: the node."""
+    SUPERNODE_SEEN = 15
+    """A node was looked up; key: the node, value: its record, None: it is not registered."""
+    APP_RUN_SEEN = 16
+    """A run was looked up; key: the run, value: a `StoredRun`, None: it is not known."""
+    ALL_SEEN = 17
+    """All nodes, and all runs that are not over, were looked up; value: a `Resumed`."""
 
 
 _OWN_CACHE = frozenset(
     {
         *(ChangeKind.KNOWN, ChangeKind.EMPTY, ChangeKind.BOUND),
+        *(ChangeKind.SUPERNODE_SEEN, ChangeKind.APP_RUN_SEEN, ChangeKind.ALL_SEEN),
+    }
+)
+
+_OF_MESSAGES = frozenset(
+    {
         *(ChangeKind.SUPERNODE, ChangeKind.APP_RUN, ChangeKind.LOGGED),
-        *(ChangeKind.INSTRUCTION, ChangeKind.REPLY),
+        *(ChangeKind.INSTRUCTION, ChangeKind.REPLY, ChangeKind.SUPERNODE_PULLED),
     }
 )
 
@@ -82,10 +96,14 @@ class Change:
     key: Any
     value: Any = None
 
-    @property
-    def concerns_others(self) -> bool:
-        """Whether the other processes over the store have to know; the rest is our own cache."""
-        return self.kind not in _OWN_CACHE
+    def for_others(self, *, messages: bool) -> Change | None:
+        """Give what other processes over the store have to know; the rest is our own cache.
+
+        `messages`: whether some of them may serve Flower 1.23 and later.
+        """
+        if self.kind in _OF_MESSAGES:
+            return Change(self.kind, self.key) if messages else None
+        return None if self.kind in _OWN_CACHE else self
 
 
 @attrs.frozen
@@ -220,6 +238,8 @@ class Committed:
     """Whether some of it was deleted before it was read, or was not written for us at all."""
     others: Sequence[str]
     """The names of the other processes over the database."""
+    told_others: bool
+    """Whether something was written for them, of which they have to be notified."""
 
 
 class Committer(Protocol[Tx_co]):
@@ -250,6 +270,8 @@ class Engine(Committer[Transaction], Protocol):
     """Seconds for which another program's lock is waited for."""
     largest_inline: int
     """Bytes of a payload up to which equal ones are not worth to be found."""
+    shares_messages: bool
+    """Whether several processes may serve nodes, runs and messages of Flower 1.23 and later."""
     private: bool
     """Whether only commits get at the database: no other process does, nor `read`."""
 
@@ -274,6 +296,10 @@ class Engine(Committer[Transaction], Protocol):
 
     async def next_notice(self) -> None:
         """Return when another process has called `notify`."""
+
+
+class Busy(Exception):
+    """Another process is writing what a step needs. It did nothing, and may be tried again."""
 
 
 class Locked(StateUnavailable):

@@ -53,7 +53,7 @@ class Known:
         own = [change for performed in committed.performed for change in performed.changes]
         for change in (*committed.news, *own):
             self._note(change)
-        return any(change.concerns_others for change in own)
+        return committed.told_others
 
     def _note(self, change: Change) -> None:
         match change.kind:

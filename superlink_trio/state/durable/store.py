@@ -14,7 +14,6 @@ from superlink_trio.state import rules
 from superlink_trio.state.arrivals import Arrivals
 from superlink_trio.state.census import Census
 from superlink_trio.state.durable.engine import (
-    Change,
     Committed,
     Engine,
     Locked,
@@ -62,7 +61,7 @@ class DurableState(State):
             engine, self._heartbeats, self._committed, engine.patience
         )
         self._acknowledgements = Acknowledgements(self._writer)
-        self._listeners: list[Callable[[Change], None]] = []
+        self._listeners: list[Callable[[Committed], None]] = []
         self._upkeep = Upkeep(engine, partial(self.write, durable=False), self._heartbeats, clock)
 
     @property
@@ -84,6 +83,16 @@ class DurableState(State):
     def busy(self) -> bool:
         """Whether a worker thread is at work on the database."""
         return bool(self._writer.limiter.borrowed_tokens) or self._engine.reading
+
+    @property
+    def shares_messages(self) -> bool:
+        """Whether several processes may serve nodes, runs and messages of 1.23 and later."""
+        return self._engine.shares_messages
+
+    @property
+    def has_others(self) -> bool:
+        """Whether there are other processes over the database, as of the last commit."""
+        return bool(self._known.others)
 
     async def serve(
         self,
@@ -125,12 +134,10 @@ class DurableState(State):
         if self._known.committed(committed):
             self._notify_others()
         for listener in self._listeners:
-            for performed in committed.performed:
-                for change in performed.changes:
-                    listener(change)
+            listener(committed)
 
-    def subscribe(self, listener: Callable[[Change], None]) -> None:
-        """Let `listener` know of what this process changes, in order, once it is committed.
+    def subscribe(self, listener: Callable[[Committed], None]) -> None:
+        """Let `listener` know of what came of every commit, in order.
 
         It is called before any task goes on that waited for the commit.
         """

@@ -140,6 +140,10 @@ class MessageState(ABC):
     ) -> None:
         """Run the store's own tasks until `stopping`; ready when the store is."""
 
+    @abstractmethod
+    async def is_served_elsewhere(self) -> bool:
+        """Say whether other processes serve the same, and go on when this one ends."""
+
     # Nodes
 
     @abstractmethod

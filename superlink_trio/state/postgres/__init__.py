@@ -6,6 +6,7 @@ Read in this order:
 - `transaction`, `steps`: what the steps of `sql` need besides;
 - `processes`, `news`: how processes over one database know of each other, and what they tell;
 - `session`, `committing`, `clock`: the connection that stays, the one that writes, the time;
+- `messages`: the same for Flower 1.23 and later, whose tables lie beside them;
 - `engine`: all of it as `durable.engine.Engine`, and `PostgresState` over it.
 """
 

@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 class Committer(sql.Committer[Steps]):
     """See `sql.committing.Committer`."""
 
+    SHARES_MESSAGES = True
+
     def __init__(
         self, server: Server, opened: Opened, clock: DatabaseClock | None, watch: Watch
     ) -> None:

@@ -60,6 +60,7 @@ class PostgresEngine:
     """An `Engine` of a connection that writes, one that stays, and a few that read."""
 
     largest_inline = INLINE
+    shares_messages = Committer.SHARES_MESSAGES
     private = False
 
     def __init__(

@@ -11,8 +11,6 @@ from superlink_trio.state.postgres.transaction import Reading, Transaction
 
 def publish(tx: Transaction, locks: Locks, changes: Sequence[Change], sender: int) -> None:
     """Write changes down for each of the others. `sender`: see `Session.number`."""
-    if not changes:
-        return
     with tx.connection.pipeline():
         tx.execute(
             "INSERT INTO superlink_news(process_id, kind, key, value)"
@@ -37,6 +35,7 @@ def take(tx: Reading, me: int) -> Sequence[Change]:
 
 
 def _to_change(kind: int, key: str, value: int | None) -> Change:
-    # Of what concerns others, tasks are named by texts, and nodes by numbers.
+    # Of what concerns others, tasks and messages are named by texts, nodes and runs by numbers.
     named = ChangeKind(kind)
-    return Change(named, key if named is ChangeKind.SETTLED else int(key), value)
+    by_text = named in (ChangeKind.SETTLED, ChangeKind.REPLY)
+    return Change(named, key if by_text else int(key), value)

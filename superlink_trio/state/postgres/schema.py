@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import psycopg
 
+from superlink_trio.state.postgres.messages import schema as messages
+
 _TASK_COLUMNS = """(
     task_id TEXT PRIMARY KEY, group_id TEXT, run_id BIGINT,
     producer_anonymous BOOLEAN, producer_node_id BIGINT,
@@ -161,15 +163,16 @@ _TRIGGERS = """
         EXECUTE FUNCTION superlink_release_payload();
 """
 
-MIGRATIONS: Sequence[str] = (_TABLES + _STORAGE + _TOTALS + _TRIGGERS,)
+MIGRATIONS: Sequence[str] = (_TABLES + _STORAGE + _TOTALS + _TRIGGERS + messages.SCHEMA,)
 """Forward only: entry n leads from version n to n + 1. What was released never changes."""
 
-_RECOUNT = """
+_RECOUNT = f"""
     UPDATE superlink_subtotal SET nodes = 0, stored = 0;
     UPDATE superlink_subtotal SET nodes = (SELECT count(*) FROM node), stored =
         (SELECT coalesce(sum(size + coalesce(answer_size, 0)), 0) FROM superlink_task)
         + (SELECT coalesce(sum(length(content)), 0) FROM superlink_payload)
-        + (SELECT coalesce(sum(length(content)), 0) FROM superlink_fab) WHERE part = 0
+        + (SELECT coalesce(sum(length(content)), 0) FROM superlink_fab)
+        + ({messages.STORED}) WHERE part = 0
 """
 
 

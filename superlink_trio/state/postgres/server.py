@@ -15,6 +15,7 @@ from psycopg.types.string import StrDumper
 
 from superlink_trio.state.interface import CannotOpen, StateUnavailable
 from superlink_trio.state.postgres.faults import faults_in_words
+from superlink_trio.state.sql.transaction import NUL
 
 # What libpq is told unless the URL says it. A peer that is gone without a word is noticed within
 # half a minute. Of several hosts the one is taken that can be written to.
@@ -85,7 +86,7 @@ class _Text(StrDumper):
     """Writes a text as PostgreSQL can store it: it has no NUL."""
 
     def dump(self, obj: str) -> bytes:
-        return bytes(super().dump(obj.replace("\0", "\N{SYMBOL FOR NULL}")) or b"")
+        return bytes(super().dump(obj.replace("\0", NUL)) or b"")
 
 
 class Server:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 import attrs
 
-from superlink_trio.state.interface import StateUnavailable
+from superlink_trio.state.postgres.messages import MessageQueries, MessageSteps
 from superlink_trio.state.postgres.processes import Watch
 from superlink_trio.state.postgres.transaction import Reading, Transaction
 from superlink_trio.state.sql import steps as sql
@@ -16,9 +14,9 @@ class Queries(sql.Queries, Reading):
     """See `durable.engine.Queries`."""
 
     @property
-    def messages(self) -> NoReturn:
-        """Say that there is no place yet for nodes of Flower 1.23 and later."""
-        raise _no_messages()
+    def messages(self) -> MessageQueries:
+        """What there is to ask about Flower 1.23 and later."""
+        return MessageQueries(self.connection, now=self.now, limits=self.limits)
 
 
 @attrs.define(eq=False, slots=False)
@@ -28,9 +26,15 @@ class Steps(sql.Steps, Queries, Transaction):
     watch: Watch
 
     @property
-    def messages(self) -> NoReturn:
-        """Say that there is no place yet for nodes of Flower 1.23 and later."""
-        raise _no_messages()
+    def messages(self) -> MessageSteps:
+        """What may be done to nodes, runs and messages of Flower 1.23 and later."""
+        return MessageSteps(
+            *(self.connection, self.watch),
+            me=self.me,
+            changes=self.changes,
+            now=self.now,
+            limits=self.limits,
+        )
 
     def give_back_space(self) -> bool:
         """Leave this to PostgreSQL, which does so by itself (autovacuum)."""
@@ -39,9 +43,3 @@ class Steps(sql.Steps, Queries, Transaction):
     def evict_ended(self) -> None:
         """See `durable.engine.Transaction`."""
         self.watch.evict_ended(self)
-
-
-def _no_messages() -> StateUnavailable:
-    return StateUnavailable(
-        "PostgreSQL keeps no nodes of Flower 1.23 and later in this version: use a file for them"
-    )

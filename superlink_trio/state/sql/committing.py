@@ -6,7 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import attrs
 import outcome
@@ -42,6 +42,9 @@ class _Undone(Exception):
 class Committer(ABC, Generic[Tx]):
     """The writing connection. Used by one thread at a time."""
 
+    SHARES_MESSAGES: ClassVar[bool]
+    """See `durable.engine.Engine.shares_messages`."""
+
     def commit(
         self,
         steps: Sequence[Callable[[Tx], Any]],
@@ -71,10 +74,16 @@ class Committer(ABC, Generic[Tx]):
             writing = begun.transaction()
             nodes.write_heartbeats(writing, heartbeats)
             performed = [perform(begun.transaction(), step) for step in steps]
-            if begun.others:
-                self._publish(writing, _for_others(performed))
+            told = self._for_others(performed) if begun.others else ()
+            if told:
+                self._publish(writing, told)
         news = [*begun.news, *writing.changes]
-        return Committed(performed, news, begun.missed_news, begun.others)
+        return Committed(performed, news, begun.missed_news, begun.others, bool(told))
+
+    def _for_others(self, performed: Sequence[Performed]) -> Sequence[Change]:
+        changes = (change for each in performed for change in each.changes)
+        told = (change.for_others(messages=self.SHARES_MESSAGES) for change in changes)
+        return [change for change in told if change is not None]
 
     def _perform(self, tx: Tx, step: Callable[[Tx], Any]) -> Performed:
         try:
@@ -134,7 +143,3 @@ class Committer(ABC, Generic[Tx]):
 
 def _leave(tx: Steps) -> None:
     sweeping.evict(tx, [tx.me])
-
-
-def _for_others(performed: Sequence[Performed]) -> Sequence[Change]:
-    return [change for each in performed for change in each.changes if change.concerns_others]

@@ -9,6 +9,8 @@ import attrs
 from superlink_trio.state.census import Contents, Counted, TaskState
 from superlink_trio.state.durable.heartbeats import Alive
 from superlink_trio.state.sql import counting, nodes
+from superlink_trio.state.sql.messages import report as messages
+from superlink_trio.state.sql.messages.report import MessagesReport
 from superlink_trio.state.sql.transaction import Reading
 
 
@@ -24,7 +26,10 @@ class RunReport:
 
 @attrs.frozen(kw_only=True)
 class Report:
-    """What is in a database. Sizes are bytes."""
+    """What is in a database. Sizes are bytes.
+
+    `messages`: of Flower 1.23 and later; None in a file of a release that did not keep any.
+    """
 
     database: str
     schema: int
@@ -37,10 +42,18 @@ class Report:
     answers: Contents
     bundles: Contents
     runs: Sequence[RunReport]
+    messages: MessagesReport | None
 
 
 def report(
-    tx: Reading, *, database: str, schema: int, size: int, processes: int, row: str
+    tx: Reading,
+    *,
+    database: str,
+    schema: int,
+    size: int,
+    processes: int,
+    row: str,
+    keeps_messages: bool = True,
 ) -> Report:
     """Count what is in a database; `row` is the column that says in which order rows came."""
     payloads, _ = counting.count_payloads(tx)
@@ -56,6 +69,7 @@ def report(
         answers=_contents(tx, "task_res", "recordset"),
         bundles=_contents(tx, "superlink_fab", "content"),
         runs=_runs(tx, row),
+        messages=messages.report(tx) if keeps_messages else None,
     )
 
 

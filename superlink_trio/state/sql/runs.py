@@ -35,7 +35,8 @@ def create(tx: Transaction, run: Run, fab: Fab | None) -> int:
 
 def store_fab(tx: Transaction, fab: Fab) -> None:
     """Store a bundle, unless it is there."""
-    if not tx.exists("SELECT 1 FROM superlink_fab WHERE hash = ?", fab.hash):
+    # It must not go before a run refers to it.
+    if not tx.exists("SELECT 1 FROM superlink_fab WHERE hash = ? FOR KEY SHARE", fab.hash):
         tx.limits.check_asked(tx.stored_size(), len(fab.content))
         tx.execute(
             "INSERT INTO superlink_fab VALUES (?, ?) ON CONFLICT(hash) DO NOTHING",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -17,6 +18,14 @@ PORTION = 500
 
 LARGE = 8 * 1024 * 1024
 """Bytes of a value from which a database may take or give it piece by piece."""
+
+NUL = "\N{SYMBOL FOR NULL}"
+"""What stands for NUL in a text, where the database has none."""
+
+
+def listed(texts: Iterable[str]) -> str:
+    """Give what `json_each` makes texts of; without NUL, which not every database has."""
+    return json.dumps([text.replace("\0", NUL) for text in texts])
 
 
 class Cursor(Protocol):

@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 class Committer(sql.Committer[Steps]):
     """See `sql.committing.Committer`."""
 
+    SHARES_MESSAGES = False
+
     def __init__(
         self, database: Database, opened: Opened, presence: Presence | None = None
     ) -> None:

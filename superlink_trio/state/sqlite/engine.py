@@ -54,6 +54,7 @@ class SqliteEngine:
     """An `Engine` of one writing connection, and a few that read beside it."""
 
     largest_inline = INLINE
+    shares_messages = Committer.SHARES_MESSAGES
 
     def __init__(self, database: Database) -> None:
         self._database = database

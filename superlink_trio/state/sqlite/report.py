@@ -14,21 +14,15 @@ from superlink_trio.state.sql import sweeping
 from superlink_trio.state.sqlite import presence, schema
 from superlink_trio.state.sqlite.backup import read_only
 from superlink_trio.state.sqlite.faults import in_words
-from superlink_trio.state.sqlite.messages.report import MessagesReport
-from superlink_trio.state.sqlite.messages.report import report as messages_report
 from superlink_trio.state.sqlite.transaction import Reading
 
 
 @attrs.frozen(kw_only=True)
 class FileReport(sql.Report):
-    """What is in a file. Sizes are bytes.
-
-    `messages`: of Flower 1.23 and later; None in a file of a release that did not keep any.
-    """
+    """What is in a file. Sizes are bytes."""
 
     log_size: int
     free: int
-    messages: MessagesReport | None
 
 
 def report(database: str, now: float) -> FileReport:
@@ -53,10 +47,10 @@ def _report(tx: Reading, database: str) -> FileReport:
         size=os.path.getsize(database),
         processes=len(processes),
         row="rowid",
+        keeps_messages=schema.keeps_messages(tx.connection),
     )
     return FileReport(
         **attrs.asdict(found, recurse=False),
         log_size=log_size,
         free=tx.value("PRAGMA freelist_count") * tx.value("PRAGMA page_size"),
-        messages=messages_report(tx) if schema.keeps_messages(tx.connection) else None,
     )

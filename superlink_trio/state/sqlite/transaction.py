@@ -15,12 +15,13 @@ KEPT_NEWS = 10_000
 """Entries that are kept for processes that have not read them; who missed more looks anew."""
 
 # Who writes has the whole file.
-_ROW_LOCK = re.compile(r" FOR (KEY SHARE|UPDATE)( OF \w+)?( SKIP LOCKED)?")
+_ROW_LOCK = re.compile(r" FOR ((KEY )?SHARE|(NO KEY )?UPDATE)( OF \w+)?( SKIP LOCKED)?")
 
 
 @cache
 def _in_sqlite(statement: str) -> str:
-    return _ROW_LOCK.sub("", statement)
+    words = _ROW_LOCK.sub("", statement)
+    return words.replace("greatest(", "max(").replace("least(", "min(")
 
 
 @attrs.define(eq=False, slots=False)
@@ -42,7 +43,7 @@ class Transaction(Reading, sql.Transaction):
 
     def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> int:
         """Execute one statement for each row of values."""
-        return max(0, self.connection.executemany(statement, rows).rowcount)
+        return max(0, self.connection.executemany(_in_sqlite(statement), rows).rowcount)
 
     def has_column(self, table: str, column: str) -> bool:
         """Say whether a table has a column."""

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import pytest
 import trio
 from builders import EPOCH
+from postgresql import the_server
 from state.messages.lab import Lab, a_node, new_run
 from trio.testing import MockClock
 
@@ -16,6 +17,7 @@ from superlink_trio.state import MemoryState, SqliteState, State, StateLimits
 from superlink_trio.state.interface import Clock
 from superlink_trio.state.limits import NO_LIMITS
 from superlink_trio.state.messages import MessageState, messages_beside
+from superlink_trio.state.postgres import PostgresState
 
 STORES: dict[str, Callable[[Clock, Path, StateLimits], State]] = {
     "memory": lambda clock, _, limits: MemoryState(clock=clock, limits=limits),
@@ -24,6 +26,9 @@ STORES: dict[str, Callable[[Clock, Path, StateLimits], State]] = {
     ),
     "sqlite-in-memory": lambda clock, _, limits: SqliteState(
         ":memory:", clock=clock, limits=limits
+    ),
+    "postgres": lambda clock, _, limits: PostgresState(
+        the_server().new_schema(), clock=clock, limits=limits
     ),
 }
 
@@ -34,7 +39,12 @@ Make: TypeAlias = Callable[[StateLimits], Awaitable[MessageState]]
 async def make(
     request: pytest.FixtureRequest, tmp_path: Path, mock_clock: MockClock
 ) -> AsyncIterator[Make]:
-    """Make a store with limits, which serves; it is `EPOCH` when the test begins."""
+    """Make a store with limits, which serves; it is `EPOCH` when the test begins.
+
+    Skips the test where its database cannot be run.
+    """
+    if request.param == "postgres":
+        the_server()
     stopping: list[trio.Event] = []
 
     async def make(limits: StateLimits) -> MessageState:

@@ -65,6 +65,15 @@ async def test_errors_stand_in_for_replies_that_do_not_come(
     assert await error_of(lab, await lab.ask()) == NODE_UNAVAILABLE
 
 
+async def test_of_an_id_that_cannot_be_one_nothing_is_known(
+    lab: Lab, mock_clock: MockClock
+) -> None:
+    for asked in ("", "a\0b", "\N{SYMBOL FOR NULL}", "f" * 10_000):
+        await lab.state.await_replies(lab.run_id, [asked])
+        [error] = await lab.state.take_replies(lab.run_id, [asked])
+        assert error.message.error.code == MESSAGE_UNAVAILABLE
+
+
 async def test_a_node_that_leaves_is_heard_of_at_once(lab: Lab, mock_clock: MockClock) -> None:
     asked = await lab.ask()
     with trio.fail_after(5):

@@ -12,6 +12,7 @@ from typing import Protocol
 import attrs
 
 from superlink_trio.state.messages import rules
+from superlink_trio.state.messages.durable.heartbeats import Heartbeat
 from superlink_trio.state.messages.interface import Logged, Pushed, Wrong
 from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.messages import Envelope, NodeRecord, Outcome, RunRecord
@@ -83,6 +84,12 @@ class MessageQueries(Protocol):
     def asked(self, run_id: int, message_ids: Collection[str]) -> Mapping[str, rules.Asked]:
         """Give those of a run's instructions that are known."""
 
+    def online_nodes(self) -> Mapping[int, float]:
+        """Give the nodes that are online and until when, as far as it is written down."""
+
+    def online_until(self, node_ids: Collection[int]) -> Mapping[int, float]:
+        """Say until when registered nodes are online, as far as it is written down."""
+
 
 class MessageTransaction(MessageQueries, Protocol):
     """A transaction that may write."""
@@ -90,8 +97,19 @@ class MessageTransaction(MessageQueries, Protocol):
     def resume(self) -> Resumed:
         """Give everybody time anew, who had nobody to talk to, and what is known at the start.
 
-        Raises CannotOpen where another process serves these nodes.
+        Raises CannotOpen where another process serves these nodes, and none may beside it.
         """
+
+    def look_at_all(self) -> None:
+        """Look up all nodes, and all runs that are not over; they are known from then on."""
+
+    def look_at_nodes(self, node_ids: Collection[int]) -> None: ...
+    def look_at_node_of_key(self, public_key: bytes) -> None: ...
+    def look_at_runs(self, run_ids: Collection[int]) -> None: ...
+    def look_at_run_of_token(self, token: bytes) -> None: ...
+
+    def is_served_elsewhere(self) -> bool:
+        """Say whether other processes serve the same nodes, runs and messages."""
 
     def register_node(self, node: NodeRecord, heard: Collection[int]) -> None:
         """Store a new node; `heard`: those that are online, whatever the database says.
@@ -113,8 +131,11 @@ class MessageTransaction(MessageQueries, Protocol):
 
     def unregister_node(self, node_id: int) -> bool: ...
 
-    def write_heartbeats(self, nodes: Sequence[NodeRecord]) -> None:
-        """Write down how long nodes are online."""
+    def write_heartbeats(self, heard: Mapping[int, Heartbeat]) -> None:
+        """Write down how long nodes are online, unless others have heard of them later."""
+
+    def pulled(self, node_id: int) -> None:
+        """Notify the other processes that a node pulls from this one now."""
 
     def create_run(self, run: RunRecord, fab: Fab) -> None:
         """Store a new run and its bundle."""
@@ -123,11 +144,27 @@ class MessageTransaction(MessageQueries, Protocol):
 
     def unclaim_run(self, token: bytes) -> bool: ...
     def begin_run(self, token: bytes) -> RunRecord: ...
+
+    def keep_run(self, token: bytes, heard_at: float) -> None:
+        """Let other processes know when a run's process, by its token, was heard of last."""
+
+    def give_up_run(self, token: bytes, heard_at: float) -> float | None:
+        """End a claimed run whose process is silent, or let others claim it if it has not begun.
+
+        `heard_at`: when this process has heard of it last. Gives when any has, or None where it
+        was given up; the time where its token is void.
+        """
+
     def finish_run(self, run_id: int, outcome: Outcome, details: str) -> bool: ...
     def log(self, run_id: int, text: str) -> None: ...
     def push(self, run_id: int, source: int, sent: Sequence[Sent]) -> Pushed: ...
 
-    def put_object(self, run_id: int, source: int, object_id: str, content: bytes) -> None: ...
+    def put_object(self, run_id: int, source: int, object_id: str, content: bytes) -> None:
+        """Take an object that a message from `source` misses. Raises Busy."""
+
+    def arrive(self, object_id: str) -> None:
+        """Let go on whatever message is whole, now that others see that this object is here."""
+
     def take(self, node_id: int) -> Envelope | None: ...
 
     def take_replies(
@@ -141,4 +178,7 @@ class MessageTransaction(MessageQueries, Protocol):
         """Delete a portion of what came to nothing; say whether there may be more."""
 
     def purge(self) -> bool:
-        """Delete a portion of the messages of runs that are over; say whether there may be more."""
+        """Delete a portion of the messages of runs that are over, and of what nobody refers to.
+
+        Say whether there may be more.
+        """

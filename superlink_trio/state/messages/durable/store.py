@@ -6,7 +6,6 @@ commits.
 
 from __future__ import annotations
 
-import logging
 import secrets
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,11 +14,13 @@ from contextlib import suppress
 import trio
 
 from superlink_trio.state.durable import DurableState
-from superlink_trio.state.durable.heartbeats import WRITE_BEHIND
-from superlink_trio.state.interface import FORGET, CannotOpen, StateUnavailable
+from superlink_trio.state.durable.engine import Busy, Queries
+from superlink_trio.state.interface import CannotOpen, StateUnavailable
 from superlink_trio.state.messages import rules
 from superlink_trio.state.messages.durable.engine import MessageTransaction, Sent
+from superlink_trio.state.messages.durable.heartbeats import Heartbeat
 from superlink_trio.state.messages.durable.known import Known, LiveRun, digest_of
+from superlink_trio.state.messages.durable.upkeep import Upkeep
 from superlink_trio.state.messages.ids import draw_new_id, new_run_record
 from superlink_trio.state.messages.interface import (
     Claim,
@@ -31,23 +32,24 @@ from superlink_trio.state.messages.interface import (
     Pushed,
     Wrong,
 )
+from superlink_trio.state.messages.rules import Asked
 from superlink_trio.state.rules import Survey
 from superlink_trio.wire.bulk import in_thread_if_large
-from superlink_trio.wire.messages import Envelope, NodeRecord, Outcome, RunRecord, RunStatus
+from superlink_trio.wire.messages import Envelope, NodeRecord, Outcome, RunRecord
 from superlink_trio.wire.objects import object_id_of
 from superlink_trio.wire.runs import Fab
 
-_log = logging.getLogger(__name__)
-
-_SWEEP_EVERY = 5.0
-_TRY_AGAIN_AFTER = 1.0
+# Seconds after which something is looked at again that another process is just writing, and for
+# which it is.
+_LOOK_AGAIN_AFTER = 0.01
+_PATIENCE = 10.0
 
 # What databases count up to.
 _MOST = 2**63 - 1
 
 
 class DurableMessages(MessageState):
-    """Nodes, runs and messages in a database, which no other process serves them from."""
+    """Nodes, runs and messages in a database, which other processes may serve as well."""
 
     outlives_process = True
 
@@ -56,10 +58,9 @@ class DurableMessages(MessageState):
         self._state = state
         self._known = Known(state.now)
         self._nodes = self._known.nodes
-        self._unwritten: set[int] = set()
-        self._heard = trio.Event()
-        self._dropped = trio.Event()
-        state.subscribe(self._known.note)
+        self._heartbeats = self._known.heartbeats
+        self._upkeep = Upkeep(state, self._known)
+        state.subscribe(self._known.committed)
 
     @property
     def busy(self) -> bool:
@@ -74,77 +75,47 @@ class DurableMessages(MessageState):
     ) -> None:
         """Write heartbeats and look after what came to nothing until `stopping`.
 
-        The state has to be open. Raises CannotOpen, also where another process serves these nodes.
+        The state has to be open. Raises CannotOpen, also where another process serves these nodes
+        and none may beside it.
         """
         try:
             self._known.resume(await self._state.write(lambda tx: tx.messages.resume()))
         except StateUnavailable as error:
             raise CannotOpen(str(error)) from error
-        self._dropped.set()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._write_heartbeats)
-            nursery.start_soon(self._sweep)
-            nursery.start_soon(self._purge)
-            nursery.start_soon(self._forget_nodes)
+            self._upkeep.start(nursery)
             task_status.started()
             await stopping.wait()
             nursery.cancel_scope.cancel()
 
-    async def _write_heartbeats(self) -> None:
-        while True:
-            await self._heard.wait()
-            await trio.sleep(WRITE_BEHIND)
-            self._heard = trio.Event()
-            node_ids, self._unwritten = self._unwritten, set()
-            nodes = [node for one in node_ids if (node := self._nodes.get(one)) is not None]
-            try:
-                await self._state.write(
-                    lambda tx, nodes=nodes: tx.messages.write_heartbeats(nodes),  # type: ignore[misc]
-                    durable=False,
-                )
-            except StateUnavailable:
-                self._unwritten |= node_ids
-                self._heard.set()
+    async def is_served_elsewhere(self) -> bool:
+        if not self._state.shares_messages:
+            return False
+        return await self._state.write(lambda tx: tx.messages.is_served_elsewhere(), durable=False)
 
-    async def _sweep(self) -> None:
-        while True:
-            await trio.sleep(_SWEEP_EVERY)
-            with suppress(StateUnavailable):
-                await self._repeat(lambda tx: tx.sweep())
-                for run in self._known.silent():
-                    await self._give_up(run)
+    async def _look(self, step: Callable[[MessageTransaction], None]) -> None:
+        """Look up what is not known here, where another process may know of it."""
+        if self._state.shares_messages:
+            await self._state.write(lambda tx: step(tx.messages), durable=False)
 
-    async def _give_up(self, run: LiveRun) -> None:
-        run_id, token = run.record.run_id, run.token
-        if run.record.status is not RunStatus.STARTING:
-            await self.finish_run(run_id, Outcome.FAILED, rules.SILENT)
-        elif await self._state.write(lambda tx: tx.messages.unclaim_run(token)):
-            _log.warning(rules.UNUSED, run_id)
+    async def _node(self, node_id: int) -> NodeRecord | None:
+        if node_id not in self._nodes:
+            await self._look(lambda tx: tx.look_at_nodes([node_id]))
+        return self._nodes.get(node_id)
 
-    async def _purge(self) -> None:
-        while True:
-            await self._dropped.wait()
-            self._dropped = trio.Event()
-            try:
-                await self._repeat(lambda tx: tx.purge())
-            except StateUnavailable:
-                await trio.sleep(_TRY_AGAIN_AFTER)
-                self._dropped.set()
+    async def _node_of_key(self, public_key: bytes) -> NodeRecord | None:
+        if self._nodes.of_key(public_key) is None:
+            await self._look(lambda tx: tx.look_at_node_of_key(public_key))
+        return self._nodes.of_key(public_key)
 
-    async def _forget_nodes(self) -> None:
-        while True:
-            await trio.sleep(FORGET / 24)
-            heard = tuple(self._unwritten)
-            with suppress(StateUnavailable):
-                await self._state.write(
-                    lambda tx, heard=heard: tx.messages.forget_nodes(heard),  # type: ignore[misc]
-                    durable=False,
-                )
+    async def _look_at_run(self, run_id: int) -> None:
+        if run_id not in self._known.runs:
+            await self._look(lambda tx: tx.look_at_runs([run_id]))
 
-    async def _repeat(self, portion: Callable[[MessageTransaction], bool]) -> None:
-        """Perform a step until there is no more for it to do; others may write in between."""
-        while await self._state.write(lambda tx: portion(tx.messages), durable=False):
-            pass
+    async def _run_of_token(self, token: str) -> LiveRun | None:
+        if self._known.of_token(token) is None:
+            await self._look(lambda tx: tx.look_at_run_of_token(digest_of(token)))
+        return self._known.of_token(token)
 
     def census(self) -> MessagesCensus:
         runs = (run.record for run in self._known.runs.values())
@@ -163,12 +134,12 @@ class DurableMessages(MessageState):
             name=name,
             location=location,
         )
-        heard = tuple(self._unwritten)
+        heard = tuple(self._heartbeats.nodes())
         await self._state.write(lambda tx: tx.messages.register_node(node, heard))
         return node.node_id
 
     async def activate_node(self, public_key: bytes, heartbeat_interval: float) -> int:
-        node = self._nodes.of_key(public_key)
+        node = await self._node_of_key(public_key)
         if node is None:
             raise NotFound(rules.NO_NODE)
         active = rules.activated(node, heartbeat_interval, self.now())
@@ -178,30 +149,34 @@ class DurableMessages(MessageState):
 
     async def admit_node(self, node_id: int, public_key: bytes, *, readmit: bool) -> bool:
         known = self._nodes.of_key(public_key)
-        if known is not None or node_id in self._nodes or not readmit:
-            return known is not None and known.node_id == node_id
+        if known is not None:
+            return known.node_id == node_id
+        may_be_known = readmit or self._state.shares_messages
+        if node_id in self._nodes or not may_be_known:
+            return False
         node = NodeRecord(
             node_id=node_id,
             public_key=public_key,
             registered_at=self.now(),
             registered_itself=True,
         )
-        heard = tuple(self._unwritten)
+        heard = tuple(self._heartbeats.nodes())
         return await self._state.write(
             lambda tx: tx.messages.admit_node(node, heard, readmit=readmit)
         )
 
     async def heartbeat(self, node_id: int, heartbeat_interval: float | None = None) -> bool:
-        node = self._nodes.get(node_id)
+        node = await self._node(node_id)
         if node is None:
             return False
-        self._nodes.put(rules.heard_of(node, heartbeat_interval, self.now()))
-        self._unwritten.add(node_id)
-        self._heard.set()
+        now = self.now()
+        node = rules.heard_of(node, heartbeat_interval, now)
+        self._nodes.put(node)
+        self._heartbeats.note_node(node_id, Heartbeat(now, node.heartbeat_interval))
         return True
 
     async def deactivate_node(self, node_id: int) -> bool:
-        node = self._nodes.get(node_id)
+        node = await self._node(node_id)
         if node is None:
             return False
         left = rules.deactivated(node, self.now())
@@ -217,7 +192,10 @@ class DurableMessages(MessageState):
         return self._nodes.all()
 
     async def online_nodes(self) -> Sequence[int]:
-        return self._nodes.online(self.now())
+        heard = self._heartbeats.nodes()
+        online = await self._state.read(lambda db: db.messages.online_nodes())
+        others = (one for one in heard if one not in online and one in self._nodes)
+        return [*online, *others]
 
     # Runs
 
@@ -247,7 +225,13 @@ class DurableMessages(MessageState):
             return None
         token = secrets.token_hex(32)
         run = await self._state.write(lambda tx: tx.messages.claim_run(digest_of(token)))
-        return None if run is None else Claim(run, token)
+        if run is None:
+            # Another process is faster, or will put it back.
+            runs = self._known.pending_runs()
+            await self._look(lambda tx: tx.look_at_runs(runs))
+            await trio.sleep(_LOOK_AGAIN_AFTER)
+            return None
+        return Claim(run, token)
 
     async def unclaim_run(self, token: str) -> bool:
         return await self._state.write(lambda tx: tx.messages.unclaim_run(digest_of(token)))
@@ -263,23 +247,26 @@ class DurableMessages(MessageState):
         return await self._state.write(lambda tx: tx.messages.begin_run(digest_of(token)))
 
     async def run_of_token(self, token: str) -> RunRecord | None:
-        run = self._known.of_token(token)
+        run = await self._run_of_token(token)
         return None if run is None else run.record
 
     async def task_heartbeat(self, token: str) -> bool:
-        run = self._known.of_token(token)
+        run = await self._run_of_token(token)
         if run is not None:
             run.alive_at = self.now()
+            if self._state.shares_messages:
+                self._heartbeats.note_run(run.token, run.alive_at)
         return run is not None
 
     async def finish_run(self, run_id: int, outcome: Outcome, details: str = "") -> bool:
         finished = await self._state.write(
             lambda tx: tx.messages.finish_run(run_id, outcome, details)
         )
-        self._dropped.set()
+        self._upkeep.dropped()
         return finished
 
     async def await_finished(self, run_id: int) -> None:
+        await self._look_at_run(run_id)
         while (run := self._known.runs.get(run_id)) is not None:
             await run.news.wait()
 
@@ -290,6 +277,7 @@ class DurableMessages(MessageState):
         return await self._state.read(lambda db: db.messages.logs(run_id, after))
 
     async def await_logs(self, run_id: int, after: float) -> None:
+        await self._look_at_run(run_id)
         while (run := self._known.runs.get(run_id)) is not None and run.logged_at <= after:
             await run.news.wait()
 
@@ -304,9 +292,20 @@ class DurableMessages(MessageState):
         actual = await in_thread_if_large(len(content), object_id_of, content)
         if actual != object_id:
             raise Wrong(f"object {object_id[:80]!r} has the SHA-256 {actual}")
-        await self._state.write(
-            lambda tx: tx.messages.put_object(run_id, source, object_id, content)
-        )
+        await self._put_object(run_id, source, object_id, content)
+        if self._state.has_others and self._state.shares_messages:
+            # Where they have just brought the rest of its message, neither saw the other's.
+            await self._state.write(lambda tx: tx.messages.arrive(object_id))
+
+    async def _put_object(self, run_id: int, source: int, object_id: str, content: bytes) -> None:
+        gives_up_at = trio.current_time() + _PATIENCE
+        while trio.current_time() < gives_up_at:
+            with suppress(Busy):
+                return await self._state.write(
+                    lambda tx: tx.messages.put_object(run_id, source, object_id, content)
+                )
+            await trio.sleep(_LOOK_AGAIN_AFTER)
+        raise StateUnavailable("Another process is storing the same object.")
 
     async def get_object(self, run_id: int, reader: int, object_id: str) -> bytes | None:
         return await self._state.read(lambda db: db.messages.get_object(run_id, reader, object_id))
@@ -316,6 +315,8 @@ class DurableMessages(MessageState):
 
     async def await_instruction(self, node_id: int) -> bool:
         self._known.pulls.replace(node_id)
+        if await self._node(node_id) is not None:
+            await self._end_pulls_elsewhere(node_id)
         while node_id in self._nodes:
             with self._known.pulls.at(node_id) as place:
                 found = await self._state.read(lambda db: db.messages.has_instruction(node_id))
@@ -327,18 +328,47 @@ class DurableMessages(MessageState):
                 return True
         return False
 
+    async def _end_pulls_elsewhere(self, node_id: int) -> None:
+        if not self._state.shares_messages:
+            return
+        if self._state.has_others and self._known.pulls_elsewhere(node_id):
+            await self._state.write(lambda tx: tx.messages.pulled(node_id), durable=False)
+        self._known.pulls_here(node_id)
+
     async def take_replies(self, run_id: int, message_ids: Collection[str]) -> Sequence[Envelope]:
-        asked = await self._state.read(lambda db: db.messages.asked(run_id, message_ids))
+        asked, online_until = await self._asked(run_id, message_ids)
         codes = {}
         for message_id in message_ids:
             one = asked.get(message_id)
-            until = 0.0 if one is None else self._nodes.online_until(one.reader)
+            until = 0.0 if one is None else online_until(one.reader)
             code = rules.code_of(one, until, self.now())
             if code is not None:
                 codes[message_id] = code
         return await self._state.write(
             lambda tx: tx.messages.take_replies(run_id, message_ids, codes), durable=False
         )
+
+    async def _asked(
+        self, run_id: int, message_ids: Collection[str]
+    ) -> tuple[Mapping[str, Asked], Callable[[int], float]]:
+        """Look up instructions, and until when their nodes are online."""
+        heard = self._heartbeats.nodes()
+
+        def query(db: Queries) -> tuple[Mapping[str, Asked], Mapping[int, float]]:
+            asked = db.messages.asked(run_id, message_ids)
+            readers = {one.reader for one in asked.values() if not one.replied}
+            return asked, db.messages.online_until(readers)
+
+        asked, written = await self._state.read(query)
+
+        def online_until(node_id: int) -> float:
+            if node_id not in written:
+                return 0.0
+            heartbeat = heard.get(node_id)
+            until = 0.0 if heartbeat is None else heartbeat.until
+            return max(written[node_id], until)
+
+        return asked, online_until
 
     async def await_replies(
         self,
@@ -347,8 +377,8 @@ class DurableMessages(MessageState):
         progress: Callable[[int], object] | None = None,
     ) -> None:
         async def look(missing: Collection[str]) -> Survey:
-            asked = await self._state.read(lambda db: db.messages.asked(run_id, missing))
-            return rules.survey(missing, asked, self._nodes.online_until, self.now())
+            asked, online_until = await self._asked(run_id, missing)
+            return rules.survey(missing, asked, online_until, self.now())
 
         await self._known.replies.wait(message_ids, sys.maxsize, progress, look)
         if progress is not None:
@@ -358,3 +388,4 @@ class DurableMessages(MessageState):
         await self._state.write(
             lambda tx: tx.messages.confirm(run_id, reader, message_id), durable=False
         )
+        self._upkeep.released()

@@ -70,6 +70,9 @@ class MemoryMessages(MessageState):
                 else:
                     await self.finish_run(claim.run.run_id, Outcome.FAILED, rules.SILENT)
 
+    async def is_served_elsewhere(self) -> bool:
+        return False
+
     def census(self) -> MessagesCensus:
         return self._nodes.census(self._runs.all(), self.now())
 

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-from superlink_trio.state.sqlite.messages import messages, nodes, objects, resuming, runs, sweeping
+from superlink_trio.state.sql.messages import steps as sql
+from superlink_trio.state.sqlite.messages import objects, serving
 from superlink_trio.state.sqlite.transaction import Reading, Transaction
 
 
-class MessageQueries(Reading):
+class MessageQueries(sql.MessageQueries, Reading):
     """See `messages.durable.engine.MessageQueries`."""
 
-    read_run = runs.read
-    newest_runs = runs.newest
-    logs = runs.logs
-    has_instruction = messages.has_instruction
-    asked = messages.asked
-    get_object = objects.get
 
-
-class MessageSteps(MessageQueries, Transaction):
+class MessageSteps(sql.MessageSteps, MessageQueries, Transaction):
     """See `messages.durable.engine.MessageTransaction`."""
 
-    resume = resuming.resume
-    register_node = nodes.register
-    admit_node = nodes.admit
-    activate_node = messages.activate
-    update_node = nodes.update
-    unregister_node = nodes.unregister
-    forget_nodes = nodes.forget
-    write_heartbeats = nodes.write_heartbeats
-    create_run = runs.create
-    claim_run = runs.claim
-    unclaim_run = runs.unclaim
-    begin_run = runs.begin
-    finish_run = runs.finish
-    log = runs.log
-    push = messages.push
-    put_object = messages.put_object
-    take = messages.take
-    take_replies = messages.take_replies
-    confirm = messages.confirm
-    sweep = sweeping.sweep
-    purge = sweeping.purge
+    WHOLE = "tree.missing = 0"
+
+    serve = serving.serve
+    add_tree = objects.add_tree
+    brought = objects.brought
+    release = objects.release
+
+    def collect(self, most: int) -> bool:
+        """See `sql.messages.transaction.Transaction`: nothing was left."""
+        return False
+
+    def keep_run(self, token: bytes, heard_at: float) -> None:
+        """See `sql.messages.transaction.Transaction`: nobody else has to know."""
+
+    def run_heard_at(self, run_id: int) -> float:
+        """See `sql.messages.transaction.Transaction`: nobody else has heard of it."""
+        return 0.0

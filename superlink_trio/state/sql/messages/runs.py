@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from superlink_trio.state.durable.engine import ChangeKind
@@ -11,8 +11,8 @@ from superlink_trio.state.messages.durable.engine import StoredRun
 from superlink_trio.state.messages.ids import to_signed, to_unsigned
 from superlink_trio.state.messages.interface import Logged, NotFound
 from superlink_trio.state.messages.rules import Phase
+from superlink_trio.state.sql.messages.transaction import Reading, Transaction
 from superlink_trio.state.sql.runs import read_config, store_fab, write_config
-from superlink_trio.state.sqlite.transaction import Reading, Transaction
 from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.messages import Outcome, RunRecord, RunStatus
 from superlink_trio.wire.runs import Fab
@@ -21,6 +21,7 @@ _COLUMNS = (
     "run_id, task_id, series_id, fab_id, fab_version, fab_hash, override_config, pending_at,"
     " starting_at, running_at, finished_at, status, outcome, details, simulation"
 )
+_LOCK = " FOR NO KEY UPDATE"
 _LIVE = f"status != '{RunStatus.FINISHED.value}'"
 
 
@@ -67,8 +68,9 @@ def read(tx: Reading, run_id: int) -> RunRecord | None:
     return _read(tx, "run_id = ?", to_signed(run_id))
 
 
-def _read(tx: Reading, which: str, *values: object) -> RunRecord | None:
-    row = tx.first(f"SELECT {_COLUMNS} FROM superlink_app_run WHERE {which} LIMIT 1", *values)
+def _read(tx: Reading, which: str, *values: object, lock: str = "") -> RunRecord | None:
+    query = f"SELECT {_COLUMNS} FROM superlink_app_run WHERE {which} LIMIT 1{lock}"
+    row = tx.first(query, *values)
     return None if row is None else _to_record(row)
 
 
@@ -80,12 +82,29 @@ def newest(tx: Reading, limit: int, skip: int) -> Sequence[RunRecord]:
 
 def live(tx: Reading) -> Sequence[StoredRun]:
     """Give the runs that are not over, the oldest first."""
+    return _stored(tx, f"{_LIVE} ORDER BY number")
+
+
+def _stored(tx: Reading, which: str, *values: object) -> Sequence[StoredRun]:
     rows = tx.execute(
         f"SELECT {_COLUMNS}, token, (SELECT max(logged_at) FROM superlink_app_log AS log"
-        f" WHERE log.run_id = run.run_id) FROM superlink_app_run AS run WHERE {_LIVE}"
-        " ORDER BY number"
+        f" WHERE log.run_id = run.run_id) FROM superlink_app_run AS run WHERE {which}",
+        *values,
     )
     return [StoredRun(_to_record(row), row[15] or b"", row[16] or 0.0) for row in rows.fetchall()]
+
+
+def look(tx: Transaction, run_ids: Collection[int]) -> None:
+    """Look up runs that another process has changed, or may know of."""
+    for run_id in run_ids:
+        stored = _stored(tx, "run_id = ?", to_signed(run_id))
+        tx.notify(ChangeKind.APP_RUN_SEEN, run_id, stored[0] if stored else None)
+
+
+def look_by_token(tx: Transaction, token: bytes) -> None:
+    """Look up the run of a token, by its SHA-256."""
+    for stored in _stored(tx, "token = ?", token):
+        tx.notify(ChangeKind.APP_RUN_SEEN, stored.record.run_id, stored)
 
 
 def goes_on(tx: Reading, run_id: int) -> bool:
@@ -96,22 +115,42 @@ def goes_on(tx: Reading, run_id: int) -> bool:
 
 def claim(tx: Transaction, token: bytes) -> RunRecord | None:
     """Claim the oldest run that is pending, for who has the token with this SHA-256."""
-    run = _read(tx, f"{_LIVE} AND status = '{RunStatus.PENDING.value}' ORDER BY number")
+    pending = f"{_LIVE} AND status = '{RunStatus.PENDING.value}' ORDER BY number"
+    run = _read(tx, pending, lock=f"{_LOCK} SKIP LOCKED")
     return None if run is None else _write(tx, rules.claimed(run, tx.now), token)
 
 
 def unclaim(tx: Transaction, token: bytes) -> bool:
     """Let a run that was claimed and not begun be claimed by others; say whether there is one."""
-    run = _read(tx, "token = ?", token)
+    run = _read(tx, "token = ?", token, lock=_LOCK)
     if run is None or run.status is not RunStatus.STARTING:
         return False
     _write(tx, rules.unclaimed(run), b"")
     return True
 
 
+def give_up(tx: Transaction, token: bytes, heard_at: float) -> float | None:
+    """End a claimed run whose process is silent, or let others claim it if it has not begun.
+
+    `heard_at`: when this process has heard of it last. Gives when any has, or None where it was
+    given up; the time where its token is void.
+    """
+    run = _read(tx, "token = ?", token, lock=_LOCK)
+    if run is None:
+        return tx.now
+    heard_at = max(heard_at, tx.run_heard_at(run.run_id))
+    if not rules.is_silent(run.status, heard_at, tx.now):
+        return heard_at
+    if run.status is RunStatus.STARTING:
+        _write(tx, rules.unclaimed(run), b"")
+    else:
+        finish(tx, run.run_id, Outcome.FAILED, rules.SILENT)
+    return None
+
+
 def begin(tx: Transaction, token: bytes) -> RunRecord:
     """Note that a claimed run is running. Raises NotFound, and NotPermitted if it was begun."""
-    run = _read(tx, "token = ?", token)
+    run = _read(tx, "token = ?", token, lock=_LOCK)
     if run is None:
         raise NotFound(rules.NO_TOKEN)
     return _write(tx, rules.begun(run, tx.now), token)
@@ -119,7 +158,7 @@ def begin(tx: Transaction, token: bytes) -> RunRecord:
 
 def finish(tx: Transaction, run_id: int, outcome: Outcome, details: str) -> bool:
     """End a run and drop its messages; say whether it was not over yet."""
-    run = read(tx, run_id)
+    run = _read(tx, "run_id = ?", to_signed(run_id), lock=_LOCK)
     if run is None or run.status is RunStatus.FINISHED:
         return False
     log(tx, run_id, rules.last_words(run_id, outcome, details))
@@ -150,6 +189,8 @@ def _forget_oldest_runs(tx: Transaction) -> None:
 
 def _forget_fab(tx: Transaction, fab_hash: str) -> None:
     """Forget a bundle that no run has any more."""
+    # Locked, it gets no new run; but one may have been committed before.
+    tx.execute("SELECT 1 FROM superlink_fab WHERE hash = ? FOR UPDATE", fab_hash)
     tx.execute(
         "DELETE FROM superlink_fab WHERE hash = ?"
         f" AND NOT EXISTS (SELECT 1 FROM superlink_app_run WHERE {_LIVE} AND fab_hash = ?)"
@@ -174,7 +215,7 @@ def log(tx: Transaction, run_id: int, text: str) -> None:
     if not text:
         return
     signed = to_signed(run_id)
-    size = tx.value("SELECT log_size FROM superlink_app_run WHERE run_id = ?", signed)
+    size = tx.value(f"SELECT log_size FROM superlink_app_run WHERE run_id = ?{_LOCK}", signed)
     if size is None:
         return
     latest = tx.value("SELECT max(logged_at) FROM superlink_app_log WHERE run_id = ?", signed)

@@ -1,4 +1,4 @@
-"""What a file holds of Flower 1.23 and later, counted."""
+"""What a database holds of Flower 1.23 and later, counted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 from superlink_trio.state.census import Contents
 from superlink_trio.state.messages.ids import to_unsigned
 from superlink_trio.state.messages.rules import Phase
-from superlink_trio.state.sqlite.transaction import Reading
+from superlink_trio.state.sql.transaction import Reading
 
 PHASES: Mapping[str, Phase] = {
     "arriving": Phase.ARRIVING,
@@ -56,9 +56,10 @@ class MessagesReport:
 
 
 def report(tx: Reading) -> MessagesReport:
-    """Count what is in the file."""
+    """Count what is in the database."""
     nodes = tx.first(
-        "SELECT count(*), coalesce(sum(online_until > ?), 0) FROM superlink_supernode", tx.now
+        "SELECT count(*), count(CASE WHEN online_until > ? THEN 1 END) FROM superlink_supernode",
+        tx.now,
     )
     objects = tx.first(
         "SELECT count(content), coalesce(sum(length(content)), 0) FROM superlink_object"
@@ -68,7 +69,7 @@ def report(tx: Reading) -> MessagesReport:
     return MessagesReport(
         nodes=nodes[0],
         nodes_online=nodes[1],
-        objects=Contents(*objects),
+        objects=Contents(objects[0], int(objects[1])),
         latest_nodes=_nodes(tx),
         runs=_runs(tx),
     )
@@ -79,7 +80,7 @@ def _nodes(tx: Reading) -> Sequence[NodeReport]:
         "SELECT node_id, name, online_until, registered_itself FROM superlink_supernode"
         " ORDER BY online_until DESC, registered_at DESC LIMIT ?",
         MOST_NODES,
-    )
+    ).fetchall()
     return [
         NodeReport(
             node_id=to_unsigned(node_id),
@@ -96,12 +97,12 @@ def _runs(tx: Reading) -> Sequence[AppRunReport]:
         (run_id, phase): messages
         for run_id, phase, messages in tx.execute(
             "SELECT run_id, phase, count(*) FROM superlink_message GROUP BY run_id, phase"
-        )
+        ).fetchall()
     }
     found = tx.execute(
         "SELECT run_id, fab_id, fab_version, coalesce(outcome, status) FROM superlink_app_run"
         " ORDER BY number"
-    )
+    ).fetchall()
     return [
         AppRunReport(
             run_id=to_unsigned(run_id),

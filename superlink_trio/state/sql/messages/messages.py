@@ -7,11 +7,10 @@ Phases stand in SQL as numbers: a partial index is used for nothing else. For CR
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from superlink_trio.state.durable.engine import ChangeKind
+from superlink_trio.state.durable.engine import Busy, ChangeKind
 from superlink_trio.state.messages import rules
 from superlink_trio.state.messages.durable.engine import Sent
 from superlink_trio.state.messages.ids import to_signed, to_unsigned
@@ -22,8 +21,9 @@ from superlink_trio.state.messages.interface import (
     Wrong,
 )
 from superlink_trio.state.messages.rules import Asked, Phase
-from superlink_trio.state.sqlite.messages import nodes, objects, runs
-from superlink_trio.state.sqlite.transaction import Reading, Transaction
+from superlink_trio.state.sql.messages import nodes, objects, runs
+from superlink_trio.state.sql.messages.transaction import Reading, Transaction
+from superlink_trio.state.sql.transaction import listed
 from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.messages import Envelope, NodeRecord
 from superlink_trio.wire.objects import root_of
@@ -77,7 +77,7 @@ def asked(tx: Reading, run_id: int, message_ids: Collection[str]) -> Mapping[str
         "SELECT message_id, run_id, reader, expires_at, reply FROM json_each(?)"
         " CROSS JOIN superlink_message ON message_id = value"
         f" WHERE run_id = ? AND phase != {Phase.DROPPED}",
-        *(json.dumps(list(message_ids)), to_signed(run_id)),
+        *(listed(message_ids), to_signed(run_id)),
     )
     return {
         message_id: Asked(to_unsigned(run), to_unsigned(reader), expires_at, reply is not None)
@@ -93,7 +93,7 @@ def push(tx: Transaction, run_id: int, source: int, sent: Sequence[Sent]) -> Pus
     goes_on = runs.goes_on(tx, run_id)
     ids: list[str] = []
     missing: dict[str, None] = {}
-    below: dict[int, Sequence[str]] = {}
+    below: dict[int, Collection[str]] = {}
     for one in sent:
         row = _take_in(tx, run_id, source, one) if goes_on else None
         ids.append("" if row is None else one.message_id)
@@ -101,7 +101,8 @@ def push(tx: Transaction, run_id: int, source: int, sent: Sequence[Sent]) -> Pus
             continue
         if row.tree_id not in below:
             below[row.tree_id] = objects.missing_below(tx, row.tree_id)
-            missing.update(dict.fromkeys(below[row.tree_id]))
+            parts = () if isinstance(one.parts, Wrong) else one.parts
+            missing.update(dict.fromkeys(part for part in parts if part in below[row.tree_id]))
         if objects.is_missing(tx, row.root):
             missing[one.message_id] = None
     return Pushed(ids, list(missing), f"{run_id:x}")
@@ -125,34 +126,44 @@ def _take_in(tx: Transaction, run_id: int, source: int, sent: Sent) -> Row | Non
         number = instruction.number
     if isinstance(sent.parts, Wrong):
         raise Wrong(str(sent.parts))
-    _insert(tx, run_id, source, sent, number)
-    added = _find(tx, sent.message_id)
-    assert added is not None, "a reply is deleted only where its instruction has one"
-    return added
+    return _insert(tx, run_id, source, sent, number)
 
 
-def _insert(tx: Transaction, run_id: int, source: int, sent: Sent, asked: int | None) -> None:
+def _insert(tx: Transaction, run_id: int, source: int, sent: Sent, asked: int | None) -> Row:
     assert not isinstance(sent.parts, Wrong), "it was looked at before"
     tree_id = objects.refer_to_tree(tx, sent.digest, sent.tree, sent.parts)
-    root = objects.refer(tx, sent.message_id)
-    tx.execute(
+    root = objects.refer(tx, [sent.message_id])[sent.message_id]
+    row = tx.first(
         "INSERT INTO superlink_message(message_id, run_id, source, reader, phase, expires_at,"
-        " heard_at, asked, root, tree_id, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " heard_at, asked, root, tree_id, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        f" RETURNING {FIELDS}",
         *(sent.message_id, to_signed(run_id), to_signed(source)),
         *(to_signed(sent.message.metadata.dst_node_id), Phase.ARRIVING.value),
         *(rules.expires_at(sent.message, tx.now), tx.now, asked, root, tree_id),
         sent.message.SerializeToString(),
     )
-    _arrive(tx, root)
+    assert row is not None, "an INSERT gives what it added"
+    if not objects.is_missing(tx, root):
+        _arrive(tx, root)
+    return Row._make(row)
 
 
 def put_object(tx: Transaction, run_id: int, source: int, object_id: str, content: bytes) -> None:
-    """Take an object that a message from a source misses."""
+    """Take an object that a message from a source misses.
+
+    Raises Busy where another process takes it, or is about to refer to it: who waited for one
+    while others wait for what it has itself might do so for ever.
+    """
     found = tx.first(
-        "SELECT number, content IS NULL FROM superlink_object WHERE object_id = ?", object_id
+        "SELECT number, content IS NULL FROM superlink_object WHERE object_id = ?"
+        " FOR NO KEY UPDATE SKIP LOCKED",
+        object_id,
     )
+    if found is None and objects.exists(tx, object_id):
+        raise Busy
     number, missing = found or (0, False)
     if not missing:
+        _arrive(tx, number)
         return
     trees = objects.trees_that_miss(tx, number, run_id, source)
     if not trees:
@@ -166,29 +177,45 @@ def put_object(tx: Transaction, run_id: int, source: int, object_id: str, conten
     _arrive(tx, number)
 
 
+def arrive(tx: Transaction, object_id: str) -> None:
+    """Let go on whatever message is whole, now that other processes see that this object is here.
+
+    Of two that have brought the last two objects of a message neither saw the other's.
+    """
+    number = tx.value("SELECT number FROM superlink_object WHERE object_id = ?", object_id)
+    if number is not None:
+        _arrive(tx, number)
+
+
 def _arrive(tx: Transaction, number: int) -> None:
     """Let go on whatever message is whole now that this object is here."""
-    whole = tx.execute(
+    for row in _whole(tx, number):
+        if not _enter(tx, row, Phase.QUEUED):
+            continue
+        if row.asked is None:
+            tx.notify(ChangeKind.INSTRUCTION, to_unsigned(row.reader))
+        elif not _settle(tx, row.asked, row.number):
+            delete(tx, row)
+
+
+def _whole(tx: Transaction, number: int) -> Sequence[Row]:
+    """Give the messages, the oldest first, that are whole and have an object as root or part."""
+    arriving = (
         f"SELECT {', '.join(f'message.{name}' for name in Row._fields)}"
         " FROM superlink_message AS message JOIN superlink_tree AS tree USING (tree_id)"
         " JOIN superlink_object AS root ON root.number = message.root"
-        f" WHERE message.phase = {Phase.ARRIVING} AND tree.missing = 0"
-        " AND root.content IS NOT NULL AND message.number IN ("
-        "SELECT number FROM superlink_message WHERE root = ? UNION"
-        " SELECT number FROM superlink_message WHERE tree_id IN (SELECT tree_id"
-        " FROM superlink_part JOIN superlink_tree USING (tree_id) WHERE object = ?"
-        f" AND missing = 0) AND phase = {Phase.ARRIVING})"
-        " ORDER BY message.number",
-        *(number, number),
+        f" WHERE message.phase = {Phase.ARRIVING} AND root.content IS NOT NULL"
+    )
+    rows = tx.execute(f"{arriving} AND message.root = ? AND {tx.WHOLE}", number).fetchall()
+    # A model for a thousand nodes is one tree: they are not looked at before it is whole.
+    trees = tx.execute(
+        "SELECT tree_id FROM superlink_part JOIN superlink_tree AS tree USING (tree_id)"
+        f" WHERE object = ? AND {tx.WHOLE}",
+        number,
     ).fetchall()
-    for row in map(Row._make, whole):
-        if row.asked is None:
-            _enter(tx, row, Phase.QUEUED)
-            tx.notify(ChangeKind.INSTRUCTION, to_unsigned(row.reader))
-        elif _settle(tx, row.asked, row.number):
-            _enter(tx, row, Phase.QUEUED)
-        else:
-            delete(tx, row)
+    for (tree_id,) in trees:
+        rows += tx.execute(f"{arriving} AND message.tree_id = ?", tree_id).fetchall()
+    return sorted({Row._make(row) for row in rows})
 
 
 def _settle(tx: Transaction, asked: int, reply: int) -> bool:
@@ -203,8 +230,13 @@ def _settle(tx: Transaction, asked: int, reply: int) -> bool:
     return bool(settled)
 
 
-def _enter(tx: Transaction, row: Row, phase: Phase) -> None:
-    tx.execute("UPDATE superlink_message SET phase = ? WHERE number = ?", phase.value, row.number)
+def _enter(tx: Transaction, row: Row, phase: Phase) -> bool:
+    """Let a message go on; say whether it is where it was when somebody looked."""
+    entered = tx.execute(
+        "UPDATE superlink_message SET phase = ? WHERE number = ? AND phase = ?",
+        *(phase.value, row.number, row.phase),
+    )
+    return entered.rowcount > 0
 
 
 # Pull
@@ -275,28 +307,31 @@ def _stand_in(tx: Transaction, run_id: int, message_id: str, asked: Row | None, 
         message, number = _message(tx, asked), asked.number
     envelope = rules.stand_in(message, code, tx.now)
     tree_id = objects.refer_to_tree(tx, hashlib.sha256(b"").digest(), b"", ())
-    root = objects.refer(tx, envelope.message_id)
+    root = objects.refer(tx, [envelope.message_id])[envelope.message_id]
     objects.put(tx, root, root_of(envelope.message))
-    reply = tx.execute(
+    reply = tx.value(
         "INSERT INTO superlink_message(message_id, run_id, source, reader, phase, expires_at,"
-        " heard_at, asked, root, tree_id, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " heard_at, asked, root, tree_id, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " RETURNING number",
         *(envelope.message_id, to_signed(run_id)),
         *(SERVER if asked is None else asked.reader, SERVER, Phase.QUEUED.value),
         *(tx.now, tx.now, number, root, tree_id, envelope.message.SerializeToString()),
-    ).lastrowid
-    assert reply is not None, "an INSERT has one"
-    _settle(tx, number, reply)
+    )
+    if not _settle(tx, number, reply):
+        # The node's own has come at this very moment.
+        row = _read(tx, "number = ?", reply)
+        assert row is not None, "it was added in the same transaction"
+        delete(tx, row)
 
 
 def _remember(tx: Transaction, unknown: pb.Message) -> int:
     """Store an instruction that is not known, for the error that stands in; give its number."""
-    number = tx.execute(
+    number: int = tx.value(
         "INSERT INTO superlink_message(message_id, run_id, source, reader, phase, expires_at,"
-        " heard_at, content) VALUES (?, ?, ?, 0, ?, ?, ?, ?)",
+        " heard_at, content) VALUES (?, ?, ?, 0, ?, ?, ?, ?) RETURNING number",
         *(unknown.metadata.message_id, to_signed(unknown.metadata.run_id), SERVER),
         *(Phase.DELIVERED.value, float("inf"), tx.now, unknown.SerializeToString()),
-    ).lastrowid
-    assert number is not None, "an INSERT has one"
+    )
     return number
 
 
@@ -331,7 +366,7 @@ def lose(tx: Transaction, number: int) -> None:
 
 def _lose(tx: Transaction, which: str, value: int) -> None:
     lost = tx.execute(
-        "UPDATE superlink_message SET expires_at = min(expires_at, ?)"
+        "UPDATE superlink_message SET expires_at = least(expires_at, ?)"
         f" WHERE {which} AND asked IS NULL AND reply IS NULL RETURNING message_id",
         *(tx.now, value),
     ).fetchall()
@@ -341,15 +376,16 @@ def _lose(tx: Transaction, which: str, value: int) -> None:
 
 def release(tx: Transaction, row: Row) -> None:
     """Let go of a message's objects: nobody is given it any more."""
-    tx.execute(
+    released = tx.execute(
         f"UPDATE superlink_message SET phase = {Phase.DELIVERED}, root = NULL, tree_id = NULL"
-        " WHERE number = ?",
-        row.number,
+        " WHERE number = ? AND phase = ?",
+        *(row.number, row.phase),
     )
-    objects.release(tx, row.root, row.tree_id)
+    if released.rowcount:
+        tx.release(row.root, row.tree_id)
 
 
 def delete(tx: Transaction, row: Row) -> None:
     """Delete a message, and the objects that only it had."""
     tx.execute("DELETE FROM superlink_message WHERE number = ?", row.number)
-    objects.release(tx, row.root, row.tree_id)
+    tx.release(row.root, row.tree_id)

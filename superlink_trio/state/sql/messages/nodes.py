@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from superlink_trio.state.durable.engine import ChangeKind
 from superlink_trio.state.interface import FORGET, Admission
 from superlink_trio.state.messages import rules
+from superlink_trio.state.messages.durable.heartbeats import Heartbeat
 from superlink_trio.state.messages.ids import to_signed, to_unsigned
 from superlink_trio.state.messages.interface import EVICT_AFTER
-from superlink_trio.state.sqlite.transaction import Reading, Transaction
+from superlink_trio.state.sql.messages.transaction import Reading, Transaction
 from superlink_trio.wire.messages import NodeRecord
 
 _COLUMNS = (
@@ -19,10 +20,10 @@ _COLUMNS = (
     " heartbeat_interval, registered_itself, name, location"
 )
 
-_ALL = -1  # what LIMIT takes for no limit
+_ALL = 2**63 - 1  # what databases count up to
 
 # See `rules.offline_since`, and `rules.gives_way`.
-_OFFLINE_SINCE = "max(online_until, coalesce(deactivated_at, 0), registered_at)"
+_OFFLINE_SINCE = "greatest(online_until, coalesce(deactivated_at, 0), registered_at)"
 _GIVES_WAY = f"registered_itself AND {_OFFLINE_SINCE} <= ?"
 
 
@@ -68,6 +69,8 @@ def admit(tx: Transaction, node: NodeRecord, heard: Collection[int], *, readmit:
     )
     if admission is Admission.READMITTED:
         _insert(tx, node, heard)
+    elif admission is Admission.KNOWN:
+        look(tx, [node.node_id])
     return admission in (Admission.KNOWN, Admission.READMITTED)
 
 
@@ -112,9 +115,9 @@ def _forget(tx: Transaction, since: float, heard: Collection[int], most: int = _
     """
     forgotten = tx.execute(
         "DELETE FROM superlink_supernode WHERE node_id IN (SELECT node_id FROM superlink_supernode"
-        f" WHERE {_GIVES_WAY} AND node_id NOT IN (SELECT value FROM json_each(?))"
+        f" WHERE {_GIVES_WAY} AND node_id NOT IN (SELECT CAST(value AS BIGINT) FROM json_each(?))"
         f" ORDER BY {_OFFLINE_SINCE} LIMIT ?) RETURNING node_id",
-        *(since, json.dumps([to_signed(node_id) for node_id in heard]), most),
+        *(since, _listed(heard), most),
     ).fetchall()
     for (node_id,) in forgotten:
         tx.notify(ChangeKind.SUPERNODE, to_unsigned(node_id), None)
@@ -133,21 +136,67 @@ def update(tx: Transaction, node: NodeRecord) -> bool:
     return bool(updated)
 
 
-def write_heartbeats(tx: Transaction, nodes: Sequence[NodeRecord]) -> None:
-    """Write down how long nodes are online, who are known to be."""
-    tx.connection.executemany(
-        "UPDATE superlink_supernode SET deactivated_at = ?, online_until = ?,"
-        " heartbeat_interval = ? WHERE node_id = ?",
+def write_heartbeats(tx: Transaction, heard: Mapping[int, Heartbeat]) -> None:
+    """Write down how long nodes are online: another process may have heard of them later."""
+    # In one order everywhere: no two processes wait for each other.
+    tx.execute_many(
+        "UPDATE superlink_supernode SET deactivated_at = NULL, heartbeat_interval = ?,"
+        " online_until = greatest(online_until, ?)"
+        " WHERE node_id = ? AND coalesce(deactivated_at, 0) <= ?",
         [
-            (
-                node.deactivated_at,
-                node.online_until,
-                node.heartbeat_interval,
-                to_signed(node.node_id),
-            )
-            for node in nodes
+            (each.interval, each.until, to_signed(node_id), each.at)
+            for node_id, each in sorted(heard.items())
         ],
     )
+
+
+def look(tx: Transaction, node_ids: Collection[int]) -> None:
+    """Look up nodes that another process has changed, or may know of."""
+    found = {node.node_id: node for node in _some(tx, node_ids)}
+    for node_id in node_ids:
+        tx.notify(ChangeKind.SUPERNODE_SEEN, node_id, found.get(node_id))
+
+
+def look_by_key(tx: Transaction, public_key: bytes) -> None:
+    """Look up the node of a key."""
+    node_id = _of_key(tx, public_key)
+    if node_id is not None:
+        look(tx, [node_id])
+
+
+def _some(tx: Reading, node_ids: Collection[int]) -> Sequence[NodeRecord]:
+    rows = tx.execute(
+        f"SELECT {_COLUMNS} FROM json_each(?) CROSS JOIN superlink_supernode"
+        " ON node_id = CAST(value AS BIGINT)",
+        _listed(node_ids),
+    )
+    return [_to_record(row) for row in rows.fetchall()]
+
+
+def _listed(node_ids: Collection[int]) -> str:
+    return json.dumps([to_signed(node_id) for node_id in node_ids])
+
+
+def online_until(tx: Reading, node_ids: Collection[int]) -> Mapping[int, float]:
+    """Say until when nodes are online, as far as it is written down."""
+    rows = tx.execute(
+        "SELECT node_id, online_until FROM json_each(?) CROSS JOIN superlink_supernode"
+        " ON node_id = CAST(value AS BIGINT)",
+        _listed(node_ids),
+    )
+    return {to_unsigned(node_id): until for node_id, until in rows.fetchall()}
+
+
+def online(tx: Reading) -> Mapping[int, float]:
+    """Give the nodes that are online, as far as it is written down, and until when they are."""
+    query = "SELECT node_id, online_until FROM superlink_supernode WHERE online_until > ?"
+    rows = tx.execute(query, tx.now)
+    return {to_unsigned(node_id): until for node_id, until in rows.fetchall()}
+
+
+def pulled(tx: Transaction, node_id: int) -> None:
+    """Notify the other processes that a node pulls from this one now."""
+    tx.notify(ChangeKind.SUPERNODE_PULLED, node_id)
 
 
 def unregister(tx: Transaction, node_id: int) -> bool:
@@ -155,7 +204,8 @@ def unregister(tx: Transaction, node_id: int) -> bool:
     signed = to_signed(node_id)
     if not tx.execute("DELETE FROM superlink_supernode WHERE node_id = ?", signed).rowcount:
         return False
-    tx.execute("INSERT OR REPLACE INTO superlink_unregistered(node_id) VALUES (?)", signed)
+    tx.execute("DELETE FROM superlink_unregistered WHERE node_id = ?", signed)
+    tx.execute("INSERT INTO superlink_unregistered(node_id) VALUES (?)", signed)
     tx.execute(
         "DELETE FROM superlink_unregistered WHERE number <="
         " (SELECT max(number) FROM superlink_unregistered) - ?",
