@@ -9,7 +9,7 @@ import pytest
 import trio
 from builders import answer_to, task_ins
 from standby import Pair, pair_of_servers
-from stores import serving
+from stores import hear, serving
 
 from superlink_trio.state import StateUnavailable
 from superlink_trio.state.postgres import PostgresState
@@ -80,6 +80,8 @@ async def _until_refused(work: Callable[[], Awaitable[None]]) -> None:
 async def _served_again(state: PostgresState, run_id: int) -> None:
     while True:
         with suppress(StateUnavailable):
+            # Its connections are made anew one by one, when they are needed: to write, to read.
+            await hear(state)
             assert await state.get_run(run_id) is not None
             return
         await trio.sleep(0.05)

@@ -37,8 +37,12 @@ class Client:
         [self._server] = [server for server in servers if side in server.sides]
         self._side = side
         self._address = ""
-        # How often the last call was made, and who answered it.
+        # How often the last call was made, and who was there when it was made last.
         self.attempts, self.life = 0, Life({})
+
+    async def alive(self) -> Life:
+        """Wait until the side can be called; give the life in which it can."""
+        return await self._server.alive()
 
     async def call(
         self,
@@ -49,7 +53,7 @@ class Client:
         self.attempts = 0
         while True:
             self.attempts += 1
-            life = await self._server.alive()
+            life = await self.alive()
             self.life, address = life, life.addresses[self._side]
             if address != self._address:
                 send = over_grpc(address, self._side.title(), timeout=10)
@@ -114,8 +118,11 @@ async def collect(drives: Client, record: Record, task_ids: Collection[str]) -> 
 
 async def ask_again(drives: Client, record: Record, task_ids: Collection[str]) -> None:
     """Ask for answers that were got already."""
-    for answer in await drives.call(client.Client.pull_results, task_ids):
-        record.give_again(answer.task.ancestry[0], answer.task_id, drives.life)
+    again = await drives.call(client.Client.pull_results, task_ids)
+    # A call may outlive who took it first: the balancer makes it again, or it waits for a database.
+    life = await drives.alive()
+    for answer in again:
+        record.give_again(answer.task.ancestry[0], answer.task_id, life)
 
 
 async def compare(servers: Collection[Mortal], record: Record) -> None:

