@@ -74,11 +74,16 @@ def test_only_what_left_just_before_a_kill_may_come_again(
         life.killed_at = now
     record.given["t"] = Given("a", life, now - (left or 0))
     record.give_again("t", answer_id, Life({}))
-    assert record.faults == ([] if fault is None else [fault])
+    if fault is None:
+        assert record.faults == []
+    else:
+        [told] = record.faults
+        assert told.startswith(fault)
 
 
 def test_one_life_gives_nothing_twice(record: Record, life: Life) -> None:
     record.give("t", "a", life)
     life.killed_at = time.monotonic()
     record.give_again("t", "a", life)
-    assert record.faults == ["t was answered twice"]
+    [fault] = record.faults
+    assert fault.startswith("t was answered twice, ")
