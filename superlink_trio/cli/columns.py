@@ -13,7 +13,7 @@ from rich.text import Text
 
 from superlink_trio.logs.wording import harmless
 
-_GAP = 2  # cells between two columns
+_GAP = 2  # cells behind each column
 
 # What is as long as a number of 64 bits, with a sign before it, or a comma behind.
 _ID = re.compile(r"\S*\d{15}\S*")
@@ -37,8 +37,8 @@ class Columns:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         columns = list(zip(self.headings, *self.rows, strict=True))
-        widths = fitted(columns, options.max_width - _GAP * (len(columns) - 1))
-        table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="dim")
+        widths = fitted(columns, options.max_width - _GAP * len(columns))
+        table = Table(box=None, padding=(0, _GAP, 0, 0), header_style="dim")
         for heading, width in zip(self.headings, widths, strict=True):
             table.add_column(heading, overflow="fold", width=width)
         for row in self.rows:
