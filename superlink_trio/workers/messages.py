@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import attrs
 
@@ -32,6 +32,8 @@ class Start:
     sockets: Mapping[str, Sequence[int]]
     """Descriptors of what listens already, by the options that say their addresses."""
     log: LogSettings
+    cookies: bytes = attrs.field(repr=False)
+    """The secret with which all workers make nodes' cookies."""
 
 
 @attrs.frozen
@@ -53,23 +55,13 @@ class Stop:
 
 
 @attrs.frozen
-class NodeCall:
-    """A node's last call. Both are seconds from now on."""
+class News:
+    """What happened at one worker, and the others have to know; by the names of `Worker.share`."""
 
-    heard: float
-    """When that was: not above zero."""
-    until: float | None
-    """When the node goes offline; None: it has signed off."""
+    told: Mapping[str, Any]
 
 
-@attrs.frozen
-class NodesElsewhere:
-    """Take note of nodes that called another worker."""
-
-    calls: Mapping[int, NodeCall]
-
-
-Wish: TypeAlias = Topic | Reload | Ping | Stop | NodesElsewhere
+Wish: TypeAlias = Topic | Reload | Ping | Stop | News
 
 
 @attrs.frozen
@@ -86,13 +78,6 @@ class Reply:
 
     id: int
     value: object = None
-
-
-@attrs.frozen
-class Nodes:
-    """Nodes that called."""
-
-    calls: Mapping[int, NodeCall]
 
 
 @attrs.frozen

@@ -19,7 +19,7 @@ from superlink_trio.processes.children import ChildProcess
 from superlink_trio.workers import logs
 from superlink_trio.workers.messages import (
     Happened,
-    Nodes,
+    News,
     Ping,
     Ready,
     Reply,
@@ -56,8 +56,8 @@ class Listener(Protocol):
     def happened(self, number: int, happened: Happened) -> None:
         """Take note of a step of its tree."""
 
-    def called(self, number: int, nodes: Nodes) -> None:
-        """Take note of nodes that have called it."""
+    def told(self, number: int, news: News) -> None:
+        """Take note of what the others have to know."""
 
     def gone(self, number: int) -> None:
         """Take note that its process has ended."""
@@ -243,8 +243,8 @@ class Place:
                     task_status.started(addresses)
                 case Happened() as happened:
                     self._listener.happened(self.number, happened)
-                case Nodes() as nodes:
-                    self._listener.called(self.number, nodes)
+                case News() as news:
+                    self._listener.told(self.number, news)
                 case Reply(id, value) if id in life.waiting:
                     life.waiting[id].came(value)
 

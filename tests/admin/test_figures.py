@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+import attrs
+
 from superlink_trio.admin.figures import Figures, Seen
 from superlink_trio.admin.rates import STEPS, Recent, Step
 from superlink_trio.admin.tally import CALL_BOUNDS, LAG_BOUNDS, Durations, MethodTally
 from superlink_trio.fleet import NodeView, Work
 from superlink_trio.rounds import RoundView
+from superlink_trio.rounds.rounds import Missing
 from superlink_trio.state.interface import Work as StoreWork
 
 PULL = ("flwr.proto.Fleet", "PullTaskIns")
@@ -67,10 +70,10 @@ def node(node_id: int, heard: float, *, works: bool = False) -> NodeView:
     )
 
 
-def a_round(began: float) -> RoundView:
+def a_round(began: float, group_id: str = "1") -> RoundView:
     return RoundView(
         run_id=1,
-        group_id="1",
+        group_id=group_id,
         kind="train",
         began=began,
         ended=None,
@@ -82,14 +85,28 @@ def a_round(began: float) -> RoundView:
     )
 
 
-def test_of_a_node_what_the_last_to_hear_of_it_says() -> None:
-    one = Seen(nodes=[node(1, 10.0, works=True), node(2, 9.0)], rounds=[a_round(3.0)])
+def test_nodes_and_rounds_are_those_of_all() -> None:
+    one = Seen(nodes=[node(1, 10.0, works=True), node(2, 9.0)], rounds=[a_round(3.0, "2")])
     other = Seen(nodes=[node(3, 8.0, works=True), node(1, 11.0)], rounds=[a_round(2.0)])
     together = Seen.of([one, other])
-    shown = [(each.node_id, each.heard) for each in together.nodes]
-    assert shown == [(3, 8.0), (1, 11.0), (2, 9.0)]
+    # Heard of by one, given work by the other.
+    shown = [(each.node_id, each.heard, each.works) for each in together.nodes]
+    assert shown == [(1, 11.0, 1), (3, 8.0, 1), (2, 9.0, 0)]
     assert [each.began for each in together.rounds] == [2.0, 3.0]
     assert Seen.of([]).nodes == []
+    assert Seen.of([one, other]).flower is None
+
+
+def test_a_round_of_which_each_has_a_part_is_one() -> None:
+    ended = attrs.evolve(a_round(1.0), ended=4.0, answered=1, errors=1, missing=0)
+    waiting = attrs.evolve(a_round(2.0), waiting_for=[Missing(8, 2.0)])
+    [both] = Seen.of([Seen(rounds=[waiting]), Seen(rounds=[ended])]).rounds
+    assert (both.began, both.ended, both.asked) == (1.0, None, 2)
+    assert (both.answered, both.errors, both.missing) == (1, 1, 1)
+    assert [each.node_id for each in both.waiting_for] == [8]
+    again = attrs.evolve(ended, began=10.0, ended=11.0)
+    rounds = Seen.of([Seen(rounds=[ended, again])]).rounds
+    assert [each.began for each in rounds] == [1.0, 10.0], "another one of the same name"
 
 
 def test_rates_of_several_are_those_of_all_their_calls() -> None:

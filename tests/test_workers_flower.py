@@ -1,0 +1,121 @@
+"""Today's Flower at a SuperLink of two workers over PostgreSQL: whichever has a call answers it."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+import trio
+from peering.parcels import parcel
+from peering.parties import Connect, Node, Process, at, join, log_of, start_run, take_run
+from peering.signing import Signer
+from postgresql import the_server
+from teams import Served, stopped, two_workers
+
+from superlink_trio.state.messages import SERVER
+
+_thread = trio.to_thread.run_sync
+
+
+def served_by(served: Served, event: str) -> set[Any]:
+    """Give the workers that say so."""
+    return {line.get("worker") for line in served.lines(event)}
+
+
+def join_at_both(served: Served, connect: Connect) -> list[Node]:
+    """Let nodes join, each call over a connection of its own, until both workers had one."""
+    nodes: list[Node] = []
+    while len(nodes) < 2 or served_by(served, "joined from") != {1, 2}:
+        nodes.append(join(connect, Signer()))
+        assert len(nodes) < 50, "one worker has all connections"
+    return nodes
+
+
+def work(node: Node, run_id: int) -> None:
+    """Reply to one instruction."""
+    asked = None
+    while asked is None:
+        asked = node.pull()
+    list(node.pull_objects(run_id, asked[1]))
+    node.confirm(asked[0])
+    reply_to = asked[0].metadata.message_id
+    node.push(parcel(run_id, source=node.node_id, to=SERVER, reply_to=reply_to))
+
+
+def round_of(process: Process, run_id: int, nodes: list[Node], name: str) -> None:
+    """Send every node an instruction, and collect all replies."""
+    now = time.time()
+    parcels = [parcel(run_id, to=each.node_id, created_at=now, group_id=name) for each in nodes]
+    asked = [message_id for one in parcels for message_id in process.push([one])]
+    waiting = set(asked)
+    while waiting:
+        for reply, tree in process.pull(sorted(waiting)):
+            assert all(content for _, content in process.pull_objects(run_id, tree))
+            process.confirm(reply)
+            waiting.remove(reply.metadata.reply_to_message_id)
+
+
+@pytest.mark.alone
+async def test_any_of_them_answers_any_call_and_operators_see_one() -> None:
+    options = ("--port", "0", "--isolation", "process")
+    async with two_workers(the_server().new_schema(), *options) as served:
+        connect = at(served.ready["flower_address"])
+        nodes = await _thread(join_at_both, served, connect)
+        run_id = await _thread(start_run, connect)
+        taken = await _thread(take_run, connect)
+        assert taken is not None
+        _, process = taken
+        assert await _thread(process.begin) == run_id
+        logs: list[str] = []
+
+        async def follow() -> None:
+            logs.append(await _thread(log_of, connect, run_id))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(6):
+                nursery.start_soon(follow)
+            for name in ("1", "2"):
+                async with trio.open_nursery() as working:
+                    for node in nodes:
+                        working.start_soon(_thread, work, node, run_id)
+                    await _thread(round_of, process, run_id, nodes, name)
+            await _thread(process.log, "all of them have replied\n")
+            await _see_one(served, run_id, len(nodes))
+            await _thread(process.finish)
+        assert logs == ["all of them have replied\n"] * 6
+
+        # Of what is held none keeps it from stopping.
+        async with trio.open_nursery() as nursery:
+            for node in nodes:
+                nursery.start_soon(_thread, node.pull)
+            await served.until(lambda: _held(served) == len(nodes))
+            assert await stopped(served) < 5
+
+
+def _held(served: Served) -> float:
+    return served.figures()["superlink_calls_held['flwr.proto.Fleet']"]
+
+
+async def _see_one(served: Served, run_id: int, nodes: int) -> None:
+    """See that what the workers share counts once, and that the rest adds up."""
+    figures = await _thread(served.figures)
+    assert figures["superlink_supernodes[]"] == nodes
+    assert figures["superlink_supernodes_online[]"] == nodes
+    assert figures["superlink_app_runs['running']"] == 1
+    pushed = "superlink_call_duration_seconds_count['PushMessages', '{}', 'OK']"
+    assert figures[pushed.format("flwr.proto.Runtime")] == 2 * nodes
+    assert figures[pushed.format("flwr.proto.Fleet")] == 2 * nodes
+
+    def settled() -> bool:
+        flower = json.loads(served.get("/status"))["flower"]
+        [run] = flower["shown_runs"]
+        shown = {node["node_id"]: node["messages"] for node in flower["shown_nodes"]}
+        last = run["round"]
+        assert (flower["known"], flower["online"], len(shown)) == (nodes, nodes, nodes)
+        assert (run["run_id"], last["round"], last["asked"]) == (str(run_id), "2", nodes)
+        # They tell each other every second.
+        return last["answered"] == nodes and not last["missing"] and not any(shown.values())
+
+    await served.until(settled)
