@@ -31,6 +31,7 @@ from superlink_trio.transport.grpc import GrpcService
 
 if TYPE_CHECKING:
     from superlink_trio.credentials import Credentials
+    from superlink_trio.runtime import Handover
     from superlink_trio.simulation.progress import Display
 
 Sockets: TypeAlias = Mapping[str, Sequence[socket.socket]]
@@ -67,8 +68,8 @@ class Worker:
     """What is asked by the process that serves operators for all of them."""
     share: Callable[[str, Shared], None]
     """Is given, by a name, what has to be told of what happens at the others."""
-    starts_runs: bool
-    """Whether this process starts those of runs, where no SuperExec does."""
+    handover: Handover | None
+    """What is left to the next, where this process starts those of runs; None: another one does."""
     cookies: bytes = attrs.field(repr=False)
     """The secret with which all of them make nodes' cookies."""
 
@@ -168,7 +169,8 @@ class Leaves:
             bound=bound,
             observers=lambda system, path: self.watching.observers(system, lambda: bound(path)),
             sockets=self.sockets,
-            starts_runs=self.worker is None or self.worker.starts_runs,
+            starts_runs=self.worker is None or self.worker.handover is not None,
+            handover=None if self.worker is None else self.worker.handover,
             cookies=secrets.token_bytes(32) if self.worker is None else self.worker.cookies,
         ).parts()
 

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from message_rounds import place_app, token_of
 from peering.parcels import parcel
-from peering.parties import Connect, Node, Process, at, join, log_of, start_run, take_run
+from peering.parties import (
+    Connect,
+    Node,
+    Process,
+    at,
+    join,
+    log_of,
+    process_of,
+    start_run,
+    statuses,
+    take_run,
+)
 from peering.signing import Signer
 from postgresql import the_server
 from teams import Served, stopped, two_workers
 
+from superlink_trio.processes.sessions import began_at
 from superlink_trio.state.messages import SERVER
 
 _thread = trio.to_thread.run_sync
@@ -42,6 +58,11 @@ def work(node: Node, run_id: int) -> None:
     node.confirm(asked[0])
     reply_to = asked[0].metadata.message_id
     node.push(parcel(run_id, source=node.node_id, to=SERVER, reply_to=reply_to))
+
+
+def children_of(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
 
 
 def round_of(process: Process, run_id: int, nodes: list[Node], name: str) -> None:
@@ -92,6 +113,33 @@ async def test_any_of_them_answers_any_call_and_operators_see_one() -> None:
                 nursery.start_soon(_thread, node.pull)
             await served.until(lambda: _held(served) == len(nodes))
             assert await stopped(served) < 5
+
+
+async def test_a_run_outlives_the_worker_that_has_started_it(tmp_path: Path) -> None:
+    told = place_app(tmp_path)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    options = ("--port", "0", "--max-server-apps", "1")
+    async with two_workers(the_server().new_schema(), *options, PATH=path) as served:
+        connect = at(served.ready["flower_address"])
+        run_id = await _thread(start_run, connect)
+        process = process_of(connect, await _thread(token_of, told))
+        assert await _thread(process.begin) == run_id
+        waiting = await _thread(start_run, connect)
+        node = await _thread(join, connect, Signer())
+        first, _ = served.program.children()
+        [app] = children_of(first)
+        os.kill(first, signal.SIGKILL)
+        await served.program.line("worker-1 failed: worker 1 was ended by SIGKILL")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_thread, work, node, run_id)
+            await _thread(round_of, process, run_id, [node], "1")
+        await served.program.line("worker-1 restarts in")
+        await served.until(lambda: served.get("/readyz") == "ok\n")
+        assert first not in served.program.children()
+        assert (await _thread(statuses, connect))[waiting].status == "pending", "of two one runs"
+        assert await _thread(process.heartbeat)
+        assert await stopped(served) < 5
+        assert began_at(app) is None
 
 
 def _held(served: Served) -> float:

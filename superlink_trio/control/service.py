@@ -29,6 +29,7 @@ from superlink_trio.rounds import Rounds
 from superlink_trio.rpc import Api, CallObserver, Status
 from superlink_trio.runtime import (
     Acquiring,
+    Handover,
     Launcher,
     NoSuperExecs,
     Signatures,
@@ -70,6 +71,8 @@ class TodaysFlower:
     """What listens at addresses already, by the options that say them."""
     starts_runs: bool
     """Whether this process starts those of runs, where no SuperExec does."""
+    handover: Handover | None
+    """What others leave to this process of that, and this one to others."""
     cookies: bytes = attrs.field(repr=False)
     """The secret with which cookies of nodes are made."""
     simulation: pb.SimulationConfig | None = attrs.field(init=False)
@@ -127,6 +130,7 @@ class TodaysFlower:
                 address=address,
                 certificate=_certificate(config),
                 most=config.max_server_apps,
+                handover=self.handover,
             )
             yield self._child("apps", launcher)
 

@@ -9,6 +9,7 @@ import attrs
 
 from superlink_trio.admin import Topic
 from superlink_trio.config import Address, Apis, SuperLinkConfig
+from superlink_trio.runtime import RunProcess
 from superlink_trio.supervision import EventKind
 
 
@@ -32,6 +33,8 @@ class Start:
     sockets: Mapping[str, Sequence[int]]
     """Descriptors of what listens already, by the options that say their addresses."""
     log: LogSettings
+    runs: Sequence[RunProcess]
+    """The processes of runs that a worker had started which was killed."""
     cookies: bytes = attrs.field(repr=False)
     """The secret with which all workers make nodes' cookies."""
 
@@ -59,6 +62,13 @@ class News:
     """What happened at one worker, and the others have to know; by the names of `Worker.share`."""
 
     told: Mapping[str, Any]
+
+
+@attrs.frozen
+class Runs:
+    """The processes of runs that a worker has started, or has taken over."""
+
+    processes: Sequence[RunProcess]
 
 
 Wish: TypeAlias = Topic | Reload | Ping | Stop | News

@@ -24,6 +24,7 @@ from superlink_trio.workers.messages import (
     Ready,
     Reply,
     Request,
+    Runs,
     Start,
     Stop,
     Wish,
@@ -58,6 +59,9 @@ class Listener(Protocol):
 
     def told(self, number: int, news: News) -> None:
         """Take note of what the others have to know."""
+
+    def runs(self, runs: Runs) -> None:
+        """Take note of the processes of runs that it has started."""
 
     def gone(self, number: int) -> None:
         """Take note that its process has ended."""
@@ -243,6 +247,8 @@ class Place:
                     task_status.started(addresses)
                 case Happened() as happened:
                     self._listener.happened(self.number, happened)
+                case Runs() as runs:
+                    self._listener.runs(runs)
                 case News() as news:
                     self._listener.told(self.number, news)
                 case Reply(id, value) if id in life.waiting:

@@ -44,9 +44,10 @@ from superlink_trio.workers.messages import (
     LogSettings,
     News,
     Reload,
+    Runs,
     Start,
 )
-from superlink_trio.workers.parts import part_of
+from superlink_trio.workers.parts import part_of, starts_runs
 from superlink_trio.workers.place import NotTold, Place
 from superlink_trio.workers.ports import Ports, open_ports
 
@@ -120,6 +121,7 @@ class Team:
         factory=partial(EventLog, frozenset({"superlink"})), init=False
     )
     _cookies: bytes = attrs.field(factory=partial(secrets.token_bytes, 32), init=False, repr=False)
+    _runs: Runs = attrs.field(factory=partial(Runs, ()), init=False)
     _addresses: dict[str, Address] = attrs.field(factory=dict, init=False)
     """By the paths in the tree of the parent."""
     places: Sequence[Place] = attrs.field(default=(), init=False)
@@ -202,6 +204,7 @@ class Team:
             config=config,
             sockets=self._ports.descriptors,
             log=self._log(pipe),
+            runs=self._runs.processes if starts_runs(number) else (),
             cookies=self._cookies,
         )
 
@@ -269,6 +272,10 @@ class Team:
         for place in self.places:
             if place.number != number:
                 place.tell(news)
+
+    def runs(self, runs: Runs) -> None:
+        """Keep the processes of runs for who takes the place of the worker that started them."""
+        self._runs = runs
 
     def gone(self, number: int) -> None:
         """Take note that a worker has ended, and all of its parts."""

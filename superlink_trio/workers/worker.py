@@ -16,6 +16,7 @@ from superlink_trio.handle import SuperLink
 from superlink_trio.leaves import Shared, Worker
 from superlink_trio.logs.wording import described, leaves
 from superlink_trio.processes import frames
+from superlink_trio.runtime import Handover, RunProcess
 from superlink_trio.superlink import run_worker
 from superlink_trio.supervision import Control, Event
 from superlink_trio.workers import logs
@@ -27,6 +28,7 @@ from superlink_trio.workers.messages import (
     Reload,
     Reply,
     Request,
+    Runs,
     Start,
     Stop,
 )
@@ -55,7 +57,7 @@ async def serve_part(
     worker = Worker(
         questions=asked,
         share=parent.share,
-        starts_runs=starts_runs(start.number),
+        handover=Handover(parent.note_runs, start.runs) if starts_runs(start.number) else None,
         cookies=start.cookies,
     )
     async with trio.open_nursery() as nursery:
@@ -118,6 +120,10 @@ class _Parent:
         """Let it hear what happens at the other workers, and them what happens here."""
         shared.share()
         self._shared[name] = shared
+
+    def note_runs(self, processes: Sequence[RunProcess]) -> None:
+        """Leave the processes of runs to whoever takes this worker's place."""
+        self._say(Runs(processes))
 
     async def tell_news(self) -> None:
         """Tell what was noted now and then, until cancelled."""
