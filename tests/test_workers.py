@@ -15,7 +15,7 @@ import pytest
 import trio
 from peering.client import Client, NotAnswered
 from peering.messages import task_ins, task_res
-from teams import stopped, two_workers
+from teams import Served, stopped, two_workers
 
 from superlink_trio.wire import superlink_pb2 as pb
 
@@ -116,7 +116,13 @@ async def test_they_end_with_their_parent(tmp_path: Path) -> None:
         await served.until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
 
 
-async def test_all_of_them_take_what_a_reload_changes_and_the_log_says_it_once(
+def told_of_tasks(served: Served) -> dict[int | None, str]:
+    """Give the trees of tasks that the log has, by the numbers of workers."""
+    lines = served.lines("SIGQUIT: the tasks, and where they wait")
+    return {line.get("worker"): line["exception"] for line in lines}
+
+
+async def test_a_signal_to_the_parent_is_for_all_and_a_reload_is_told_once(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "superlink.toml"
@@ -131,4 +137,7 @@ async def test_all_of_them_take_what_a_reload_changes_and_the_log_says_it_once(
             for fleet, me in zip(fleets, nodes, strict=True):
                 assert await _thread(fleet.pull_tasks, me) == []
         assert len(served.lines("--hold is 0 now")) == 1
+        served.program.process.send_signal(signal.SIGQUIT)
+        await served.until(lambda: {None, 1, 2} <= told_of_tasks(served).keys())
+        assert "fleet" in told_of_tasks(served)[2]
         await stopped(served)
