@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import trio
 from message_rounds import place_app, token_of
+from peering.client import over_grpc
 from peering.parcels import parcel
 from peering.parties import (
     Connect,
@@ -25,12 +26,14 @@ from peering.parties import (
     statuses,
     take_run,
 )
+from peering.processes import ANY_PORT
 from peering.signing import Signer
 from postgresql import the_server
 from teams import Served, stopped, two_workers
 
 from superlink_trio.processes.sessions import began_at
 from superlink_trio.state.messages import SERVER
+from superlink_trio.wire import messages_pb2 as pb
 
 _thread = trio.to_thread.run_sync
 
@@ -60,6 +63,12 @@ def work(node: Node, run_id: int) -> None:
     node.push(parcel(run_id, source=node.node_id, to=SERVER, reply_to=reply_to))
 
 
+def runs_over_grpc(served: Served) -> set[int]:
+    """Ask for all runs, as `flwr ls` of older releases does, over a connection of its own."""
+    send = over_grpc(served.ready["control_grpc_address"], "Control", timeout=20, alone=True)
+    return set(pb.ListRunsResponse.FromString(send("ListRuns", b"")).run_dict)
+
+
 def children_of(pid: int) -> list[int]:
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for task in tasks for child in task.read_text().split()]
@@ -80,7 +89,8 @@ def round_of(process: Process, run_id: int, nodes: list[Node], name: str) -> Non
 
 @pytest.mark.alone
 async def test_any_of_them_answers_any_call_and_operators_see_one() -> None:
-    options = ("--port", "0", "--isolation", "process")
+    older = ("--control-grpc-address", ANY_PORT)
+    options = ("--port", "0", "--isolation", "process", *older)
     async with two_workers(the_server().new_schema(), *options) as served:
         connect = at(served.ready["flower_address"])
         nodes = await _thread(join_at_both, served, connect)
@@ -105,6 +115,7 @@ async def test_any_of_them_answers_any_call_and_operators_see_one() -> None:
             await _thread(process.log, "all of them have replied\n")
             await _see_one(served, run_id, len(nodes))
             await _thread(process.finish)
+        assert [await _thread(runs_over_grpc, served) for _ in range(6)] == [{run_id}] * 6
         assert logs == ["all of them have replied\n"] * 6
 
         # Of what is held none keeps it from stopping.
