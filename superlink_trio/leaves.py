@@ -24,6 +24,7 @@ from superlink_trio.config.changes import Current
 from superlink_trio.driver import DriverService
 from superlink_trio.fleet import FleetService, Presence
 from superlink_trio.handle import SuperLink
+from superlink_trio.processes.handover import Handover
 from superlink_trio.rounds import Rounds
 from superlink_trio.state import State
 from superlink_trio.supervision import Child, Group, Restart, Service
@@ -31,7 +32,6 @@ from superlink_trio.transport.grpc import GrpcService
 
 if TYPE_CHECKING:
     from superlink_trio.credentials import Credentials
-    from superlink_trio.runtime import Handover
     from superlink_trio.simulation.progress import Display
 
 Sockets: TypeAlias = Mapping[str, Sequence[socket.socket]]

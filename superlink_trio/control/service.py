@@ -25,11 +25,11 @@ from superlink_trio.fleet import SuperNodes
 from superlink_trio.fleet.messages_api import messages_api
 from superlink_trio.fleet.sessions import Sessions
 from superlink_trio.fleet.signatures import check_key
+from superlink_trio.processes.handover import Handover
 from superlink_trio.rounds import Rounds
 from superlink_trio.rpc import Api, CallObserver, Status
 from superlink_trio.runtime import (
     Acquiring,
-    Handover,
     Launcher,
     NoSuperExecs,
     Signatures,

@@ -25,8 +25,8 @@ import trio
 
 from superlink_trio.config import Address
 from superlink_trio.processes.ending import end_session
+from superlink_trio.processes.handover import Handover, SessionLeader
 from superlink_trio.runtime.ending import STOPPED, fail_run
-from superlink_trio.runtime.handover import Handover, RunProcess
 from superlink_trio.runtime.output import Output
 from superlink_trio.state import StateUnavailable
 from superlink_trio.state.messages import Claim, MessageState
@@ -98,19 +98,19 @@ class Launcher:
             nursery.start_soon(self._run, claim, places, place)
 
     async def _take_over(
-        self, process: RunProcess, places: trio.CapacityLimiter, place: object
+        self, process: SessionLeader, places: trio.CapacityLimiter, place: object
     ) -> None:
         failure = STOPPED
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._end_with_its_run, process.run_id, process.kill)
+                nursery.start_soon(self._end_with_its_run, process.purpose, process.kill)
                 await process.wait()
                 nursery.cancel_scope.cancel()
             failure = "its process has ended"
         finally:
-            await self._end(process.run_id, process.end)
+            await self._end(process.purpose, process.end)
             places.release_on_behalf_of(place)
-            await fail_run(self.state, process.run_id, failure)
+            await fail_run(self.state, process.purpose, failure)
 
     async def _run(self, claim: Claim, places: trio.CapacityLimiter, place: object) -> None:
         failure = STOPPED
@@ -177,7 +177,7 @@ class Launcher:
         return [program, *where, *tls]
 
     def _note(self, run_id: int, pid: int) -> None:
-        if self.handover is not None and (process := RunProcess.of(run_id, pid)) is not None:
+        if self.handover is not None and (process := SessionLeader.of(run_id, pid)) is not None:
             self.handover.add(process)
 
     async def _end(self, run_id: int, end: Callable[[float], Awaitable[Sequence[int]]]) -> None:

@@ -9,7 +9,7 @@ import attrs
 
 from superlink_trio.admin import Topic
 from superlink_trio.config import Address, Apis, SuperLinkConfig
-from superlink_trio.runtime import RunProcess
+from superlink_trio.processes.handover import SessionLeader
 from superlink_trio.supervision import EventKind
 
 
@@ -33,7 +33,7 @@ class Start:
     sockets: Mapping[str, Sequence[int]]
     """Descriptors of what listens already, by the options that say their addresses."""
     log: LogSettings
-    runs: Sequence[RunProcess]
+    runs: Sequence[SessionLeader]
     """The processes of runs that a worker had started which was killed."""
     cookies: bytes = attrs.field(repr=False)
     """The secret with which all workers make nodes' cookies."""
@@ -68,7 +68,7 @@ class News:
 class Runs:
     """The processes of runs that a worker has started, or has taken over."""
 
-    processes: Sequence[RunProcess]
+    processes: Sequence[SessionLeader]
 
 
 Wish: TypeAlias = Topic | Reload | Ping | Stop | News

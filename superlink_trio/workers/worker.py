@@ -16,7 +16,7 @@ from superlink_trio.handle import SuperLink
 from superlink_trio.leaves import Shared, Worker
 from superlink_trio.logs.wording import described, leaves
 from superlink_trio.processes import frames
-from superlink_trio.runtime import Handover, RunProcess
+from superlink_trio.processes.handover import Handover, SessionLeader
 from superlink_trio.superlink import run_worker
 from superlink_trio.supervision import Control, Event
 from superlink_trio.workers import logs
@@ -121,7 +121,7 @@ class _Parent:
         shared.share()
         self._shared[name] = shared
 
-    def note_runs(self, processes: Sequence[RunProcess]) -> None:
+    def note_runs(self, processes: Sequence[SessionLeader]) -> None:
         """Leave the processes of runs to whoever takes this worker's place."""
         self._say(Runs(processes))
 

@@ -16,8 +16,9 @@ import pytest
 import trio
 
 from superlink_trio.config import Address
+from superlink_trio.processes.handover import Handover, SessionLeader
 from superlink_trio.processes.sessions import members
-from superlink_trio.runtime import Handover, Launcher, RunProcess
+from superlink_trio.runtime import Launcher
 from superlink_trio.state import SqliteState, State
 from superlink_trio.state.messages import DurableMessages, MemoryMessages, MessageState, NewRun
 from superlink_trio.wire import messages_pb2 as pb
@@ -209,7 +210,7 @@ place.rmdir()
     assert details == ["its process ended with status 0"] * 3
 
 
-LeftOver = Callable[[RunRecord], RunProcess]
+LeftOver = Callable[[RunRecord], SessionLeader]
 
 
 @pytest.fixture
@@ -218,10 +219,10 @@ def left_over() -> Iterator[LeftOver]:
     program = [sys.executable, "-c", "import signal; signal.pause()"]
     with ExitStack() as stack:
 
-        def start(run: RunRecord) -> RunProcess:
+        def start(run: RunRecord) -> SessionLeader:
             started = stack.enter_context(subprocess.Popen(program, start_new_session=True))
             stack.callback(started.kill)
-            process = RunProcess.of(run.run_id, started.pid)
+            process = SessionLeader.of(run.run_id, started.pid)
             assert process is not None
             return process
 
@@ -236,7 +237,7 @@ async def test_what_another_one_has_started_is_taken_over(
         assert await state.claim_run() is not None
     processes = left_over(one), left_over(other)
     waiting = await a_run(state)
-    noted: list[Sequence[RunProcess]] = []
+    noted: list[Sequence[SessionLeader]] = []
     path = program("import signal\nsignal.pause()")
     taking_over = attrs.evolve(
         launcher(state, path, most=2), handover=Handover(noted.append, processes)
@@ -251,7 +252,7 @@ async def test_what_another_one_has_started_is_taken_over(
             assert (await ended(state, one)).details == "its process has ended"
             while len(noted) < 2:
                 await trio.testing.wait_all_tasks_blocked(0.01)
-            assert [{each.run_id for each in told} for told in noted] == [
+            assert [{each.purpose for each in told} for told in noted] == [
                 {other.run_id},
                 {other.run_id, waiting.run_id},
             ]

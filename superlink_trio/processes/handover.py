@@ -1,4 +1,4 @@
-"""Processes of runs outlive who has started them, if that is killed: the next takes them over.
+"""Processes outlive who has started them, if that is killed: who comes next takes them over.
 
 A process id alone could be another's by then. So it goes with the time at which the process began.
 """
@@ -19,19 +19,20 @@ from superlink_trio.processes.sessions import began_at
 
 
 @attrs.frozen
-class RunProcess:
-    """The process of a run, which leads a session."""
+class SessionLeader:
+    """A process that leads a session."""
 
-    run_id: int
+    purpose: int
+    """What it was started for: no two of them have the same number."""
     pid: int
     began: int
     """In clock ticks since the machine was started."""
 
     @classmethod
-    def of(cls, run_id: int, pid: int) -> RunProcess | None:
+    def of(cls, purpose: int, pid: int) -> SessionLeader | None:
         """Note a process; None where it has ended."""
         began = began_at(pid)
-        return None if began is None else cls(run_id, pid, began)
+        return None if began is None else cls(purpose, pid, began)
 
     async def wait(self) -> None:
         """Wait for its end, whoever its parent is."""
@@ -57,34 +58,34 @@ class RunProcess:
         return await end_session(self.pid, within)
 
 
-Note: TypeAlias = Callable[[Sequence[RunProcess]], None]
+Note: TypeAlias = Callable[[Sequence[SessionLeader]], None]
 
 
 @attrs.define
 class Handover:
-    """What one who starts processes of runs leaves to the next."""
+    """What one who starts processes leaves to the next."""
 
     _note: Note
     """Is told of all processes whenever there is one more or less."""
-    _found: Sequence[RunProcess] = ()
-    _processes: dict[int, RunProcess] = attrs.field(init=False)
-    """By the ids of their runs."""
+    _found: Sequence[SessionLeader] = ()
+    _processes: dict[int, SessionLeader] = attrs.field(init=False)
+    """By their purposes."""
 
     @_processes.default
-    def _those_found(self) -> dict[int, RunProcess]:
-        return {process.run_id: process for process in self._found}
+    def _those_found(self) -> dict[int, SessionLeader]:
+        return {process.purpose: process for process in self._found}
 
-    def take(self) -> Sequence[RunProcess]:
+    def take(self) -> Sequence[SessionLeader]:
         """Give the processes that were found, once."""
         found, self._found = self._found, ()
         return found
 
-    def add(self, process: RunProcess) -> None:
+    def add(self, process: SessionLeader) -> None:
         """Note a process that was started."""
-        self._processes[process.run_id] = process
+        self._processes[process.purpose] = process
         self._note(tuple(self._processes.values()))
 
-    def remove(self, run_id: int) -> None:
-        """Note that the process of a run has ended."""
-        if self._processes.pop(run_id, None) is not None:
+    def remove(self, purpose: int) -> None:
+        """Note that the process of this purpose has ended."""
+        if self._processes.pop(purpose, None) is not None:
             self._note(tuple(self._processes.values()))
