@@ -39,20 +39,24 @@ class SuperNodes:
         self._runs = runs
         self._known = known
         self._now = clock
-        self.attendance = Attendance(most, clock, work="message")
-        """What is known of nodes whatever release they are of."""
+        self._attendance = Attendance(most, clock, work="message")
+
+    @property
+    def attendance(self) -> Attendance:
+        """What is known of these nodes, and concerns other processes that serve them."""
+        return self._attendance
 
     def activated(self, node_id: int, interval: float) -> None:
         """Note that a node was started, and how often it will send a heartbeat, in seconds."""
-        self.attendance.renew(node_id)
-        self.attendance.finish(node_id)
+        self._attendance.renew(node_id)
+        self._attendance.finish(node_id)
         self.heard(node_id, interval)
 
     def heard(self, node_id: int, interval: float) -> None:
         """Note a heartbeat, or what is taken for one."""
-        node = self.attendance.renew(node_id)
+        node = self._attendance.renew(node_id)
         until = max(node.until, node.last_heartbeat + 2 * interval)
-        self.attendance.keep_online(node_id, until)
+        self._attendance.keep_online(node_id, until)
 
     def called(self, node_id: int) -> bool:
         """Note any call: by itself it keeps a node online no longer than it is.
@@ -60,9 +64,9 @@ class SuperNodes:
         Say whether nothing was known of the node, which was started before this SuperLink then, or
         was forgotten meanwhile. Others that serve together with this process may know of it.
         """
-        unknown = node_id not in self.attendance
-        self.attendance.renew(node_id)
-        return unknown and not (self.attendance.shared and self._is_online(node_id))
+        unknown = node_id not in self._attendance
+        self._attendance.renew(node_id)
+        return unknown and not (self._attendance.shared and self._is_online(node_id))
 
     def _is_online(self, node_id: int) -> bool:
         """Say whether the state knows that a node is there: another process has heard of it."""
@@ -72,23 +76,23 @@ class SuperNodes:
     def given(self, node_id: int, instruction: Envelope) -> None:
         """Note that a node was given a message."""
         meta = instruction.message.metadata
-        node = self.attendance.renew(node_id)
+        node = self._attendance.renew(node_id)
         if meta.message_id not in node.works:
-            self.attendance.begin(
+            self._attendance.begin(
                 *(node_id, meta.message_id, meta.run_id, meta.group_id, meta.message_type)
             )
 
     def replied(self, node_id: int, instruction_id: str) -> None:
         """Note that a node has begun to send a reply: all of it is there a moment later."""
-        self.attendance.finish(node_id, [instruction_id])
+        self._attendance.finish(node_id, [instruction_id])
 
     def left(self, node_id: int) -> None:
         """Note that a node has signed off."""
-        self.attendance.leave(node_id)
+        self._attendance.leave(node_id)
 
     def views(self, most: int = MOST_VIEWS) -> Sequence[NodeView]:
         """Show those that work, then the others; of both those heard of last come first."""
-        return self.attendance.views(most)
+        return self._attendance.views(most)
 
     def under_way(self) -> Counter[tuple[int, str, str]]:
         """Count what nodes work on, by run, group and kind.
@@ -98,7 +102,7 @@ class SuperNodes:
         now = trio.current_time()
         return Counter(
             (work.run_id, work.group_id, work.kind)
-            for _, node in self.attendance.working()
+            for _, node in self._attendance.working()
             for work in node.works.values()
             if node.until > now
         )
@@ -106,20 +110,20 @@ class SuperNodes:
     async def report(self) -> None:
         """Log which nodes go offline, and which are back, until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.attendance.report)
+            nursery.start_soon(self._attendance.report)
             while True:
                 await trio.sleep(_LOOK_EVERY)
                 self._look_elsewhere()
                 runs = self._runs()
-                for node_id, node in self.attendance.working():
+                for node_id, node in self._attendance.working():
                     over = [work.id for work in node.works.values() if work.run_id not in runs]
-                    self.attendance.finish(node_id, over)
+                    self._attendance.finish(node_id, over)
 
     def _look_elsewhere(self) -> None:
         """Keep those online that have not called here for long, and did so elsewhere."""
         now = trio.current_time()
         offset = self._now() - now
-        for node_id in self.attendance.ending(now + 2 * _LOOK_EVERY):
+        for node_id in self._attendance.ending(now + 2 * _LOOK_EVERY):
             record = self._known(node_id)
             if record is not None and record.online_until - offset > now + 2 * _LOOK_EVERY:
-                self.attendance.keep_online(node_id, record.online_until - offset)
+                self._attendance.keep_online(node_id, record.online_until - offset)
