@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import attrs
 
@@ -21,8 +22,9 @@ from superlink_trio.admin import (
 from superlink_trio.config import Address, Apis, SuperLinkConfig
 from superlink_trio.config.changes import Current
 from superlink_trio.driver import DriverService
-from superlink_trio.fleet import FleetService, Presence, Tell
+from superlink_trio.fleet import FleetService, Presence
 from superlink_trio.handle import SuperLink
+from superlink_trio.processes.handover import Handover
 from superlink_trio.rounds import Rounds
 from superlink_trio.state import State
 from superlink_trio.supervision import Child, Group, Restart, Service
@@ -45,16 +47,31 @@ _DRAIN = 0.2
 _DRIVERS_SHARE = 1 / 8
 
 
+class Shared(Protocol):
+    """What of this process concerns others that serve together with it."""
+
+    def share(self) -> None:
+        """Take notes for the others from now on."""
+
+    def take(self) -> Any:
+        """Give what they have to be told and were not yet; None: nothing."""
+
+    def hear(self, told: Any) -> None:
+        """Take note of what another one gave."""
+
+
 @attrs.frozen(kw_only=True)
 class Worker:
     """What connects a SuperLink with others that serve together with it."""
 
     questions: Questions
     """What is asked by the process that serves operators for all of them."""
-    tell: Tell
-    """Is told of nodes that call here, for the others."""
-    follow: Callable[[Presence], None]
-    """Is given what has to hear of nodes that call the others."""
+    share: Callable[[str, Shared], None]
+    """Is given, by a name, what has to be told of what happens at the others."""
+    handover: Handover | None
+    """What is left to the next, where this process starts those of runs; None: another one does."""
+    cookies: bytes = attrs.field(repr=False)
+    """The secret with which all of them make nodes' cookies."""
 
 
 @attrs.frozen(kw_only=True)
@@ -152,6 +169,9 @@ class Leaves:
             bound=bound,
             observers=lambda system, path: self.watching.observers(system, lambda: bound(path)),
             sockets=self.sockets,
+            starts_runs=self.worker is None or self.worker.handover is not None,
+            handover=None if self.worker is None else self.worker.handover,
+            cookies=secrets.token_bytes(32) if self.worker is None else self.worker.cookies,
         ).parts()
 
     @property

@@ -186,9 +186,9 @@ async def _run(
         if config.port is not None and apis is Apis.BOTH:
             flower = _flower(state)
         presence = Presence(lambda: current().hold, most=lambda: state.limits.nodes)
-        if worker is not None and Apis.FLEET in apis:
-            presence.tell = worker.tell
-            worker.follow(presence)
+        rounds = Rounds()
+        if worker is not None:
+            _share(worker, presence if Apis.FLEET in apis else None, rounds, flower)
         leaves = Leaves(
             served=apis,
             current=current,
@@ -198,7 +198,7 @@ async def _run(
             link=link,
             watching=watching,
             presence=presence,
-            rounds=Rounds(),
+            rounds=rounds,
             sockets=sockets,
             display=display,
             flower=flower,
@@ -213,6 +213,17 @@ async def _run(
             )
         finally:
             link.ended()
+
+
+def _share(
+    worker: Worker, presence: Presence | None, rounds: Rounds, flower: Flower | None
+) -> None:
+    worker.share("rounds", rounds)
+    if presence is not None:
+        worker.share("nodes", presence.attendance)
+    if flower is not None:
+        worker.share("supernodes", flower.nodes.attendance)
+        worker.share("message rounds", flower.rounds)
 
 
 def _flower(state: State) -> Flower:

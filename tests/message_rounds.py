@@ -45,7 +45,7 @@ def a_message_round(link: SuperLink, told: Path, kind: str = "train") -> Iterato
     """
     connect = at(str(link.flower_address), timeout=_PATIENCE)
     start_run(connect)
-    process = process_of(connect, _read(told))
+    process = process_of(connect, token_of(told))
     run_id = process.begin()
     node, idle = join(connect, Signer()), join(connect, Signer())
     parcels = [
@@ -64,7 +64,8 @@ def a_message_round(link: SuperLink, told: Path, kind: str = "train") -> Iterato
     yield run_id
 
 
-def _read(told: Path) -> str:
+def token_of(told: Path) -> str:
+    """Wait for the program that was placed to be started; give its token."""
     pipe = os.open(told, os.O_RDONLY | os.O_NONBLOCK)
     try:
         readable, _, _ = select.select([pipe], [], [], _PATIENCE)

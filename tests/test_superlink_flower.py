@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import socket
 import time
 from functools import partial
 from pathlib import Path
@@ -105,6 +106,16 @@ async def test_a_run_without_flower_says_what_to_install(
     assert (run.status.status, run.status.sub_status) == ("finished", "failed")
     assert "pip install 'flwr>=1.39'" in run.status.details
     await link.stop()
+
+
+async def test_what_listens_already_is_its_port(nursery: trio.Nursery) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        config = with_superexecs()
+        link = await nursery.start(partial(run_superlink, config, sockets={"host": [given]}))
+        at = Address(*given.getsockname())
+        status, _ = await post(link, "/v1/control/list-runs", pb.ListRunsRequest(), address=at)
+        assert status == 200
+        await link.stop()
 
 
 async def test_a_node_that_has_proved_who_it_is_need_not_do_so_again(link: SuperLink) -> None:

@@ -2,95 +2,26 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import attrs
 import pytest
 import trio
-from peering.client import Client, NotAnswered, over_grpc
+from peering.client import Client, NotAnswered
 from peering.messages import task_ins, task_res
-from peering.processes import ANY_PORT, OURS, Program, lines_of, running
-from prometheus_client.parser import text_string_to_metric_families
+from teams import Served, stopped, two_workers
 
 from superlink_trio.wire import superlink_pb2 as pb
 
 T = TypeVar("T")
 
 _thread = trio.to_thread.run_sync
-
-
-@attrs.frozen
-class Served:
-    """A SuperLink of two workers."""
-
-    program: Program
-    ready: dict[str, Any]
-
-    def client(self, side: str) -> Client:
-        """Give a client with a connection of its own, so that any worker may have it."""
-        address = self.ready[f"{side.lower()}_address"]
-        return Client(over_grpc(address, side, timeout=20, alone=True))
-
-    def get(self, path: str) -> str:
-        """Give what operators find at a path."""
-        host, _, port = self.ready["admin_address"].rpartition(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=20)
-        connection.request("GET", path)
-        text = connection.getresponse().read().decode()
-        connection.close()
-        return text
-
-    def figures(self) -> dict[str, float]:
-        """Give the figures for Prometheus, by name and labels in the order of their names."""
-        return {
-            f"{sample.name}{[value for _, value in sorted(sample.labels.items())]}": sample.value
-            for family in text_string_to_metric_families(self.get("/metrics"))
-            for sample in family.samples
-        }
-
-    async def until(self, seen: Callable[[], bool]) -> None:
-        """Wait until something can be seen; there is nobody to tell of it."""
-        while True:
-            if await _thread(seen):
-                return
-            await trio.sleep(0.02)
-
-    def lines(self, event: str) -> list[dict[str, Any]]:
-        """Give the log's lines so far that say so."""
-        return [line for line in lines_of(self.program.lines) if event in line["event"]]
-
-
-@asynccontextmanager
-async def two_workers(folder: Path, *options: str | Path) -> AsyncIterator[Served]:
-    fixed = ("--insecure", "--log-format", "json", "--workers", "2")
-    places = ("--driver-api-address", ANY_PORT, "--fleet-api-address", ANY_PORT)
-    where = ("--database", folder / "state.db", "--admin-address", ANY_PORT)
-    async with running("SuperLink", *OURS, *fixed, *places, *where, *options) as program:
-        with trio.fail_after(60):
-            yield Served(program, await program.report("driver_address"))
-
-
-async def stopped(served: Served) -> float:
-    """Stop it, and see that nothing of it is left, nor anything but lines of JSON.
-
-    Give the seconds that this took.
-    """
-    workers = served.program.children()
-    seconds = await served.program.terminate()
-    assert await served.program.end() == 0
-    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
-    lines = [json.loads(line) for line in served.program.lines if line]
-    assert {line.get("worker") for line in lines} >= {None, 1}
-    return seconds
 
 
 def persistent(call: Callable[[], T]) -> T:
@@ -107,7 +38,7 @@ def persistent(call: Callable[[], T]) -> T:
 
 @pytest.mark.alone
 async def test_they_serve_the_same_ports_and_wake_each_others_nodes(tmp_path: Path) -> None:
-    async with two_workers(tmp_path) as served:
+    async with two_workers(tmp_path / "state.db") as served:
         driver = served.client("Driver")
         run_id = await _thread(driver.create_run)
         fleets = [served.client("Fleet") for _ in range(8)]
@@ -147,7 +78,7 @@ async def test_they_serve_the_same_ports_and_wake_each_others_nodes(tmp_path: Pa
 
 
 async def test_one_that_is_killed_is_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
-    async with two_workers(tmp_path) as served:
+    async with two_workers(tmp_path / "state.db") as served:
         run_id = await _thread(served.client("Driver").create_run)
         me = await _thread(served.client("Fleet").create_node)
         acknowledged: list[str] = []
@@ -178,19 +109,25 @@ async def test_one_that_is_killed_is_replaced_and_nothing_is_lost(tmp_path: Path
 
 
 async def test_they_end_with_their_parent(tmp_path: Path) -> None:
-    async with two_workers(tmp_path) as served:
+    async with two_workers(tmp_path / "state.db") as served:
         workers = served.program.children()
         assert len(workers) == 2
         served.program.process.kill()
         await served.until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
 
 
-async def test_all_of_them_take_what_a_reload_changes_and_the_log_says_it_once(
+def told_of_tasks(served: Served) -> dict[int | None, str]:
+    """Give the trees of tasks that the log has, by the numbers of workers."""
+    lines = served.lines("SIGQUIT: the tasks, and where they wait")
+    return {line.get("worker"): line["exception"] for line in lines}
+
+
+async def test_a_signal_to_the_parent_is_for_all_and_a_reload_is_told_once(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "superlink.toml"
     file.write_text("hold = 30\n")
-    async with two_workers(tmp_path, "--config", file) as served:
+    async with two_workers(tmp_path / "state.db", "--config", file) as served:
         fleets = [served.client("Fleet") for _ in range(4)]
         nodes = [await _thread(fleet.create_node) for fleet in fleets]
         file.write_text("hold = 0\n")
@@ -200,4 +137,7 @@ async def test_all_of_them_take_what_a_reload_changes_and_the_log_says_it_once(
             for fleet, me in zip(fleets, nodes, strict=True):
                 assert await _thread(fleet.pull_tasks, me) == []
         assert len(served.lines("--hold is 0 now")) == 1
+        served.program.process.send_signal(signal.SIGQUIT)
+        await served.until(lambda: {None, 1, 2} <= told_of_tasks(served).keys())
+        assert "fleet" in told_of_tasks(served)[2]
         await stopped(served)

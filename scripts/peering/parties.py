@@ -30,6 +30,8 @@ Connect = Callable[[str, Headers], Send]
 
 _INTERVAL = 30.0  # seconds between two heartbeats, as Flower's own nodes say
 
+_LENGTH = 4  # bytes before each part of an answer that comes in parts, which say how long it is
+
 CONTRADICTS = "412"
 """The status of a request that does not go with what there is: it may have been heard before."""
 
@@ -62,6 +64,18 @@ def known_nodes(connect: Connect) -> Mapping[int, str]:
     request = pb.ListNodesRequest()
     listed = call(connect("control", dict), "ListNodes", request, pb.ListNodesResponse)
     return {node.node_id: node.status for node in listed.nodes_info}
+
+
+def log_of(connect: Connect, run_id: int) -> str:
+    """Follow the log of a run until that is over, as `flwr log` does; give all of it."""
+    request = pb.StreamLogsRequest(run_id=run_id)
+    rest = connect("control", dict)("StreamLogs", request.SerializeToString())
+    text = ""
+    while rest:
+        end = _LENGTH + int.from_bytes(rest[:_LENGTH], "big")
+        text += pb.StreamLogsResponse.FromString(rest[_LENGTH:end]).log_output
+        rest = rest[end:]
+    return text
 
 
 @attrs.frozen
@@ -189,6 +203,10 @@ class Process(Party):
         request = pb.PullAppMessagesRequest(message_ids=message_ids)
         pulled = call(self.send, "PullMessages", request, pb.PullAppMessagesResponse)
         return list(zip(pulled.messages_list, pulled.message_object_trees, strict=True))
+
+    def log(self, text: str) -> None:
+        """Log something."""
+        call(self.send, "PushLogs", pb.PushLogsRequest(logs=[text]), pb.PushLogsResponse)
 
     def finish(self, outcome: str = "completed", details: str = "") -> None:
         """Say how its run has ended."""

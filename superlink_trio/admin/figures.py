@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from operator import attrgetter
 
 import attrs
 
-from superlink_trio.admin.documents import Document
+from superlink_trio.admin.flower import FlowerSeen
 from superlink_trio.admin.rates import Recent
 from superlink_trio.admin.tally import LAG_BOUNDS, Durations, MethodTally
-from superlink_trio.fleet import MOST_VIEWS, NodeView
-from superlink_trio.rounds import MOST_ROUNDS, RoundView
+from superlink_trio.fleet import NodeView
+from superlink_trio.fleet import together as nodes_together
+from superlink_trio.rounds import RoundView
+from superlink_trio.rounds import together as rounds_together
 from superlink_trio.state import Work
 from superlink_trio.state.messages import MessagesCensus
 
@@ -64,22 +65,18 @@ class Seen:
     rounds: Sequence[RoundView] = ()
     """The oldest first."""
     calls: Recent = attrs.field(factory=Recent)
-    flower: Document | None = None
+    flower: FlowerSeen | None = None
     """Nodes and runs of Flower 1.23 and later, where they are served."""
 
     @classmethod
     def of(cls, parts: Iterable[Seen]) -> Seen:
-        """Put together what several processes see; of a node what the last to hear of it does."""
+        """Put together what several processes see."""
         parts = tuple(parts)
-        heard = sorted(chain(*(part.nodes for part in parts)), key=attrgetter("heard"))
-        latest = {node.node_id: node for node in heard}
-        nodes = sorted(latest.values(), key=lambda node: (node.work is None, -node.heard))
-        rounds = sorted(chain(*(part.rounds for part in parts)), key=attrgetter("began"))
         return cls(
-            nodes=nodes[:MOST_VIEWS],
-            rounds=rounds[-MOST_ROUNDS:],
+            nodes=nodes_together(chain(*(part.nodes for part in parts))),
+            rounds=rounds_together(chain(*(part.rounds for part in parts))),
             calls=Recent.of([part.calls for part in parts]),
-            flower=next((part.flower for part in parts if part.flower is not None), None),
+            flower=FlowerSeen.of([part.flower for part in parts if part.flower is not None]),
         )
 
 

@@ -45,7 +45,7 @@ class Overview:
             "parts": _parts(self.history),
             "nodes": _nodes(census, seen.nodes),
             "runs": _runs(seen.rounds),
-            "flower": seen.flower,
+            "flower": seen.flower and seen.flower.document(),
             "tasks": _tasks(census, now),
             "calls": seen.calls.view(),
             "events": _events(self.history),

@@ -77,7 +77,7 @@ class OwnSources:
             nodes=self.nodes(),
             rounds=self.rounds(),
             calls=self.rates.recent(),
-            flower=None if self.flower is None else await self.flower.document(),
+            flower=None if self.flower is None else await self.flower.seen(),
         )
 
     async def tasks(self) -> str:

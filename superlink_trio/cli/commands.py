@@ -24,6 +24,7 @@ from superlink_trio.cli.programs import (
     SUPERLINK,
     Program,
     checking,
+    worker_pids,
     workers,
 )
 from superlink_trio.cli.running import OK, USAGE, run
@@ -110,9 +111,11 @@ def _serve(program: Program, argv: Sequence[str]) -> int:
     display = None if terminal is None else _display(terminal)
     reloading = Reloading.of(lambda: reread()[:2], settings)
     runner = partial(program.runner, display, sockets)
+    run_it = partial(run, config=config, reload=reloading, manager=manager)
     if config.workers > 1:
         runner = partial(workers, program, settings.get("log_format") or "text", sockets)
-    return run(runner, config, reload=reloading, manager=manager)
+        return run_it(runner, others=worker_pids)
+    return run_it(runner)
 
 
 def _check(argv: Sequence[str]) -> int:

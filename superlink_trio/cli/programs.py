@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from superlink_trio.cli.running import Runner
+from superlink_trio.cli.running import Link, Runner
 from superlink_trio.cli.systemd import Sockets
 from superlink_trio.config import Apis, Option
 
@@ -89,6 +89,14 @@ def workers(program: Program, log_format: Literal["text", "json"], sockets: Sock
         log=log,
         sockets=sockets,
     )
+
+
+def worker_pids(link: Link) -> Sequence[int]:
+    """Give the ids of the processes that serve for a SuperLink of several."""
+    from superlink_trio.workers.team import Team
+
+    assert isinstance(link, Team), "this one serves by itself"
+    return [place.pid for place in link.places if place.pid is not None]
 
 
 SUPERLINK = Program(

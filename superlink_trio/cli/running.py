@@ -12,9 +12,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from superlink_trio.cli.ready import Listening, ready_fields, ready_line
 from superlink_trio.cli.systemd import Manager
@@ -56,8 +56,16 @@ Reload: TypeAlias = Callable[[Link], Awaitable[None]]
 """Lets a running SuperLink take what has changed."""
 
 
+Others: TypeAlias = Callable[[Link], Iterable[int]]
+"""Gives the ids of other processes that serve for a running SuperLink."""
+
+
 async def _keys_and_certificates(link: Link) -> None:
     await link.reload()
+
+
+def _nobody(_: Link) -> Iterable[int]:
+    return ()
 
 
 def run(
@@ -65,12 +73,13 @@ def run(
     config: SuperLinkConfig,
     *,
     reload: Reload = _keys_and_certificates,
+    others: Others = _nobody,
     manager: Manager | None = None,
 ) -> int:
     """Run until a signal ends it, and answer the exit status.
 
     The first SIGINT or SIGTERM stops gracefully, the second at once; SIGHUP is for reloading, and
-    SIGQUIT logs every task and where it waits.
+    SIGQUIT logs every task and where it waits, those of `others` too.
     Every error is in the log. The process is expected to end with that status, and keeps minding
     signals until it has.
 
@@ -81,8 +90,9 @@ def run(
     began = time.monotonic()
     import trio
 
+    asked = _Asked(reload, others, manager or Manager())
     try:
-        signals.status = trio.run(_run, runner, config, signals, reload, manager or Manager())
+        signals.status = trio.run(_run, runner, config, signals, asked)
     finally:
         _say_stopped(signals, began)
     return signals.exit_status()
@@ -169,12 +179,16 @@ class _Signals:
         os._exit(self.exit_status())
 
 
+class _Asked(NamedTuple):
+    """What is asked for on behalf of a SuperLink."""
+
+    reload: Reload
+    others: Others
+    manager: Manager
+
+
 async def _run(
-    runner: Callable[[], Runner],
-    config: SuperLinkConfig,
-    signals: _Signals,
-    reload: Reload,
-    manager: Manager,
+    runner: Callable[[], Runner], config: SuperLinkConfig, signals: _Signals, asked: _Asked
 ) -> int:
     import trio
 
@@ -183,12 +197,12 @@ async def _run(
     status = OK
     with trio.open_signal_receiver(*_SIGNALS) as received:
         async with trio.open_nursery() as nursery:
-            steering = _Steering(config, nursery, signals, Control(), reload, manager)
+            steering = _Steering(config, nursery, signals, Control(), asked)
             for number in signals.unheeded:
                 steering.heed(number)
             signals.unheeded.clear()
             nursery.start_soon(_heed_all, received, steering)
-            nursery.start_soon(manager.feed)
+            nursery.start_soon(asked.manager.feed)
             await trio.lowlevel.checkpoint()
             try:
                 # If there was a signal already, nothing is even imported.
@@ -196,7 +210,7 @@ async def _run(
                     await runner()(config, control=steering.control, task_status=steering)
             except Exception as error:
                 status = _report(error, steering.link)
-                manager.status(f"failed: {'; '.join(map(described, leaves(error)))}")
+                asked.manager.status(f"failed: {'; '.join(map(described, leaves(error)))}")
             nursery.cancel_scope.cancel()
     return status
 
@@ -215,17 +229,15 @@ class _Steering:
         nursery: trio.Nursery,
         signals: _Signals,
         control: Control,
-        reload: Reload,
-        manager: Manager,
+        asked: _Asked,
     ) -> None:
         import trio
 
         self.control = control
         self._config = config
         self.link: Link | None = None
-        self._reload = reload
+        self._reload, self._others, self._manager = asked
         self._reloading = trio.Lock()
-        self._manager = manager
         self._ready = ""
         self._nursery = nursery
         self._signals = signals
@@ -264,6 +276,9 @@ class _Steering:
                 # Loud enough for any log that an operator who asks would look at.
                 tasks = {"exception": _tasks()}  # the field of several lines
                 _log.warning("%s: the tasks, and where they wait", name, extra=tasks)
+                for pid in () if self.link is None else self._others(self.link):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, number)
             case _Wish.NOTHING:
                 _log.info("%s: nothing is read again, it is stopping", name)
 

@@ -32,7 +32,12 @@ _RANK = 3
 
 # The addresses that may be sockets of systemd, by their options.
 _REST, _ADMIN = "rest_fleet_api_address", "admin_address"
-_GRPC = ("driver_api_address", "grpc_rere_fleet_api_address")
+_PORT, _CONTROL = "port", "control_address"
+_GRPC = ("driver_api_address", "grpc_rere_fleet_api_address", "control_grpc_address")
+
+# Under which other options an address may have been given, and what its sockets are served as.
+_ALSO = {_REST: ("fleet_api_address",), _PORT: ("host",)}
+_SERVED_AS = {_PORT: "host"}
 
 # How long news may wait where systemd is too busy to take it, in seconds.
 _PATIENCE = 1.0
@@ -155,8 +160,12 @@ def adopt(settings: Settings, inherited: Inherited, apis: Apis) -> Sockets:
         addresses = list(map(_address, sockets))
         # What others can reach has to be secured, whatever else is there.
         address = next((one for one in addresses if not one.loopback), addresses[0])
-        settings.given[option] = Setting(address, f"systemd's socket {name!r}", _RANK)
-        adopted[option] = sockets
+        values: Mapping[str, object] = {option: address}
+        if option == _PORT:
+            values = {"host": address.host, "port": address.port}
+        for each, value in values.items():
+            settings.given[each] = Setting(value, f"systemd's socket {name!r}", _RANK)
+        adopted[_SERVED_AS.get(option, option)] = sockets
     return adopted
 
 
@@ -168,16 +177,18 @@ def _problem(
             "is for gRPC, which opens its ports itself: take it out of the .socket unit, and give "
             f"the address by --{option.replace('_', '-')}"
         )
-    if option not in (_REST, _ADMIN):
+    if option not in (_REST, _ADMIN, _PORT, _CONTROL):
         return (
-            "is for nothing that is known: let FileDescriptorName= in its .socket unit be "
-            "rest-fleet-api-address or admin-address"
+            "is for nothing that is known: let FileDescriptorName= in its .socket unit be port, "
+            "control-address, rest-fleet-api-address or admin-address"
         )
+    if option in (_PORT, _CONTROL) and apis is not Apis.BOTH:
+        return "is for today's Flower, which superlink-trio serves without driver-api or fleet-api"
     if option == _REST and (Apis.FLEET not in apis or settings.get("fleet_api_type") != "rest"):
         return "is for a Fleet API over REST, and none is to run: give --rest"
     if not all(map(_listens_on_tcp, sockets)):
         return "is no TCP socket that listens: ListenStream= in its .socket unit has to be a port"
-    for name in (option, "fleet_api_address") if option == _REST else (option,):
+    for name in (option, *_ALSO.get(option, ())):
         if name in settings.given:
             source = settings.given[name].source
             return f"and {source} both say where to listen: leave one out"

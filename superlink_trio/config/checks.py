@@ -102,16 +102,17 @@ def warnings(config: SuperLinkConfig, apis: Apis) -> list[str]:
     warnings = list(_in_the_clear(config, apis))
     driver = config.driver_place.address
     serves_driver, serves_fleet = Apis.DRIVER in apis, Apis.FLEET in apis
+    over_a_file = "://" not in config.database
     serves_grpc = serves_driver or config.fleet_api_type in ("grpc-rere", "grpc-adapter")
     if config.insecure and config.certificates and serves_grpc:
         warnings.append(
             "--insecure wins: gRPC is served without TLS, the certificates are not used"
         )
-    if config.workers > 1 and config.port is not None and apis is Apis.BOTH:
+    if config.workers > 1 and config.port is not None and apis is Apis.BOTH and over_a_file:
         over_grpc = "" if config.fleet_api_type == "rest" else " and the Fleet API over gRPC"
         warnings.append(
-            f"--workers: the first alone serves Flower 1.23 and later (--port){over_grpc}, the "
-            "others serve the rest"
+            f"--workers: over a file the first alone serves Flower 1.23 and later (--port)"
+            f"{over_grpc}, the others serve the rest; over PostgreSQL all serve everything"
         )
     if serves_fleet and _certfiles_unused(config):
         warnings.append(

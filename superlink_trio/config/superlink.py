@@ -63,7 +63,7 @@ class SuperLinkConfig(ControlOptions, Limits):
         default=1,
         metadata=_general(
             kinds.within(kinds.COUNT, 1, 256, "number of processes"),
-            "processes that serve; the first alone serves --port",
+            "processes that serve; over a file one serves --port",
             common=True,
         ),
     )

@@ -25,6 +25,7 @@ from superlink_trio.fleet import SuperNodes
 from superlink_trio.fleet.messages_api import messages_api
 from superlink_trio.fleet.sessions import Sessions
 from superlink_trio.fleet.signatures import check_key
+from superlink_trio.processes.handover import Handover
 from superlink_trio.rounds import Rounds
 from superlink_trio.rpc import Api, CallObserver, Status
 from superlink_trio.runtime import (
@@ -68,6 +69,12 @@ class TodaysFlower:
     """Who watches the calls of a part, by what carries them and by its path."""
     sockets: Mapping[str, Sequence[socket.socket]]
     """What listens at addresses already, by the options that say them."""
+    starts_runs: bool
+    """Whether this process starts those of runs, where no SuperExec does."""
+    handover: Handover | None
+    """What others leave to this process of that, and this one to others."""
+    cookies: bytes = attrs.field(repr=False)
+    """The secret with which cookies of nodes are made."""
     simulation: pb.SimulationConfig | None = attrs.field(init=False)
     """How runs are simulated; None: they are not. It changes while this serves."""
 
@@ -94,7 +101,6 @@ class TodaysFlower:
         return lambda: self.bound(path) or place.address
 
     def _flower(self, place: Place) -> Group:
-        config = self.current()
         address = self._address(_HTTP, place)
         superexecs = self._superexecs()
         http = HttpService(
@@ -108,19 +114,25 @@ class TodaysFlower:
             beside=[self.nodes.report, self.rounds.report],
             sockets=self.sockets.get(place.field, ()),
         )
-        apps: Service = TakenRuns(state=self.state, address=address)
-        if config.isolation == "subprocess":
-            apps = Launcher(
+        return Group(
+            name="flower",
+            strategy=Strategy.REST_FOR_ONE,
+            children=[self._child("http", http), *self._apps(address)],
+        )
+
+    def _apps(self, address: Callable[[], Address]) -> Iterator[Child]:
+        config = self.current()
+        if config.isolation == "process":
+            yield self._child("apps", TakenRuns(state=self.state, address=address))
+        elif self.starts_runs:
+            launcher = Launcher(
                 state=self.state,
                 address=address,
                 certificate=_certificate(config),
                 most=config.max_server_apps,
+                handover=self.handover,
             )
-        return Group(
-            name="flower",
-            strategy=Strategy.REST_FOR_ONE,
-            children=[self._child("http", http), self._child("apps", apps)],
-        )
+            yield self._child("apps", launcher)
 
     def _superexecs(self) -> Acquiring:
         if self.current().isolation == "subprocess":
@@ -140,7 +152,7 @@ class TodaysFlower:
                 readmit=config.readmit,
                 self_registration=not config.enable_supernode_auth,
                 simulated=self.simulation is not None,
-                verify=Sessions(secure=config.rest_files is not None).verify,
+                verify=Sessions(self.cookies, secure=config.rest_files is not None).verify,
                 nodes=self.nodes,
             ),
             "runtime": runtime_api(

@@ -2,9 +2,9 @@
 
 from superlink_trio.fleet.adapter import adapter_api, refusing_adapter_api
 from superlink_trio.fleet.api import fleet_api
-from superlink_trio.fleet.attendance import MOST_VIEWS
+from superlink_trio.fleet.attendance import MOST_VIEWS, together
 from superlink_trio.fleet.nodes import NodeView, Work
-from superlink_trio.fleet.presence import Presence, Tell
+from superlink_trio.fleet.presence import Presence
 from superlink_trio.fleet.service import FleetService
 from superlink_trio.fleet.supernodes import SuperNodes
 
@@ -14,9 +14,9 @@ __all__ = [
     "NodeView",
     "Presence",
     "SuperNodes",
-    "Tell",
     "Work",
     "adapter_api",
     "fleet_api",
     "refusing_adapter_api",
+    "together",
 ]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
 
 import trio
 
@@ -30,13 +29,6 @@ DRAIN_LIMIT = 1.0
 SILENCE = 0.4
 """Seconds in which no node has signed off, so that none does any more."""
 
-Tell: TypeAlias = Callable[[int, float | None], None]
-"""Is told when a node that was heard of goes offline, by Trio's clock; None: it has signed off."""
-
-
-def _nobody(_node_id: int, _until: float | None) -> None:
-    pass
-
 
 class Presence:
     """The nodes that called this API, those heard of last.
@@ -52,10 +44,13 @@ class Presence:
         `most` gives how many nodes are remembered. Both may change.
         """
         self.hold = hold
-        self.tell: Tell = _nobody
-        """Whom to tell what other processes have to know that serve the same nodes."""
         self._attendance = Attendance(most, clock, work="task")
         self._signed_off = trio.Event()
+
+    @property
+    def attendance(self) -> Attendance:
+        """What is known of these nodes, and concerns other processes that serve them."""
+        return self._attendance
 
     def joined(self, node_id: int, ping_interval: float) -> None:
         """Note that a node was given its id, and says how often it will ping, in seconds."""
@@ -98,7 +93,7 @@ class Presence:
         node = self._attendance.get(node_id)
         if node is not None:
             node.pinged_until = trio.current_time() + COME_BACK
-            self._keep_online(node_id, node.pinged_until)
+            self._attendance.keep_online(node_id, node.pinged_until)
 
     def worked(self, node_id: int) -> None:
         """Note that a task was answered in the name of a node: a stranger may have used it."""
@@ -110,16 +105,8 @@ class Presence:
 
     def left(self, node_id: int) -> None:
         """Note that a node has signed off."""
-        self._attendance.forget(node_id)
-        self.tell(node_id, None)
+        self._attendance.leave(node_id)
         self._drain_goes_on()
-
-    def heard_elsewhere(self, node_id: int, heard: float, until: float | None) -> None:
-        """Take note of what `tell` was told in another process, and when. Times are of this one."""
-        if until is None:
-            self._attendance.forget(node_id)
-        else:
-            self._attendance.note_elsewhere(node_id, heard, until)
 
     def views(self, most: int = MOST_VIEWS) -> Sequence[NodeView]:
         """Show those that have a task, then the others; of both those heard of last come first."""
@@ -153,11 +140,8 @@ class Presence:
 
     def _pinged(self, node_id: int, node: Node, seconds: float) -> None:
         node.pinged_until = node.last_heartbeat + seconds
-        self._keep_online(node_id, node.pinged_until)
+        self._attendance.keep_online(node_id, node.pinged_until)
 
     def _pulled(self, node_id: int, node: Node, seconds: float) -> None:
-        self._keep_online(node_id, max(node.pinged_until, node.last_heartbeat + seconds))
-
-    def _keep_online(self, node_id: int, until: float) -> None:
+        until = max(node.pinged_until, node.last_heartbeat + seconds)
         self._attendance.keep_online(node_id, until)
-        self.tell(node_id, until)

@@ -4,10 +4,10 @@ Checking a signature takes longer than all else that is done for a small call, a
 arrays is 248 calls. So a call whose signature was checked is answered with a cookie, and the node's
 next calls bring it back: nodes of Flower 1.40 and later call by way of httpx, which keeps cookies.
 
-A cookie stands for one key, and was made with a secret of this process. Who could take it from a
-call could take that call's signature as well, which is good for five minutes; the cookie is so for
-one, and never for longer than the signature that it was given for. It is bound to no connection,
-which a proxy may share among nodes.
+A cookie stands for one key, and was made with a secret of this process, or of all workers of one
+SuperLink. Who could take it from a call could take that call's signature as well, which is good for
+five minutes; the cookie is so for one, and never for longer than the signature that it was given
+for. It is bound to no connection, which a proxy may share among nodes.
 
 Source: RFC 6265; RFC 2104.
 """
@@ -15,7 +15,6 @@ Source: RFC 6265; RFC 2104.
 from __future__ import annotations
 
 import hmac
-import secrets
 
 from superlink_trio.fleet.signatures import read_claim
 from superlink_trio.rpc import Caller
@@ -30,9 +29,12 @@ _NAME = "superlink-node"
 class Sessions:
     """Checks signatures, those of a node once a minute."""
 
-    def __init__(self, *, secure: bool) -> None:
-        """Make sessions of one API; `secure`: whether it is served over TLS."""
-        self._secret = secrets.token_bytes(32)
+    def __init__(self, secret: bytes, *, secure: bool) -> None:
+        """Make sessions of one API; `secure`: whether it is served over TLS.
+
+        `secret`: 32 random bytes, which only processes have that take each other's cookies.
+        """
+        self._secret = secret
         self._attributes = "; Path=/v1/fleet; HttpOnly; SameSite=Strict"
         if secure:
             self._attributes += "; Secure"

@@ -41,6 +41,11 @@ class SuperNodes:
         self._now = clock
         self._attendance = Attendance(most, clock, work="message")
 
+    @property
+    def attendance(self) -> Attendance:
+        """What is known of these nodes, and concerns other processes that serve them."""
+        return self._attendance
+
     def activated(self, node_id: int, interval: float) -> None:
         """Note that a node was started, and how often it will send a heartbeat, in seconds."""
         self._attendance.renew(node_id)
@@ -57,11 +62,16 @@ class SuperNodes:
         """Note any call: by itself it keeps a node online no longer than it is.
 
         Say whether nothing was known of the node, which was started before this SuperLink then, or
-        was forgotten meanwhile.
+        was forgotten meanwhile. Others that serve together with this process may know of it.
         """
         unknown = node_id not in self._attendance
         self._attendance.renew(node_id)
-        return unknown
+        return unknown and not (self._attendance.shared and self._is_online(node_id))
+
+    def _is_online(self, node_id: int) -> bool:
+        """Say whether the state knows that a node is there: another process has heard of it."""
+        record = self._known(node_id)
+        return record is not None and record.online_until > self._now()
 
     def given(self, node_id: int, instruction: Envelope) -> None:
         """Note that a node was given a message."""
@@ -78,7 +88,7 @@ class SuperNodes:
 
     def left(self, node_id: int) -> None:
         """Note that a node has signed off."""
-        self._attendance.forget(node_id)
+        self._attendance.leave(node_id)
 
     def views(self, most: int = MOST_VIEWS) -> Sequence[NodeView]:
         """Show those that work, then the others; of both those heard of last come first."""

@@ -16,6 +16,10 @@ from pathlib import Path
 
 _PROC = Path("/proc")
 
+# proc(5): states of processes that have ended; which field behind the state says when one began.
+_ENDED = "ZX"
+_START_TIME = 18
+
 # <linux/prctl.h>
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -28,14 +32,25 @@ def members(session: int) -> list[int]:
     return [pid for pid in pids if _runs_in(session, pid)]
 
 
+def began_at(pid: int) -> int | None:
+    """Give when a process began, in clock ticks since the machine did; None where it has ended."""
+    with suppress(OSError):
+        state, *fields = _stat(pid)
+        return None if state in _ENDED else int(fields[_START_TIME])
+    return None
+
+
 def _runs_in(session: int, pid: int) -> bool:
     # A process may end while it is looked at.
     with suppress(OSError):
-        if os.getsid(pid) == session:
-            # Behind the name, which may hold anything, comes the state (proc(5)).
-            _, _, rest = (_PROC / f"{pid}/stat").read_text(errors="replace").rpartition(")")
-            return rest.split()[0] not in "ZX"
+        return os.getsid(pid) == session and _stat(pid)[0] not in _ENDED
     return False
+
+
+def _stat(pid: int) -> list[str]:
+    # Behind the name, which may hold anything, comes the state (proc(5)).
+    _, _, rest = (_PROC / f"{pid}/stat").read_text(errors="replace").rpartition(")")
+    return rest.split()
 
 
 def kill_session(session: int) -> None:

@@ -6,6 +6,6 @@ tasks       how tasks of Flower 1.8 to 1.11 are followed
 messages    how messages of Flower 1.23 and later are
 """
 
-from superlink_trio.rounds.rounds import MOST_ROUNDS, Rounds, RoundView
+from superlink_trio.rounds.rounds import MOST_ROUNDS, Rounds, RoundView, together
 
-__all__ = ["MOST_ROUNDS", "RoundView", "Rounds"]
+__all__ = ["MOST_ROUNDS", "RoundView", "Rounds", "together"]

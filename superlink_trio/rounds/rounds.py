@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple
 
 import attrs
@@ -96,6 +97,44 @@ class RoundView:
     waiting_for: Sequence[Missing]
     """Those that were asked first."""
 
+    def __add__(self, other: RoundView) -> RoundView:
+        """Put together what was asked here and what elsewhere."""
+        ends = [view.ended for view in (self, other) if view.ended is not None]
+        missing = sorted((*self.waiting_for, *other.waiting_for), key=attrgetter("since"))
+        return attrs.evolve(
+            self,
+            began=min(self.began, other.began),
+            ended=max(ends) if len(ends) == 2 else None,
+            asked=self.asked + other.asked,
+            answered=self.answered + other.answered,
+            errors=self.errors + other.errors,
+            missing=self.missing + other.missing,
+            waiting_for=missing[:MOST_MISSING],
+        )
+
+    def goes_on_at(self, moment: float) -> bool:
+        """Say whether what is asked at a moment, in Unix seconds, belongs to it."""
+        return _goes_on(self.ended, moment)
+
+
+def _goes_on(ended: float | None, moment: float) -> bool:
+    return ended is None or moment < ended + _PAUSE
+
+
+def together(views: Iterable[RoundView]) -> list[RoundView]:
+    """Put together what several processes know of rounds; the oldest first."""
+    rounds: list[RoundView] = []
+    latest: dict[tuple[int, str, str], int] = {}
+    for view in sorted(views, key=attrgetter("began")):
+        key = view.run_id, view.group_id, view.kind
+        at = latest.get(key)
+        if at is not None and rounds[at].goes_on_at(view.began):
+            rounds[at] += view
+        else:
+            latest[key] = len(rounds)
+            rounds.append(view)
+    return rounds[-MOST_ROUNDS:]
+
 
 @attrs.define(eq=False)
 class _Round:
@@ -120,6 +159,12 @@ class _Round:
         """Give nodes that are missing, those that were asked first."""
         first = islice(self.missing.values(), most)
         return [Missing(asked.node_id, asked.since) for asked in first]
+
+    def answer(self, answer: Answered, now: float) -> None:
+        """Note that an answer was handed over."""
+        self.answered += 1
+        self.errors += answer.error is not None
+        self.settle(answer.asked, now)
 
     def settle(self, asked_id: str, now: float) -> None:
         """Wait for an answer no longer."""
@@ -181,6 +226,7 @@ class Rounds:
         self._latest: dict[tuple[int, str, str], _Round] = {}
         self._asked: dict[str, _Round] = {}  # where those belong that are waited for
         self._progress = Progress(work)
+        self._unknown: list[Answered] | None = None
         self._throttle = Throttle(_log, burst=_MOST_LINES)
 
     def sent(self, sent: Iterable[Asked]) -> None:
@@ -204,9 +250,30 @@ class Rounds:
             group_id = shorten(answer.group_id, _LONGEST_WORD) if found is None else found.group_id
             self._progress.collected(answer.run_id, group_id, answer.error)
             if found is not None:
-                found.answered += 1
-                found.errors += answer.error is not None
-                found.settle(answer.asked, now)
+                found.answer(answer, now)
+            elif self._unknown is not None:
+                self._unknown.append(answer)
+
+    def share(self) -> None:
+        """Take notes for other processes, which may have asked what is answered here."""
+        self._unknown = []
+
+    def take(self) -> Sequence[Answered] | None:
+        """Give the answers to what was not asked here, since the last time; None: there are none.
+
+        Some of them may have been handed over before.
+        """
+        unknown = self._unknown
+        if unknown:
+            self._unknown = []
+        return unknown or None
+
+    def hear(self, told: Sequence[Answered]) -> None:
+        """Note answers that another process has handed over, and has logged."""
+        now = self._now()
+        for answer in told:
+            if (found := self._asked.pop(answer.asked, None)) is not None:
+                found.answer(answer, now)
 
     def views(self) -> Sequence[RoundView]:
         """Show the rounds, the oldest first."""
@@ -225,7 +292,7 @@ class Rounds:
         key = (asked.run_id, group_id, kind)
         latest = self._latest.get(key)
         now = self._now()
-        if latest is not None and (latest.ended is None or now < latest.ended + _PAUSE):
+        if latest is not None and _goes_on(latest.ended, now):
             return latest
         if len(self._rounds) >= MOST_ROUNDS:
             self._forget(next(iter(self._rounds)))

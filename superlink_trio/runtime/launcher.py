@@ -15,8 +15,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -24,11 +25,12 @@ import trio
 
 from superlink_trio.config import Address
 from superlink_trio.processes.ending import end_session
+from superlink_trio.processes.handover import Handover, SessionLeader
 from superlink_trio.runtime.ending import STOPPED, fail_run
 from superlink_trio.runtime.output import Output
 from superlink_trio.state import StateUnavailable
 from superlink_trio.state.messages import Claim, MessageState
-from superlink_trio.wire.messages import SERVER_APP, SIMULATION, RunRecord
+from superlink_trio.wire.messages import SERVER_APP, SIMULATION
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +64,8 @@ class Launcher:
     """The CA of the Runtime API's certificate; None where it speaks plain HTTP."""
     most: int
     find: Callable[[str], str | None] = find_program
+    handover: Handover | None = None
+    """What others leave to this one, and this one to others; None: there are none."""
 
     async def __call__(
         self,
@@ -72,6 +76,9 @@ class Launcher:
         """Serve until `stopping`."""
         places = trio.CapacityLimiter(self.most)
         async with trio.open_nursery() as nursery:
+            for process in () if self.handover is None else self.handover.take():
+                places.acquire_on_behalf_of_nowait(place := object())
+                nursery.start_soon(self._take_over, process, places, place)
             nursery.start_soon(self._start_all, places, nursery)
             task_status.started()
             await stopping.wait()
@@ -89,6 +96,21 @@ class Launcher:
                 except StateUnavailable:
                     await trio.sleep(_TRY_AGAIN_AFTER)
             nursery.start_soon(self._run, claim, places, place)
+
+    async def _take_over(
+        self, process: SessionLeader, places: trio.CapacityLimiter, place: object
+    ) -> None:
+        failure = STOPPED
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._end_with_its_run, process.purpose, process.kill)
+                await process.wait()
+                nursery.cancel_scope.cancel()
+            failure = "its process has ended"
+        finally:
+            await self._end(process.purpose, process.end)
+            places.release_on_behalf_of(place)
+            await fail_run(self.state, process.purpose, failure)
 
     async def _run(self, claim: Claim, places: trio.CapacityLimiter, place: object) -> None:
         failure = STOPPED
@@ -127,17 +149,16 @@ class Launcher:
             return f"{program} cannot be started: {error.strerror}"
         with output:
             try:
+                self._note(claim.run.run_id, process.pid)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(output.follow)
-                    nursery.start_soon(self._end_with_its_run, process, claim.run)
+                    nursery.start_soon(self._end_with_its_run, claim.run.run_id, process.kill)
                     await process.wait()
                     nursery.cancel_scope.cancel()
             finally:
-                with trio.CancelScope(shield=True):
-                    if left := await end_session(process.pid, _KILLED):
-                        _log.error("Processes of run %d do not end: %s", claim.run.run_id, left)
-                    with trio.move_on_after(_KILLED):
-                        await process.wait()
+                await self._end(claim.run.run_id, partial(end_session, process.pid))
+                with trio.move_on_after(_KILLED, shield=True):
+                    await process.wait()
             output.read()
         printed = "".join(f"\n{line}" for line in output.last_lines)
         return f"its process ended with status {process.returncode}{printed}"
@@ -155,7 +176,19 @@ class Launcher:
             where += ["--parent-pid", str(os.getpid())]
         return [program, *where, *tls]
 
-    async def _end_with_its_run(self, process: trio.Process, run: RunRecord) -> None:
-        await self.state.await_finished(run.run_id)
+    def _note(self, run_id: int, pid: int) -> None:
+        if self.handover is not None and (process := SessionLeader.of(run_id, pid)) is not None:
+            self.handover.add(process)
+
+    async def _end(self, run_id: int, end: Callable[[float], Awaitable[Sequence[int]]]) -> None:
+        """End everybody in the session that the process of a run leads."""
+        with trio.CancelScope(shield=True):
+            if left := await end(_KILLED):
+                _log.error("Processes of run %d do not end: %s", run_id, left)
+        if self.handover is not None:
+            self.handover.remove(run_id)
+
+    async def _end_with_its_run(self, run_id: int, kill: Callable[[], None]) -> None:
+        await self.state.await_finished(run_id)
         await trio.sleep(_FAREWELL)
-        process.kill()
+        kill()

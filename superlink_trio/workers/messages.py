@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import attrs
 
 from superlink_trio.admin import Topic
 from superlink_trio.config import Address, Apis, SuperLinkConfig
+from superlink_trio.processes.handover import SessionLeader
 from superlink_trio.supervision import EventKind
 
 
@@ -32,6 +33,10 @@ class Start:
     sockets: Mapping[str, Sequence[int]]
     """Descriptors of what listens already, by the options that say their addresses."""
     log: LogSettings
+    runs: Sequence[SessionLeader]
+    """The processes of runs that a worker had started which was killed."""
+    cookies: bytes = attrs.field(repr=False)
+    """The secret with which all workers make nodes' cookies."""
 
 
 @attrs.frozen
@@ -53,23 +58,20 @@ class Stop:
 
 
 @attrs.frozen
-class NodeCall:
-    """A node's last call. Both are seconds from now on."""
+class News:
+    """What happened at one worker, and the others have to know; by the names of `Worker.share`."""
 
-    heard: float
-    """When that was: not above zero."""
-    until: float | None
-    """When the node goes offline; None: it has signed off."""
+    told: Mapping[str, Any]
 
 
 @attrs.frozen
-class NodesElsewhere:
-    """Take note of nodes that called another worker."""
+class Runs:
+    """The processes of runs that a worker has started, or has taken over."""
 
-    calls: Mapping[int, NodeCall]
+    processes: Sequence[SessionLeader]
 
 
-Wish: TypeAlias = Topic | Reload | Ping | Stop | NodesElsewhere
+Wish: TypeAlias = Topic | Reload | Ping | Stop | News
 
 
 @attrs.frozen
@@ -86,13 +88,6 @@ class Reply:
 
     id: int
     value: object = None
-
-
-@attrs.frozen
-class Nodes:
-    """Nodes that called."""
-
-    calls: Mapping[int, NodeCall]
 
 
 @attrs.frozen

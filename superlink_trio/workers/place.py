@@ -19,11 +19,12 @@ from superlink_trio.processes.children import ChildProcess
 from superlink_trio.workers import logs
 from superlink_trio.workers.messages import (
     Happened,
-    Nodes,
+    News,
     Ping,
     Ready,
     Reply,
     Request,
+    Runs,
     Start,
     Stop,
     Wish,
@@ -56,8 +57,11 @@ class Listener(Protocol):
     def happened(self, number: int, happened: Happened) -> None:
         """Take note of a step of its tree."""
 
-    def called(self, number: int, nodes: Nodes) -> None:
-        """Take note of nodes that have called it."""
+    def told(self, number: int, news: News) -> None:
+        """Take note of what the others have to know."""
+
+    def runs(self, runs: Runs) -> None:
+        """Take note of the processes of runs that it has started."""
 
     def gone(self, number: int) -> None:
         """Take note that its process has ended."""
@@ -243,8 +247,10 @@ class Place:
                     task_status.started(addresses)
                 case Happened() as happened:
                     self._listener.happened(self.number, happened)
-                case Nodes() as nodes:
-                    self._listener.called(self.number, nodes)
+                case Runs() as runs:
+                    self._listener.runs(runs)
+                case News() as news:
+                    self._listener.told(self.number, news)
                 case Reply(id, value) if id in life.waiting:
                     life.waiting[id].came(value)
 

@@ -12,6 +12,7 @@ SuperLink. At a stop all of them are asked at the same time.
 from __future__ import annotations
 
 import logging
+import secrets
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -41,12 +42,12 @@ from superlink_trio.workers.gathering import Gathered
 from superlink_trio.workers.messages import (
     Happened,
     LogSettings,
-    Nodes,
-    NodesElsewhere,
+    News,
     Reload,
+    Runs,
     Start,
 )
-from superlink_trio.workers.parts import part_of
+from superlink_trio.workers.parts import part_of, starts_runs
 from superlink_trio.workers.place import NotTold, Place
 from superlink_trio.workers.ports import Ports, open_ports
 
@@ -119,6 +120,8 @@ class Team:
     _log_event: EventLog = attrs.field(
         factory=partial(EventLog, frozenset({"superlink"})), init=False
     )
+    _cookies: bytes = attrs.field(factory=partial(secrets.token_bytes, 32), init=False, repr=False)
+    _runs: Runs = attrs.field(factory=partial(Runs, ()), init=False)
     _addresses: dict[str, Address] = attrs.field(factory=dict, init=False)
     """By the paths in the tree of the parent."""
     places: Sequence[Place] = attrs.field(default=(), init=False)
@@ -201,6 +204,8 @@ class Team:
             config=config,
             sockets=self._ports.descriptors,
             log=self._log(pipe),
+            runs=self._runs.processes if starts_runs(number) else (),
+            cookies=self._cookies,
         )
 
     def _part(self, number: int) -> tuple[Apis, SuperLinkConfig]:
@@ -262,11 +267,15 @@ class Team:
             Event(kind=happened.kind, path=path, time=now, cause=cause, delay=happened.delay)
         )
 
-    def called(self, number: int, nodes: Nodes) -> None:
-        """Tell all other workers of nodes that have called one: they are not absent."""
+    def told(self, number: int, news: News) -> None:
+        """Tell all other workers what happened at one."""
         for place in self.places:
             if place.number != number:
-                place.tell(NodesElsewhere(nodes.calls))
+                place.tell(news)
+
+    def runs(self, runs: Runs) -> None:
+        """Keep the processes of runs for who takes the place of the worker that started them."""
+        self._runs = runs
 
     def gone(self, number: int) -> None:
         """Take note that a worker has ended, and all of its parts."""

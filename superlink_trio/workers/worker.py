@@ -12,29 +12,29 @@ import trio
 
 from superlink_trio.admin import Question, Topic
 from superlink_trio.config import SuperLinkConfig
-from superlink_trio.fleet import Presence
 from superlink_trio.handle import SuperLink
-from superlink_trio.leaves import Worker
+from superlink_trio.leaves import Shared, Worker
 from superlink_trio.logs.wording import described, leaves
 from superlink_trio.processes import frames
+from superlink_trio.processes.handover import Handover, SessionLeader
 from superlink_trio.superlink import run_worker
 from superlink_trio.supervision import Control, Event
 from superlink_trio.workers import logs
 from superlink_trio.workers.messages import (
     Happened,
-    NodeCall,
-    Nodes,
-    NodesElsewhere,
+    News,
     Ping,
     Ready,
     Reload,
     Reply,
     Request,
+    Runs,
     Start,
     Stop,
 )
+from superlink_trio.workers.parts import starts_runs
 
-# Seconds between two messages about nodes: one is called absent half a minute after its last call.
+# Seconds between two messages of news: a node is called absent half a minute after its last call.
 _TELL_EVERY = 1.0
 
 
@@ -54,10 +54,15 @@ async def serve_part(
     questions, asked = trio.open_memory_channel[Question](math.inf)
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(connection))
     parent = _Parent(start.number, outgoing, questions, control, task_status)
-    worker = Worker(questions=asked, tell=parent.note, follow=parent.follow)
+    worker = Worker(
+        questions=asked,
+        share=parent.share,
+        handover=Handover(parent.note_runs, start.runs) if starts_runs(start.number) else None,
+        cookies=start.cookies,
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_send, stream, to_send)
-        nursery.start_soon(parent.tell_of_nodes)
+        nursery.start_soon(parent.tell_news)
         nursery.start_soon(parent.listen, frames.Receiver(stream), nursery)
         await run_worker(
             start.apis,
@@ -78,13 +83,6 @@ def _sockets(descriptors: Mapping[str, Sequence[int]]) -> Mapping[str, Sequence[
     }
 
 
-def _note_elsewhere(presence: Presence, calls: Mapping[int, NodeCall]) -> None:
-    now = trio.current_time()
-    for node_id, call in calls.items():
-        until = None if call.until is None else now + call.until
-        presence.heard_elsewhere(node_id, now + call.heard, until)
-
-
 async def _send(stream: trio.SocketStream, messages: trio.MemoryReceiveChannel[object]) -> None:
     async for message in messages:
         try:
@@ -103,10 +101,8 @@ class _Parent:
     _control: Control
     _task_status: trio.TaskStatus[SuperLink]
     _link: SuperLink | None = None
-    _presence: Presence | None = None
-    """None where nodes are not served."""
-    _nodes: dict[int, tuple[float, float | None]] = attrs.field(factory=dict)
-    """What was noted of nodes, and when, and is not told yet."""
+    _shared: dict[str, Shared] = attrs.field(factory=dict)
+    """What takes notes for the other workers, and is told of theirs."""
 
     def started(self, value: SuperLink | None = None) -> None:
         """Say that everything listens."""
@@ -120,25 +116,22 @@ class _Parent:
         why = "; ".join(map(described, leaves(event.cause)))
         self._say(Happened(kind=event.kind, path=event.path, why=why, delay=event.delay))
 
-    def note(self, node_id: int, until: float | None) -> None:
-        """Take note of a node that called, for the other workers."""
-        self._nodes[node_id] = trio.current_time(), until
+    def share(self, name: str, shared: Shared) -> None:
+        """Let it hear what happens at the other workers, and them what happens here."""
+        shared.share()
+        self._shared[name] = shared
 
-    def follow(self, presence: Presence) -> None:
-        """Let it hear of nodes that call the other workers."""
-        self._presence = presence
+    def note_runs(self, processes: Sequence[SessionLeader]) -> None:
+        """Leave the processes of runs to whoever takes this worker's place."""
+        self._say(Runs(processes))
 
-    async def tell_of_nodes(self) -> None:
+    async def tell_news(self) -> None:
         """Tell what was noted now and then, until cancelled."""
         while True:
             await trio.sleep(_TELL_EVERY)
-            if self._nodes:
-                nodes, self._nodes, now = self._nodes, {}, trio.current_time()
-                calls = {
-                    node_id: NodeCall(heard - now, None if until is None else until - now)
-                    for node_id, (heard, until) in nodes.items()
-                }
-                self._say(Nodes(calls))
+            noted = {name: shared.take() for name, shared in self._shared.items()}
+            if told := {name: each for name, each in noted.items() if each is not None}:
+                self._say(News(told))
 
     async def listen(self, receiver: frames.Receiver, nursery: trio.Nursery) -> None:
         """Do what the parent wishes. Where there is no parent any more, stop."""
@@ -161,9 +154,10 @@ class _Parent:
                 reply(None)
             case Stop():
                 self._control.stop()
-            case NodesElsewhere(calls):
-                if self._presence is not None:
-                    _note_elsewhere(self._presence, calls)
+            case News(told):
+                for name, each in told.items():
+                    if name in self._shared:  # it need not serve what that one does
+                        self._shared[name].hear(each)
             case Topic() as topic:
                 self._questions.send_nowait(Question(topic, reply))
 

@@ -96,7 +96,7 @@ async def test_so_many_are_shown_and_those_at_work_first() -> None:
     others = [await state.create_run(new) for _ in range(MOST_RUNS + 10)]
     for run in others:
         await state.finish_run(run.run_id, Outcome.COMPLETED)
-    document = await flower.document()
+    document = (await flower.seen()).document()
     nodes, runs = document["shown_nodes"], document["shown_runs"]
     assert (len(nodes), len(runs)) == (MOST_NODES, MOST_RUNS)
     assert (nodes[0]["node_id"], nodes[0]["name"]) == (str(heard), f"ward {MOST_NODES + 9}")

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,15 @@ async def test_the_docs_have_every_metric(link: SuperLink) -> None:
     linux = sys.platform == "linux"
     assert [row for row in documented() if linux or "process_" not in row] == list(table(page))
     await link.stop()
+
+
+def test_the_docs_say_of_every_metric_how_those_of_workers_add_up() -> None:
+    section = (ROOT / "docs" / "metrics.md").read_text().partition("### Several workers")[2]
+    told = re.findall(r"`((?:superlink|process)_\w*…?)`", section.partition("A worker that")[0])
+    for row in documented():
+        name = row.split(" | ")[0].strip("| `")
+        matching = [each for each in told if fnmatch(name, each.replace("…", "*"))]
+        assert len(matching) == 1, (name, matching)
 
 
 def test_the_dashboard_and_the_alerts_ask_for_what_there_is() -> None:

@@ -321,6 +321,23 @@ def test_a_socket_says_what_the_address_is(stack: ExitStack) -> None:
     assert config.admin_address == Address("127.0.0.1", one.getsockname()[1])
 
 
+def test_a_socket_is_the_port_of_todays_flower(stack: ExitStack) -> None:
+    one, other = listening(stack), listening(stack)
+    taken, config, faults = adopted({"port": [one], "control-address": [other]})
+    assert (taken, faults) == ({"host": [one], "control_address": [other]}, [])
+    assert config.flower_place is not None
+    assert config.flower_place.address == Address("127.0.0.1", one.getsockname()[1])
+    assert config.control_address == Address("127.0.0.1", other.getsockname()[1])
+    [fault] = adopted({"port": [listening(stack, "0.0.0.0")]})[2]
+    assert "can be reached from other machines" in fault
+
+
+def test_a_side_alone_takes_no_port_of_todays_flower(stack: ExitStack, tmp_path: Path) -> None:
+    words = ("--database", str(tmp_path / "state.db"))
+    [fault] = adopted({"port": [listening(stack)]}, *words, program=DRIVER_API)[2]
+    assert "without driver-api or fleet-api" in fault
+
+
 def test_a_socket_that_others_reach_has_to_be_secured(stack: ExitStack) -> None:
     sockets = {"rest-fleet-api-address": [listening(stack), listening(stack, "0.0.0.0")]}
     [fault] = adopted(sockets, *REST)[2]
@@ -334,7 +351,10 @@ def test_a_socket_that_others_reach_has_to_be_secured(stack: ExitStack) -> None:
         ("driver-api-address", REST, "gRPC, which opens its ports itself"),
         ("grpc-rere-fleet-api-address", (), "by --grpc-rere-fleet-api-address"),
         ("superlink-trio.socket", (), "'superlink-trio.socket' is for nothing that is known"),
+        ("control-grpc-address", ("--port", "0"), "gRPC, which opens its ports itself"),
         ("", (), "FileDescriptorName="),
+        ("port", ("--port", "8000"), "and --port both say"),
+        ("port", ("--host", "127.0.0.1"), "and --host both say"),
         ("rest-fleet-api-address", (), "give --rest"),
         ("admin-address", ("--admin-address", "127.0.0.1:1"), "and --admin-address both say"),
         (

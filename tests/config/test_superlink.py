@@ -433,6 +433,8 @@ def test_who_serves_todays_flower_with_workers_is_said() -> None:
     [told] = served.warnings(Apis.BOTH)
     assert "the first alone serves Flower 1.23 and later (--port) and the Fleet API" in told
     assert served.warnings(Apis.DRIVER) == []
+    over_postgresql = attrs.evolve(served, database="postgresql://db.example/superlink")
+    assert over_postgresql.warnings(Apis.BOTH) == []
     assert attrs.evolve(served, workers=1).warnings(Apis.BOTH) == []
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import tracemalloc
-from functools import partial
 
 import pytest
 import trio
 from builders import EPOCH, pb_node, task_ins
+from siblings import exchange, exchange_always
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from examples import fewer
@@ -157,18 +157,19 @@ async def test_a_broken_connection_is_told_after_the_time_to_come_back(
 async def both(presence: Presence) -> tuple[Presence, Presence]:
     """What two processes know of the same nodes; only the first one's log is looked at."""
     other = Presence(lambda: HOLD, most=lambda: 1000, clock=now)
-
-    def told(to: Presence, node_id: int, until: float | None) -> None:
-        to.heard_elsewhere(node_id, trio.current_time(), until)
-
-    presence.tell, other.tell = partial(told, other), partial(told, presence)
+    presence.attendance.share()
+    other.attendance.share()
     return presence, other
 
 
 async def test_who_calls_another_process_is_gone_for_that_one(
-    both: tuple[Presence, Presence], log: pytest.LogCaptureFixture, autojump_clock: MockClock
+    both: tuple[Presence, Presence],
+    log: pytest.LogCaptureFixture,
+    nursery: trio.Nursery,
+    autojump_clock: MockClock,
 ) -> None:
     here, there = both
+    nursery.start_soon(exchange_always, here.attendance, there.attendance)
     for node_id in (7, 8):
         here.joined(node_id, 30.0)
     for _ in range(4):
@@ -180,6 +181,7 @@ async def test_who_calls_another_process_is_gone_for_that_one(
     await trio.sleep(60)
     assert len(log.messages) == 1, "the other one says so"
     there.left(7)
+    await trio.sleep(1)
     assert 7 not in {view.node_id for view in (*here.views(), *there.views())}
 
 
@@ -188,7 +190,25 @@ async def test_who_was_answered_by_another_process_is_held_by_this_one(
 ) -> None:
     here, there = both
     here.joined(7, 30.0)
+    exchange(here.attendance, there.attendance)
     assert there.pulls(7, has_key=False) == HOLD
+
+
+async def test_what_a_node_was_given_by_another_process_it_has_until_it_calls_for_more(
+    both: tuple[Presence, Presence], autojump_clock: MockClock
+) -> None:
+    here, there = both
+    here.joined(7, 30.0)
+    here.answered(7, task_ins(3, 7))
+    await trio.sleep(1)
+    there.pinged(7, 30.0)
+    exchange(here.attendance, there.attendance)
+    assert [view.works for view in here.views()] == [1], "a ping says nothing of it"
+    await trio.sleep(1)
+    there.worked(7)
+    exchange(here.attendance, there.attendance)
+    assert here.views() == []
+    assert [view.works for view in there.views()] == [0]
 
 
 async def test_nothing_is_told_of_who_signs_off(

@@ -16,13 +16,14 @@ from superlink_trio.rpc.freshness import OLDEST
 
 NOW = 1_800_000_000.0
 FORGED = "AAAA"
+SECRET = bytes(32)
 
 
 @attrs.define
 class Node:
     """A SuperNode that keeps its cookies."""
 
-    sessions: Sessions = attrs.field(factory=lambda: Sessions(secure=False))
+    sessions: Sessions = attrs.field(factory=lambda: Sessions(SECRET, secure=False))
     signer: Signer = attrs.field(factory=Signer)
     cookie: str = ""
 
@@ -79,7 +80,7 @@ def test_a_cookie_is_good_for_its_key_only(node: Node) -> None:
 
 
 def test_a_cookie_is_good_for_its_superlink_only(node: Node) -> None:
-    node.sessions = Sessions(secure=False)
+    node.sessions = Sessions(SECRET[:-1] + b"\1", secure=False)
     with pytest.raises(Refused):
         node.forge(NOW)
 
@@ -105,7 +106,7 @@ def test_cookies_of_others_do_no_harm(node: Node) -> None:
 @pytest.mark.parametrize("secure", [True, False])
 def test_over_tls_a_cookie_never_travels_without(secure: bool) -> None:
     caller = Caller(metadata=Signer().headers(NOW))
-    Sessions(secure=secure).verify(caller, NOW)
+    Sessions(SECRET, secure=secure).verify(caller, NOW)
     [morsel] = SimpleCookie(caller.headers["set-cookie"]).values()
     assert bool(morsel["secure"]) is secure
     assert morsel["httponly"]

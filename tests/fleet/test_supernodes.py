@@ -8,9 +8,10 @@ import pytest
 import trio
 from builders import EPOCH
 from peering.parcels import parcel
+from siblings import exchange_always
 from trio.testing import MockClock
 
-from superlink_trio.fleet import NodeView, SuperNodes, absences
+from superlink_trio.fleet import NodeView, SuperNodes, absences, together
 from superlink_trio.wire.messages import Envelope, NodeRecord
 
 RUN = 7
@@ -65,6 +66,57 @@ async def test_a_node_that_is_heard_elsewhere_does_not_go_offline(
     assert "Node 1" not in caplog.text
     await trio.sleep(60)
     assert "Node 1 is offline" in caplog.text
+
+
+@pytest.fixture
+async def both(nodes: SuperNodes, nursery: trio.Nursery) -> tuple[SuperNodes, SuperNodes]:
+    """What two processes know of the same nodes, which tell each other every second."""
+    record = NodeRecord(node_id=1, public_key=b"", registered_at=EPOCH, online_until=EPOCH + 60)
+    other = SuperNodes(most=lambda: 10, runs=lambda: {RUN}, clock=now, known={1: record}.get)
+    for each in (nodes, other):
+        each.attendance.share()
+    nursery.start_soon(exchange_always, nodes.attendance, other.attendance)
+    return nodes, other
+
+
+async def test_what_one_process_gave_a_node_may_be_answered_to_another(
+    both: tuple[SuperNodes, SuperNodes], autojump_clock: MockClock
+) -> None:
+    here, there = both
+    first, second = instruction(b"1"), instruction(b"2")
+    here.activated(1, 30.0)
+    here.given(1, first)
+    await trio.sleep(2)
+    there.heard(1, 30.0)
+    there.given(1, second)
+    there.replied(1, first.message_id)
+    await trio.sleep(2)
+    assert here.under_way() + there.under_way() == {(RUN, "2", "train"): 1}
+    [view] = together([*here.views(), *there.views()])
+    assert view.work is not None
+    assert (view.work.id, view.works, view.online) == (second.message_id, 1, True)
+    here.activated(1, 30.0)
+    await trio.sleep(2)
+    assert here.under_way() + there.under_way() == {}, "it was started anew"
+
+
+async def test_one_process_tells_that_a_node_is_gone(
+    both: tuple[SuperNodes, SuperNodes],
+    nursery: trio.Nursery,
+    caplog: pytest.LogCaptureFixture,
+    autojump_clock: MockClock,
+) -> None:
+    caplog.set_level(logging.INFO, absences.__name__)
+    here, there = both
+    for each in both:
+        nursery.start_soon(each.report)
+    here.activated(1, 30.0)
+    await trio.sleep(0.5)
+    assert not there.called(1), "the state knows that it is here"
+    there.heard(1, 30.0)
+    await trio.sleep(100)
+    assert [line.partition(" (")[0] for line in caplog.messages] == ["Node 1 is offline"]
+    assert there.called(1) is False, "it was never forgotten"
 
 
 async def test_a_node_is_online_for_twice_its_interval(

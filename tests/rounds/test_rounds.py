@@ -10,6 +10,7 @@ import pytest
 import trio
 from builders import EPOCH, answer_to, task_ins
 from peering.parcels import parcel
+from siblings import exchange
 from trio.testing import MockClock
 
 from superlink_trio.rounds import messages
@@ -250,3 +251,21 @@ async def test_messages_have_rounds_too(
             for minutes in (1, 2, 4)
         ),
     ]
+
+
+async def test_what_was_asked_here_may_be_answered_by_another_process(
+    rounds: Rounds, log: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    other = Rounds(clock=now)
+    for each in (rounds, other):
+        each.share()
+    one, two = push(rounds, 1, 2)
+    other.collected(answered([answer_to(one)]))
+    exchange(rounds, other)
+    assert (only(rounds).answered, only(rounds).missing) == (1, 1)
+    assert other.views() == []
+    rounds.collected(answered([answer_to(one), answer_to(two)]))
+    assert (only(rounds).answered, only(rounds).missing) == (2, 0), "each counts once"
+    exchange(rounds, other)
+    await trio.sleep(3600)
+    assert log.messages == []

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import attrs
@@ -14,12 +16,13 @@ import pytest
 import trio
 
 from superlink_trio.config import Address
+from superlink_trio.processes.handover import Handover, SessionLeader
 from superlink_trio.processes.sessions import members
 from superlink_trio.runtime import Launcher
 from superlink_trio.state import SqliteState, State
 from superlink_trio.state.messages import DurableMessages, MemoryMessages, MessageState, NewRun
 from superlink_trio.wire import messages_pb2 as pb
-from superlink_trio.wire.messages import Outcome, RunRecord
+from superlink_trio.wire.messages import Outcome, RunRecord, RunStatus
 from superlink_trio.wire.runs import Fab
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
@@ -205,6 +208,76 @@ place.rmdir()
         details = [(await ended(state, run)).details for run in runs]
         stopping.set()
     assert details == ["its process ended with status 0"] * 3
+
+
+LeftOver = Callable[[RunRecord], SessionLeader]
+
+
+@pytest.fixture
+def left_over() -> Iterator[LeftOver]:
+    """Start processes as somebody did who was killed since."""
+    program = [sys.executable, "-c", "import signal; signal.pause()"]
+    with ExitStack() as stack:
+
+        def start(run: RunRecord) -> SessionLeader:
+            started = stack.enter_context(subprocess.Popen(program, start_new_session=True))
+            stack.callback(started.kill)
+            process = SessionLeader.of(run.run_id, started.pid)
+            assert process is not None
+            return process
+
+        yield start
+
+
+async def test_what_another_one_has_started_is_taken_over(
+    state: MemoryMessages, program: Program, left_over: LeftOver
+) -> None:
+    one, other = await a_run(state), await a_run(state)
+    for _ in range(2):
+        assert await state.claim_run() is not None
+    processes = left_over(one), left_over(other)
+    waiting = await a_run(state)
+    noted: list[Sequence[SessionLeader]] = []
+    path = program("import signal\nsignal.pause()")
+    taking_over = attrs.evolve(
+        launcher(state, path, most=2), handover=Handover(noted.append, processes)
+    )
+    stopping = trio.Event()
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            await serve(taking_over, stopping, nursery)
+            await trio.testing.wait_all_tasks_blocked(0.1)
+            assert state.live_runs()[waiting.run_id].status is RunStatus.PENDING, "no place"
+            processes[0].kill()
+            assert (await ended(state, one)).details == "its process has ended"
+            while len(noted) < 2:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+            assert [{each.purpose for each in told} for told in noted] == [
+                {other.run_id},
+                {other.run_id, waiting.run_id},
+            ]
+            stopping.set()
+    assert (await ended(state, other)).details == "the SuperLink was stopped"
+    assert not members(processes[1].pid)
+    assert noted[-1] == ()
+
+
+async def test_a_process_that_has_another_ones_id_is_left_alone(
+    state: MemoryMessages, program: Program, left_over: LeftOver
+) -> None:
+    run = await a_run(state)
+    assert await state.claim_run() is not None
+    stranger = left_over(run)
+    gone = attrs.evolve(stranger, began=stranger.began - 1)
+    stopping = trio.Event()
+    async with trio.open_nursery() as nursery:
+        taking_over = attrs.evolve(
+            launcher(state, program("")), handover=Handover(lambda _: None, [gone])
+        )
+        await serve(taking_over, stopping, nursery)
+        assert (await ended(state, run)).details == "its process has ended"
+        stopping.set()
+    assert members(stranger.pid)
 
 
 async def test_a_database_that_cannot_be_used_is_waited_for(

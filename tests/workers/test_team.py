@@ -12,12 +12,13 @@ import pytest
 import trio
 
 from superlink_trio.config import Address, Apis, CannotStart, ConfigError, SuperLinkConfig
+from superlink_trio.fleet.elsewhere import NodeCall
 from superlink_trio.handle import DRIVER, FLEET
 from superlink_trio.logs.wording import leaves
 from superlink_trio.processes import frames
 from superlink_trio.supervision import Control, TooManyRestarts
 from superlink_trio.workers import place
-from superlink_trio.workers.messages import LogSettings, NodeCall, Nodes, NodesElsewhere, Ready
+from superlink_trio.workers.messages import LogSettings, News, Ready
 from superlink_trio.workers.team import Team, run_workers
 
 # It waits until it is told what to serve, says that it is ready, and until it is told to stop.
@@ -138,10 +139,10 @@ async def test_one_that_does_not_stop_is_killed_after_the_grace() -> None:
     assert 1 < trio.current_time() - began < 5
 
 
-async def test_nodes_that_call_one_are_told_to_the_others(tmp_path: Path) -> None:
+async def test_what_one_tells_the_others_hear(tmp_path: Path) -> None:
     control, file = Control(), tmp_path / "heard"
-    calls = {7: NodeCall(-0.5, 30.0), 8: NodeCall(-0.1, None)}
-    told = frames.pack(Nodes(calls)).hex()
+    news = News({"nodes": {7: NodeCall(heard=-0.5, until=30.0)}})
+    told = frames.pack(news).hex()
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             await nursery.start(workers(control, f"hears:{file}", f"tells:{told}"))
@@ -149,7 +150,7 @@ async def test_nodes_that_call_one_are_told_to_the_others(tmp_path: Path) -> Non
                 await trio.testing.wait_all_tasks_blocked(0.01)
             control.stop()
     request = frames.read(io.BytesIO(file.read_bytes()))
-    assert request.wish == NodesElsewhere(calls)
+    assert request.wish == news
 
 
 async def test_one_that_hangs_is_replaced(
