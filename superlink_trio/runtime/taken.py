@@ -54,5 +54,5 @@ class TakenRuns:
     async def _go_on(self) -> bool:
         """Say whether runs go on, as other processes serve them."""
         with suppress(StateUnavailable):
-            return await self.state.is_served_elsewhere()
+            return await self.state.stop_serving()
         return False

@@ -141,8 +141,11 @@ class MessageState(ABC):
         """Run the store's own tasks until `stopping`; ready when the store is."""
 
     @abstractmethod
-    async def is_served_elsewhere(self) -> bool:
-        """Say whether other processes serve the same, and go on when this one ends."""
+    async def stop_serving(self) -> bool:
+        """Serve no more; say whether other processes still serve the same, and go on.
+
+        Of several that stop at the same time the last one is told that none does.
+        """
 
     # Nodes
 

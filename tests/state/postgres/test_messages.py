@@ -232,8 +232,9 @@ async def test_who_was_taken_for_dead_looks_at_everything_again(
         with trio.fail_after(20):
             while one.node(node_id) is None or run_id in one.live_runs():
                 await settle(one, other)
-        assert await one.is_served_elsewhere()
-        assert await other.is_served_elsewhere()
+        # Each is noted among those that serve, and the other knows.
+        assert await one.stop_serving()
+        assert not await other.stop_serving()
 
 
 async def test_who_waits_does_not_notice_that_connections_broke(
@@ -267,10 +268,29 @@ async def test_only_who_starts_alone_gives_nodes_time(url: str, mock_clock: Mock
         await later([one], 100)
         async with replica(url) as other:
             assert await other.online_nodes() == []
-            assert await one.is_served_elsewhere()
-        assert not await one.is_served_elsewhere()
     async with replica(url) as after:
         assert await after.online_nodes() == [node_id]
+
+
+async def test_of_all_that_stop_at_once_the_last_is_told_that_nobody_serves(url: str) -> None:
+    told: list[bool] = []
+
+    async def stop(one: DurableMessages) -> None:
+        told.append(await one.stop_serving())
+
+    async with replica(url) as one, replica(url) as two, replica(url) as three:
+        assert await three.stop_serving()
+        async with trio.open_nursery() as nursery:
+            for each in (one, two):
+                nursery.start_soon(stop, each)
+    assert not all(told)
+
+
+async def test_who_has_closed_serves_no_more(url: str) -> None:
+    async with replica(url) as one:
+        async with replica(url):
+            pass
+        assert not await one.stop_serving()
 
 
 async def test_the_last_two_objects_of_a_message_may_come_at_once(

@@ -108,8 +108,11 @@ class MessageTransaction(MessageQueries, Protocol):
     def look_at_runs(self, run_ids: Collection[int]) -> None: ...
     def look_at_run_of_token(self, token: bytes) -> None: ...
 
+    def stop_serving(self) -> None:
+        """Note that this process serves nodes, runs and messages no more."""
+
     def is_served_elsewhere(self) -> bool:
-        """Say whether other processes serve the same nodes, runs and messages."""
+        """Say whether other processes serve them."""
 
     def register_node(self, node: NodeRecord, heard: Collection[int]) -> None:
         """Store a new node; `heard`: those that are online, whatever the database says.

@@ -88,9 +88,11 @@ class DurableMessages(MessageState):
             await stopping.wait()
             nursery.cancel_scope.cancel()
 
-    async def is_served_elsewhere(self) -> bool:
+    async def stop_serving(self) -> bool:
         if not self._state.shares_messages:
             return False
+        # Two steps: in one, two processes that stop at the same time would see each other.
+        await self._state.write(lambda tx: tx.messages.stop_serving(), durable=False)
         return await self._state.write(lambda tx: tx.messages.is_served_elsewhere(), durable=False)
 
     async def _look(self, step: Callable[[MessageTransaction], None]) -> None:

@@ -70,7 +70,7 @@ class MemoryMessages(MessageState):
                 else:
                     await self.finish_run(claim.run.run_id, Outcome.FAILED, rules.SILENT)
 
-    async def is_served_elsewhere(self) -> bool:
+    async def stop_serving(self) -> bool:
         return False
 
     def census(self) -> MessagesCensus:

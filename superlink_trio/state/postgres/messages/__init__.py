@@ -32,3 +32,7 @@ class MessageSteps(sql.MessageSteps, MessageQueries, Transaction):
     def serve(self) -> bool:
         """See `sql.messages.transaction.Transaction`."""
         return serving.serve(self, self.watch.locks)
+
+    def is_served_elsewhere(self) -> bool:
+        """See `sql.messages.transaction.Transaction`."""
+        return serving.is_served_elsewhere(self, self.watch.locks)

@@ -9,10 +9,16 @@ from superlink_trio.state.postgres.transaction import Reading, Transaction
 
 def serve(tx: Transaction, locks: Locks) -> bool:
     """Note that this process serves them; say whether no other does that lives."""
+    alone = not is_served_elsewhere(tx, locks)
+    tx.execute("INSERT INTO superlink_serving VALUES (?) ON CONFLICT DO NOTHING", tx.me)
+    return alone
+
+
+def is_served_elsewhere(tx: Transaction, locks: Locks) -> bool:
+    """Say whether another process that lives serves them."""
     alive = {each.process for each in members(tx, locks) if each.alive} - {tx.me}
     serving = tx.execute("SELECT process_id FROM superlink_serving").fetchall()
-    tx.execute("INSERT INTO superlink_serving VALUES (?) ON CONFLICT DO NOTHING", tx.me)
-    return alive.isdisjoint(process for (process,) in serving)
+    return not alive.isdisjoint(process for (process,) in serving)
 
 
 def keep_run(tx: Transaction, token: bytes, heard_at: float) -> None:

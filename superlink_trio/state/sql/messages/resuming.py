@@ -27,6 +27,6 @@ def look_at_all(tx: Transaction) -> None:
     tx.notify(ChangeKind.ALL_SEEN, 0, Resumed(nodes.everyone(tx), runs.live(tx)))
 
 
-def is_served_elsewhere(tx: Transaction) -> bool:
-    """Say whether other processes serve the same nodes, runs and messages."""
-    return not tx.serve()
+def stop_serving(tx: Transaction) -> None:
+    """Note that this process serves nodes, runs and messages no more."""
+    tx.execute("DELETE FROM superlink_serving WHERE process_id = ?", tx.me)

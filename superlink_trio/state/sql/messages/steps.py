@@ -24,7 +24,7 @@ class MessageSteps(MessageQueries, Transaction):
 
     resume = resuming.resume
     look_at_all = resuming.look_at_all
-    is_served_elsewhere = resuming.is_served_elsewhere
+    stop_serving = resuming.stop_serving
     look_at_nodes = nodes.look
     look_at_node_of_key = nodes.look_by_key
     look_at_runs = runs.look

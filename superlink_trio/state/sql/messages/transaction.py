@@ -26,6 +26,10 @@ class Transaction(sql.Transaction):
         """
 
     @abstractmethod
+    def is_served_elsewhere(self) -> bool:
+        """Say whether another process that lives serves them."""
+
+    @abstractmethod
     def add_tree(self, digest: bytes, content: bytes, numbers: Collection[int]) -> int:
         """Add a tree of objects, by their numbers, some of which may be missing; give its own.
 

@@ -17,6 +17,7 @@ class MessageSteps(sql.MessageSteps, MessageQueries, Transaction):
     WHOLE = "tree.missing = 0"
 
     serve = serving.serve
+    is_served_elsewhere = serving.is_served_elsewhere
     add_tree = objects.add_tree
     brought = objects.brought
     release = objects.release

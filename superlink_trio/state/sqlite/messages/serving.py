@@ -9,12 +9,7 @@ from superlink_trio.state.sqlite.transaction import Transaction
 
 def serve(tx: Transaction) -> bool:
     """Note that this process serves them, and is the only one. Raises CannotOpen if it is not."""
-    others = tx.execute(
-        "SELECT socket FROM superlink_serving JOIN superlink_process USING (process_id)"
-        " WHERE process_id != ?",
-        tx.me,
-    ).fetchall()
-    if any(presence.is_alive(tx.path, name) for (name,) in others):
+    if is_served_elsewhere(tx):
         raise CannotOpen(
             f"The database {tx.path} is in use by another process that serves Flower 1.23 and "
             "later, which one at a time may: stop that one, use another file, or leave --port out"
@@ -22,3 +17,13 @@ def serve(tx: Transaction) -> bool:
     tx.execute("DELETE FROM superlink_serving")
     tx.execute("INSERT INTO superlink_serving VALUES (?)", tx.me)
     return True
+
+
+def is_served_elsewhere(tx: Transaction) -> bool:
+    """Say whether another process that lives serves them."""
+    others = tx.execute(
+        "SELECT socket FROM superlink_serving JOIN superlink_process USING (process_id)"
+        " WHERE process_id != ?",
+        tx.me,
+    ).fetchall()
+    return any(presence.is_alive(tx.path, name) for (name,) in others)
