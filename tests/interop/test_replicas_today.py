@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import attrs
@@ -46,21 +47,26 @@ class Replicas:
         await self.start(place)
 
 
-@pytest.fixture
-def secret(tmp_path: Path) -> Mapping[str, Path]:
-    """What SuperExecs and SuperLinks share, as an option of either."""
-    path = tmp_path / "superexec.secret"
-    path.write_text("only between us\n")
+def _private(path: Path, text: str) -> Path:
+    path.write_text(text)
     path.chmod(0o600)
-    return {"--superexec-auth-secret-file": path}
+    return path
 
 
 @pytest.fixture
-async def replicas(
-    today: Today, secret: Mapping[str, Path], tmp_path: Path
-) -> AsyncIterator[Replicas]:
-    [shared] = secret.items()
-    options = ("--database", the_server().new_schema(), "--isolation", "process", *shared)
+def secret(tmp_path: Path) -> Path:
+    """What SuperExecs and SuperLinks share."""
+    return _private(tmp_path / "superexec.secret", secrets.token_hex(32))
+
+
+@pytest.fixture
+async def replicas(today: Today, secret: Path, tmp_path: Path) -> AsyncIterator[Replicas]:
+    token = secrets.token_hex(32)
+    options = (
+        *("--database", the_server().new_schema()),
+        *("--control-token-file", _private(tmp_path / "tokens", token)),
+        *("--isolation", "process", "--superexec-auth-secret-file", secret),
+    )
     try:
         async with balancing(tmp_path) as balancer:
             today.programs.append(balancer.program)
@@ -69,6 +75,7 @@ async def replicas(
             replicas = Replicas(today, balancer, options, Link(front, addresses["flower"], None))
             for place in balancer.of("flower")[:2]:
                 await replicas.start(place)
+            await today.enter(replicas.front.http, token)
             yield replicas
     except NoBalancer as error:
         pytest.skip(str(error))
@@ -76,11 +83,10 @@ async def replicas(
 
 @pytest.mark.timeout(300)
 async def test_a_run_goes_on_while_each_superlink_ends(
-    replicas: Replicas, today: Today, secret: Mapping[str, Path]
+    replicas: Replicas, today: Today, secret: Path
 ) -> None:
-    [shared] = secret.items()
     with trio.fail_after(280):
-        await today.superexec(replicas.front, *shared)
+        await today.superexec(replicas.front, "--superexec-auth-secret-file", secret)
         await today.node(replicas.front)
         await today.node(replicas.front, "1.36.0")
         app = today.app()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import sys
 from collections.abc import AsyncIterator
@@ -104,6 +106,16 @@ class Today:
             '[superlink]\ndefault = "mine"\n'
             f'[superlink.mine]\naddress = "{link.http}"\n{trust}\n'
             f'[superlink.older]\naddress = "{link.control_grpc}"\n{trust}\n'
+        )
+
+    async def enter(self, address: str, token: str) -> None:
+        """Do what docs/security.md says of `credentials.yaml`, for the SuperLink there."""
+        document = (ROOT / "docs" / "security.md").read_text()
+        [commands] = re.findall(r"```sh\n(address=[^`]*credentials.yaml[^`]*)```", document)
+        await trio.run_process(
+            ["bash", "-euc", re.sub(r"(?<=^address=)\S+", address, commands)],
+            stdin=f"{token}\n".encode(),
+            env={**os.environ, "FLWR_HOME": str(self.home)},
         )
 
     async def node(self, link: Link, version: str = NEWEST, *, key: Path | None = None) -> Program:
