@@ -89,6 +89,25 @@ def test_the_service_may_open_a_file_for_each_connection(service: dict[str, str]
     assert int(service["LimitNOFILE"]) > 2 * SuperLinkConfig().max_connections
 
 
+def test_the_apps_of_runs_are_unpacked_where_the_service_may_write(
+    service: dict[str, str],
+) -> None:
+    assert service["Environment"].startswith(f"FLWR_HOME=/var/lib/{service['StateDirectory']}/")
+
+
+def test_the_units_of_replicas_are_made_as_the_document_says(tmp_path: Path) -> None:
+    document = (DOCS / "balancing.md").read_text()
+    [loop] = re.findall(r"```sh\n(for api in .*?done\n)", document, re.DOTALL)
+    loop = loop.replace("/etc/systemd/system", str(tmp_path))
+    subprocess.run(["sh", "-eu", "-c", loop], check=True, cwd=DOCS.parent, timeout=60)
+    for api in ("fleet-api", "driver-api"):
+        made = unit(tmp_path / f"superlink-{api}.service")
+        assert made["Unit"]["StartLimitIntervalSec"] == "0"
+        assert made["Service"]["ExecStart"] == (
+            f"/opt/superlink-trio/bin/superlink-trio {api} --config /etc/superlink-trio/{api}.toml"
+        )
+
+
 def test_the_socket_is_for_an_option() -> None:
     socket = unit(UNITS[1])["Socket"]
     assert socket["FileDescriptorName"] == OPTIONS.options["rest_fleet_api_address"].key

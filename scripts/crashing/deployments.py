@@ -65,7 +65,8 @@ async def behind_a_balancer(folder: Path, *, restart_database: bool) -> AsyncIte
             await trio.to_thread.run_sync(server.start)
         async with balancing(folder) as balancer:
             servers = [
-                Server(server.url(), [place.side], place.options) for place in balancer.places
+                Server(server.url(), [place.side], place.options)
+                for place in balancer.of("driver", "fleet")
             ]
             database = Database(server) if restart_database else None
             yield Deployment([Replicas(servers, balancer.addresses, database)], execute)

@@ -20,9 +20,9 @@ CONFIGURATION = ROOT / "docs" / "deploy" / "haproxy.cfg"
 
 _FRONT = "10.0.0.1"
 # In the configuration, and here: not those on which other tests serve every interface.
-_PORTS = re.compile(r"\b9(091|092|190|191)\b")
-_HERE = r"29\1"
-_SIDES = {"29091": "driver", "29092": "fleet"}
+_PORTS = re.compile(r"\b(8000|9091|9092|9190|9191)\b")
+_HERE = r"2\1"
+_SIDES = {"29091": "driver", "29092": "fleet", "28000": "flower"}
 _OPTIONS = {"driver": "--driver-api-address", "fleet": "--grpc-rere-fleet-api-address"}
 _MACHINE = re.compile(r"\b10\.0\.0\.\d+\b")
 _SERVER = re.compile(r"^ +server (\w+) (10\.[\d.]+):(\d+) check port (\d+)", re.MULTILINE)
@@ -39,7 +39,7 @@ class Place:
     """Where the balancer looks for a replica."""
 
     side: str
-    """Its API: "driver" or "fleet"."""
+    """Its API: "driver", "fleet" or "flower" (today's, over HTTP)."""
     name: str
     address: str
     admin: str
@@ -47,7 +47,10 @@ class Place:
     @property
     def options(self) -> Sequence[str]:
         """The options by which a SuperLink is there."""
-        return (_OPTIONS[self.side], self.address, "--admin-address", self.admin)
+        host, _, port = self.address.rpartition(":")
+        today = ("--host", host, "--port", port)
+        where = today if self.side == "flower" else (_OPTIONS[self.side], self.address)
+        return (*where, "--admin-address", self.admin)
 
 
 @attrs.frozen
@@ -59,6 +62,10 @@ class Balancer:
     """By API: where clients connect."""
     places: Sequence[Place]
     _socket: Path
+
+    def of(self, *sides: str) -> Sequence[Place]:
+        """Give the places of these APIs."""
+        return [place for place in self.places if place.side in sides]
 
     async def up(self) -> Sequence[Place]:
         """Give the places to which it sends clients now."""
@@ -128,13 +135,15 @@ def _own_address() -> str:
 def _with_nodes_over_http(text: str) -> str:
     text = text.replace("mode tcp", "mode http").replace("option tcplog", "option httplog")
     text = text.replace("bind :9092", "bind :9092 proto h2")
-    text = text.replace("check port 9190", "check port 9190 check-proto h1 proto h2")
+    text = text.replace(":9092 check port 9190", ":9092 check port 9190 check-proto h1 proto h2")
     return text.replace("backend fleet\n", "backend fleet\n    option forwardfor\n")
 
 
 def _on_this_machine(text: str, machines: Mapping[str, str], folder: Path) -> str:
     text = text.replace("bind :", f"bind {_FRONT}:").replace("/run/haproxy", str(folder))
     text = re.sub(r"maxconn \d+", "maxconn 1000", text)
+    # Only root may become another user.
+    text = re.sub(r"^ +(user|group) .*\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"log /dev/log \w+", "log stdout format raw daemon", text)
     return _MACHINE.sub(lambda found: machines[found[0]], text)
 

@@ -174,6 +174,13 @@ class _Control:
                 after, over = logged.latest, logged.over
                 if not over:
                     await self.state.await_logs(run.run_id, after)
+        if not over:
+            # Whoever follows takes an orderly end for that of the run.
+            raise Refused(
+                Status.UNAVAILABLE,
+                f"This SuperLink stops, or has too many calls to hold; run {run.run_id} is not "
+                f"over: `flwr log {run.run_id}` follows its log again.",
+            )
 
     async def _run(self, run_id: int) -> RunRecord:
         run = await self.state.run(run_id)

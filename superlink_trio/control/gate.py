@@ -69,6 +69,13 @@ def _admit_this_machine(_: str, caller: Caller) -> Iterator[None]:
             "executes code there. `ssh -L 8000:127.0.0.1:8000 MACHINE` brings its port to yours, "
             "and with --control-token-file the SuperLink lets in whoever has a token.",
         )
+    if not caller.own_connection:
+        raise Refused(
+            Status.PERMISSION_DENIED,
+            "flwr is answered on the machine of the SuperLink only, and this call came through a "
+            "proxy there, from wherever: with --control-token-file the SuperLink lets in whoever "
+            "has a token.",
+        )
     yield
 
 

@@ -254,11 +254,17 @@ async def test_a_log_is_followed_to_the_end_of_its_run(
     assert late.text == "two\nthree\n"
 
 
-async def test_following_a_log_ends_when_the_server_stops(api: Api, mock_clock: MockClock) -> None:
+async def test_a_stop_of_the_server_breaks_off_a_log_whose_run_is_not_over(
+    api: Api, mock_clock: MockClock
+) -> None:
     reader = Reader(pb.StreamLogsRequest(run_id=(await start(api)).run_id))
+
+    async def follow() -> None:
+        await refused(api.streaming["StreamLogs"](reader, CALLER), Status.UNAVAILABLE)
+
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(api.streaming["StreamLogs"], reader, CALLER)
+            nursery.start_soon(follow)
             await wait_all_tasks_blocked()
             api.holds.release()
 

@@ -73,6 +73,14 @@ async def test_others_are_told_how(connection: str) -> None:
         await stream(api, Caller(connection))
 
 
+@pytest.mark.parametrize("header", ["x_forwarded_for", "forwarded", "via"])
+async def test_a_proxy_on_this_machine_speaks_for_nobody_here(header: str) -> None:
+    api = gated(CONTROL, None, denied=Status.UNAUTHENTICATED)
+    with pytest.raises(Refused, match="through a proxy") as caught:
+        await start(api, HERE, **{header: "127.0.0.1"})
+    assert caught.value.status is Status.PERMISSION_DENIED
+
+
 @pytest.mark.parametrize("connection", [HERE, ELSEWHERE])
 async def test_who_shows_a_token_is_let_in(connection: str, tokens: ControlTokens) -> None:
     api = gated(CONTROL, tokens, denied=Status.UNAUTHENTICATED)

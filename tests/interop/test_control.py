@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import secrets
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pytest
 import trio
 from certificates import Authority
 from interop.today import Today
-from peering.processes import ANY_PORT, ROOT
+from peering.processes import ANY_PORT
 from peering.today import NEWEST
 
 pytestmark = [pytest.mark.interop, pytest.mark.beyond("serves one generation only")]
@@ -56,17 +54,5 @@ async def test_a_token_is_entered_as_the_document_says(today: Today, tmp_path: P
             refused = await today.flwr("ls", name, version=version)
             assert await refused.end() != 0
             await refused.line("was shown no token")
-            await enter(today.home, f"{address}", token)
+            await today.enter(f"{address}", token)
             await today.told("ls", name, version=version)
-
-
-async def enter(home: Path, address: str, token: str) -> None:
-    """Do what docs/security.md says of `credentials.yaml`."""
-    document = (ROOT / "docs" / "security.md").read_text()
-    [commands] = re.findall(r"```sh\n(address=[^`]*credentials.yaml[^`]*)```", document)
-    script = re.sub(r"(?<=^address=)\S+", address, commands)
-    await trio.run_process(
-        ["bash", "-euc", script],
-        stdin=f"{token}\n".encode(),
-        env={**os.environ, "FLWR_HOME": str(home)},
-    )

@@ -110,7 +110,7 @@ async def federation(
             addresses = balancer.addresses
             servers = {
                 place: replicas.Server(pair.url, [place.side], place.options)
-                for place in balancer.places
+                for place in balancer.of("driver", "fleet")
             }
             for server in servers.values():
                 nursery.start_soon(server.serve)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import sys
 from collections.abc import AsyncIterator
@@ -92,14 +94,29 @@ class Today:
         )
         ready = await superlink.program.report("flower_address")
         link = Link(superlink, ready["flower_address"], ready["control_grpc_address"])
+        self.name(link)
+        return link
+
+    def name(self, link: Link) -> None:
+        """Let `flwr` know a SuperLink as `mine`, and over gRPC as `older`."""
         self.home.mkdir(exist_ok=True)
+        ca = link.superlink.ca
         trust = "insecure = true" if ca is None else f'root-certificates = "{ca}"'
         (self.home / "config.toml").write_text(
             '[superlink]\ndefault = "mine"\n'
             f'[superlink.mine]\naddress = "{link.http}"\n{trust}\n'
             f'[superlink.older]\naddress = "{link.control_grpc}"\n{trust}\n'
         )
-        return link
+
+    async def enter(self, address: str, token: str) -> None:
+        """Do what docs/security.md says of `credentials.yaml`, for the SuperLink there."""
+        document = (ROOT / "docs" / "security.md").read_text()
+        [commands] = re.findall(r"```sh\n(address=[^`]*credentials.yaml[^`]*)```", document)
+        await trio.run_process(
+            ["bash", "-euc", re.sub(r"(?<=^address=)\S+", address, commands)],
+            stdin=f"{token}\n".encode(),
+            env={**os.environ, "FLWR_HOME": str(self.home)},
+        )
 
     async def node(self, link: Link, version: str = NEWEST, *, key: Path | None = None) -> Program:
         """Start a SuperNode as it is installed."""
