@@ -87,4 +87,5 @@ def _added(one: Work | None, other: Work | None) -> Work | None:
         commits=one.commits + other.commits,
         steps=one.steps + other.steps,
         sweeps=one.sweeps + other.sweeps,
+        commit_age=max(one.commit_age, other.commit_age),
     )

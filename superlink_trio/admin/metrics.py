@@ -208,6 +208,11 @@ def _work(work: Work) -> Iterator[Metric]:
     yield counter("superlink_store_commits", "Commits of the database.", work.commits)
     yield counter("superlink_store_steps", "Changes and readings that these held.", work.steps)
     yield counter("superlink_store_sweeps", "Clean-ups of the database.", work.sweeps)
+    yield GaugeMetricFamily(
+        "superlink_store_commit_age_seconds",
+        "For how long the commit under way has been; calls wait for it.",
+        work.commit_age,
+    )
 
 
 def _histogram(

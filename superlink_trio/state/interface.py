@@ -105,12 +105,14 @@ class Admission(enum.Enum):
 
 @attrs.frozen
 class Work:
-    """What a store over a database has done since it was made, counted."""
+    """What a store over a database has done since it was made, counted, and does now."""
 
     commits: int
     steps: int
     """What these commits held."""
     sweeps: int
+    commit_age: float = 0.0
+    """For how long the commit under way has been, in seconds."""
 
 
 class State(ABC):

@@ -77,7 +77,8 @@ class DurableState(State):
     @property
     def work(self) -> Work:
         """See `State`."""
-        return Work(self._writer.commits, self._writer.steps, self._upkeep.sweeps)
+        writer = self._writer
+        return Work(writer.commits, writer.steps, self._upkeep.sweeps, writer.commit_age)
 
     @property
     def busy(self) -> bool:
@@ -107,6 +108,7 @@ class DurableState(State):
             await self._announce()
             async with trio.open_nursery() as nursery:
                 self._upkeep.start(nursery)
+                nursery.start_soon(self._writer.watch)
                 nursery.start_soon(self._acknowledgements.flush)
                 task_status.started()
                 await stopping.wait()

@@ -25,6 +25,9 @@ Tx = TypeVar("Tx")
 # Steps in one commit: the first of them should not have to wait for too many others.
 _MOST_STEPS = 256
 
+# A commit that takes longer is told of, in seconds of the world: whoever calls waits for it.
+_SLOW, _LOOK_EVERY = 10.0, 2.0
+
 _log = logging.getLogger(__name__)
 
 
@@ -68,6 +71,9 @@ class Writer(Generic[Tx]):
         self._open = False
         self._closing = False
         self._fault = ""
+        # When the commit under way was begun, and that of which the log has told.
+        self._began: float | None = None
+        self._slow: float | None = None
         self.limiter = trio.CapacityLimiter(1)
         self.commits = 0
         self.steps = 0
@@ -101,6 +107,23 @@ class Writer(Generic[Tx]):
         result: Result = await trio.lowlevel.wait_task_rescheduled(withdraw)
         return result
 
+    @property
+    def commit_age(self) -> float:
+        """For how long the commit under way has been, in seconds; 0: there is none."""
+        return 0.0 if self._began is None else time.monotonic() - self._began
+
+    async def watch(self, slow: float = _SLOW) -> None:
+        """Log of commits that take long, which neither fail nor end, until cancelled."""
+        while True:
+            await trio.sleep(_LOOK_EVERY)
+            if self.commit_age >= slow and self._slow is None:
+                self._slow = self._began
+                _log.warning(
+                    "A commit has taken %.0f s so far: the database waits for another program's "
+                    "lock, its disk or a synchronous standby, and calls wait with it",
+                    self.commit_age,
+                )
+
     def close(self) -> None:
         """Take no more steps; `serve` returns when those that wait are done."""
         self._open = False
@@ -129,6 +152,7 @@ class Writer(Generic[Tx]):
         jobs = list(self._waiting)[:_MOST_STEPS]
         for job in jobs:
             del self._waiting[job]
+        self._began = time.monotonic()
         try:
             with self._heartbeats.written() as heartbeats:
                 committed = await trio.to_thread.run_sync(
@@ -156,6 +180,13 @@ class Writer(Generic[Tx]):
             self._listener(committed)
             for job, performed in zip(jobs, committed.performed, strict=True):
                 trio.lowlevel.reschedule(job.task, performed.result)
+        finally:
+            self._ended()
+
+    def _ended(self) -> None:
+        if self._slow is not None:
+            _log.warning("The commit that took long has ended, after %.0f s", self.commit_age)
+        self._began = self._slow = None
 
     def _postpone(self, jobs: Sequence[_Job[Tx]], error: Locked) -> None:
         """Let jobs wait for the next commit, except for those that have waited long enough."""

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from superlink_trio.state import StateUnavailable
 from superlink_trio.state.durable.engine import Committed
@@ -78,3 +80,33 @@ async def test_what_nobody_foresaw_ends_the_store_and_leaves_nobody_waiting(
     assert caught.group_contains(Disaster, depth=2) or caught.group_contains(Disaster)
     assert told == ["The database failed; the log says why."] * 2
     committer.close()
+
+
+async def test_a_commit_that_takes_long_is_told_of_once(
+    committer: Committer,
+    nursery: trio.Nursery,
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    writer = Writer(committer, Heartbeats(), ignore, 0.2)
+    await nursery.start(writer.serve)
+    nursery.start_soon(writer.watch, 1e-9)
+    going_on = threading.Event()
+
+    def stand_still(_: Transaction) -> None:
+        assert going_on.wait(60)
+
+    async with trio.open_nursery() as callers:
+        callers.start_soon(writer.do, stand_still)
+        await trio.sleep(100)
+        assert writer.commit_age > 0
+        going_on.set()
+    slow, ended = caplog.messages
+    assert slow.startswith("A commit has taken 0 s so far: the database waits for")
+    assert ended.startswith("The commit that took long has ended, after 0 s")
+    assert writer.commit_age == 0
+    await writer.do(lambda _: None)
+    await trio.sleep(100)
+    assert len(caplog.messages) == 2
+    nursery.cancel_scope.cancel()
