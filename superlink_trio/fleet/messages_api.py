@@ -321,6 +321,9 @@ class _Fleet:
     async def confirm(
         self, request: pb.ConfirmMessageReceivedRequest, node_id: int
     ) -> pb.ConfirmMessageReceivedResponse:
+        # Nodes of 1.26 overlook that objects were refused. Were this not refused too, such a node
+        # would wait for ever for the reply to a message that it has a part of.
+        await self._running(request.run_id)
         await self.state.confirm(request.run_id, node_id, request.message_object_id)
         return pb.ConfirmMessageReceivedResponse()
 

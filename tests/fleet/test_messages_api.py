@@ -435,6 +435,33 @@ async def test_a_run_that_is_over_is_told_by_the_one_status_that_nodes_bear(
     assert "not known" in await refused(call, Status.PERMISSION_DENIED)
 
 
+async def test_a_run_that_ends_while_a_node_receives_is_told_with_every_call_that_it_makes_still(
+    node: Node, state: MemoryMessages, mock_clock: MockClock
+) -> None:
+    await node.register()
+    await node.activate()
+    run_id = await a_run(state)
+    asked = parcel(run_id, to=node.node_id)
+    await state.push(run_id, SERVER, [asked.envelope])
+    for object_id, content in asked.objects.items():
+        await state.put_object(run_id, SERVER, object_id, content)
+    await node.pull()
+    await state.finish_run(run_id, Outcome.STOPPED)
+    restarted = Node(api(MemoryMessages(clock=state.now)), signer=node.signer, node_id=node.node_id)
+    for receiving in (node, restarted):
+        for object_id in asked.objects:
+            pull = pb.PullObjectRequest(node=node.node, run_id=run_id, object_id=object_id)
+            pulling = receiving.call("PullObject", pull, pb.PullObjectResponse)
+            await refused(pulling, Status.PERMISSION_DENIED)
+        confirm = pb.ConfirmMessageReceivedRequest(
+            node=node.node, run_id=run_id, message_object_id=asked.message_id
+        )
+        confirming = receiving.call(
+            "ConfirmMessageReceived", confirm, pb.ConfirmMessageReceivedResponse
+        )
+        await refused(confirming, Status.PERMISSION_DENIED)
+
+
 @pytest.mark.parametrize("name", ["PullMessages", "GetRun", "PushObject", "RegisterNode"])
 async def test_junk_is_refused(node: Node, name: str, mock_clock: MockClock) -> None:
     caller = node.signer.caller(BEGAN)
