@@ -46,6 +46,10 @@ class Parcel:
     def message_id(self) -> str:
         return self.envelope.message_id
 
+    @property
+    def run_id(self) -> int:
+        return self.envelope.message.metadata.run_id
+
 
 def parcel(
     run_id: int,

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+from contextlib import suppress
 from pathlib import Path
+
+import trio
 
 from peering.processes import ROOT
 
@@ -39,6 +43,15 @@ def processes(home: Path, name: str = "") -> list[int]:
     return [
         pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if _is(pid, home, name)
     ]
+
+
+async def end_all(home: Path) -> None:
+    """Kill the processes that keep things there, and wait until there are none."""
+    while found := processes(home):
+        for pid in found:
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                os.kill(pid, signal.SIGKILL)
+        await trio.sleep(0.01)
 
 
 def _is(pid: int, home: Path, name: str) -> bool:

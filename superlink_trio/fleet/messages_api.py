@@ -314,13 +314,26 @@ class _Fleet:
     async def pull_object(
         self, request: pb.PullObjectRequest, node_id: int
     ) -> pb.PullObjectResponse:
-        await self._running(request.run_id)
+        try:
+            await self._running(request.run_id)
+        except Refused:
+            if self.holds.released:
+                # The next SuperLink does not know what this one has refused.
+                raise Refused(Status.UNAVAILABLE, "The server is stopping.") from None
+            self.nodes.refused_part(node_id)
+            raise
         content = await self.state.get_object(request.run_id, node_id, request.object_id)
         return write_object(content)
 
     async def confirm(
         self, request: pb.ConfirmMessageReceivedRequest, node_id: int
     ) -> pb.ConfirmMessageReceivedResponse:
+        # Nodes of 1.23 to 1.32 overlook that an object was refused. Were this granted then, such a
+        # node would wait for ever for the reply to a message that it has a part of. One that has
+        # all of it works on it, whatever is answered: if this is refused, it is not prepared for
+        # the reply, and takes it for that of the next message.
+        if not self.nodes.has_all(node_id):
+            await self._running(request.run_id)
         await self.state.confirm(request.run_id, node_id, request.message_object_id)
         return pb.ConfirmMessageReceivedResponse()
 

@@ -37,6 +37,8 @@ class Node:
     """Whether that call brought the answer to a task."""
     elsewhere: bool = False
     """Whether another process has heard of it since."""
+    lacks_part: bool = False
+    """Whether a part of the message that it was given last was refused to it."""
     works: dict[str, Work] = attrs.field(factory=dict)
     """What it was given and has not answered, by the ids of that, the oldest first."""
 

@@ -77,10 +77,20 @@ class SuperNodes:
         """Note that a node was given a message."""
         meta = instruction.message.metadata
         node = self._attendance.renew(node_id)
+        node.lacks_part = False
         if meta.message_id not in node.works:
             self._attendance.begin(
                 *(node_id, meta.message_id, meta.run_id, meta.group_id, meta.message_type)
             )
+
+    def refused_part(self, node_id: int) -> None:
+        """Note that a part of the message that a node was given last was refused to it."""
+        self._attendance.renew(node_id).lacks_part = True
+
+    def has_all(self, node_id: int) -> bool:
+        """Say whether no part was."""
+        node = self._attendance.get(node_id)
+        return node is None or not node.lacks_part
 
     def replied(self, node_id: int, instruction_id: str) -> None:
         """Note that a node has begun to send a reply: all of it is there a moment later."""

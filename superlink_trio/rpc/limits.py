@@ -35,10 +35,16 @@ class CallLimit:
         self._patience = patience
         # How to give a request up, and since when it is on its way; the oldest first.
         self._arrivals: dict[Callable[[], object], float] = {}
+        self._closed = False
         self.under_way = 0
+        self.turned_away = 0
+        """Calls that came after `close`."""
 
     def begin(self, call: str) -> None:
         """Count a call, by its name, until `end`. Raises Refused."""
+        if self._closed:
+            self.turned_away += 1
+            raise Refused(Status.UNAVAILABLE, "The server is stopping.", reason="stopping")
         if self.under_way >= self._limit() and not self._has_room_for(call):
             raise self.refusal()
         self.under_way += 1
@@ -46,6 +52,10 @@ class CallLimit:
     def end(self) -> None:
         """Count a call no more."""
         self.under_way -= 1
+
+    def close(self) -> None:
+        """Refuse every call from now on: the server stops."""
+        self._closed = True
 
     def arriving(self, give_up: Callable[[], object]) -> None:
         """Note that a counted call's request is on its way, until `arrived`."""

@@ -11,7 +11,7 @@ import attrs
 import pytest
 import trio
 from google.protobuf.message import Message
-from peering.parcels import parcel
+from peering.parcels import Parcel, parcel
 from signing import Signer
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -76,6 +76,16 @@ class Node:
         request = pb.PullMessagesRequest(node=self.node)
         return await self.call("PullMessages", request, pb.PullMessagesResponse)
 
+    async def pull_object(self, run_id: int, object_id: str) -> pb.PullObjectResponse:
+        request = pb.PullObjectRequest(node=self.node, run_id=run_id, object_id=object_id)
+        return await self.call("PullObject", request, pb.PullObjectResponse)
+
+    async def confirm(self, asked: Parcel) -> None:
+        request = pb.ConfirmMessageReceivedRequest(
+            node=self.node, run_id=asked.run_id, message_object_id=asked.message_id
+        )
+        await self.call("ConfirmMessageReceived", request, pb.ConfirmMessageReceivedResponse)
+
 
 def api(
     state: MemoryMessages,
@@ -104,6 +114,24 @@ async def a_run(state: MemoryMessages) -> int:
     claim = await state.claim_run()
     assert claim is not None
     return (await state.begin_run(claim.token)).run_id
+
+
+async def given(node: Node, state: MemoryMessages) -> Parcel:
+    """Let a node pull a message of a new run, but for its objects."""
+    run_id = await a_run(state)
+    asked = parcel(run_id, to=node.node_id)
+    await state.push(run_id, SERVER, [asked.envelope])
+    for object_id, content in asked.objects.items():
+        await state.put_object(run_id, SERVER, object_id, content)
+    [message] = (await node.pull()).messages_list
+    assert message.metadata.message_id == asked.message_id
+    return asked
+
+
+def after_a_restart(node: Node, state: MemoryMessages) -> Node:
+    """The same node, before a SuperLink that has kept nothing."""
+    anew = api(MemoryMessages(clock=state.now))
+    return Node(anew, signer=node.signer, node_id=node.node_id)
 
 
 def status_of(state: MemoryMessages, node_id: int) -> str:
@@ -433,6 +461,48 @@ async def test_a_run_that_is_over_is_told_by_the_one_status_that_nodes_bear(
     request = pb.GetRunRequest(node=node.node, run_id=777)
     call = node.call("GetRun", request, pb.GetRunResponse)
     assert "not known" in await refused(call, Status.PERMISSION_DENIED)
+
+
+async def test_a_node_that_lacks_a_part_as_its_run_is_over_is_told_when_it_confirms(
+    node: Node, state: MemoryMessages, mock_clock: MockClock
+) -> None:
+    await node.register()
+    await node.activate()
+    asked = await given(node, state)
+    await state.finish_run(asked.run_id, Outcome.STOPPED)
+    for receiving in (node, after_a_restart(node, state)):
+        for object_id in asked.objects:
+            pulling = receiving.pull_object(asked.run_id, object_id)
+            await refused(pulling, Status.PERMISSION_DENIED)
+        await refused(receiving.confirm(asked), Status.PERMISSION_DENIED)
+
+
+async def test_a_node_that_has_all_of_a_message_may_confirm_it_when_its_run_is_over(
+    node: Node, state: MemoryMessages, mock_clock: MockClock
+) -> None:
+    await node.register()
+    await node.activate()
+    lacking = await given(node, state)
+    await state.finish_run(lacking.run_id, Outcome.STOPPED)
+    pulling = node.pull_object(lacking.run_id, lacking.message_id)
+    await refused(pulling, Status.PERMISSION_DENIED)
+    asked = await given(node, state)
+    for object_id, content in asked.objects.items():
+        assert (await node.pull_object(asked.run_id, object_id)).object_content == content
+    await state.finish_run(asked.run_id, Outcome.STOPPED)
+    for receiving in (node, after_a_restart(node, state)):
+        await receiving.confirm(asked)
+
+
+async def test_a_server_that_stops_leaves_it_to_the_next_to_say_that_a_run_is_over(
+    node: Node, state: MemoryMessages, mock_clock: MockClock
+) -> None:
+    await node.register()
+    await node.activate()
+    asked = await given(node, state)
+    await state.finish_run(asked.run_id, Outcome.FAILED)
+    node.api.holds.release()
+    await refused(node.pull_object(asked.run_id, asked.message_id), Status.UNAVAILABLE)
 
 
 @pytest.mark.parametrize("name", ["PullMessages", "GetRun", "PushObject", "RegisterNode"])

@@ -30,10 +30,13 @@ from peering.processes import (
     launching,
     start_superlink,
 )
-from peering.today import ADDING, NEWEST, processes, surroundings
+from peering.today import ADDING, NEWEST, end_all, processes, surroundings
 
 _NODES_OVER_GRPC = ("1.26.1", "1.36.0", "1.37.0")
 _FLWR_OVER_GRPC = ("1.26.1", "1.36.0")
+
+# Seconds in which what was killed has to be gone.
+_PATIENCE = 5.0
 
 EXAMPLE = ROOT / "examples" / "today"
 LEGACY = ROOT / "tests" / "interop" / "programs" / "legacy"
@@ -232,7 +235,13 @@ class Today:
 async def open_today(folder: Path, *, beside: bool = False) -> AsyncIterator[Today]:
     """Give the block programs to start; none outlives it, and nothing that they have started."""
     async with launching(sessions=True) as start:
-        yield Today(folder, start, beside)
+        today = Today(folder, start, beside)
+        try:
+            yield today
+        finally:
+            # The process of a run is in no session of these, and outlives a SuperLink over a file.
+            with trio.move_on_after(_PATIENCE, shield=True):
+                await end_all(today.home)
 
 
 def _name(version: str) -> str:

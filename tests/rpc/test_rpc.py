@@ -73,6 +73,17 @@ async def test_a_call_too_many_is_refused_where_none_is_held(nursery: trio.Nurse
     limit.begin("PushTaskRes")
 
 
+async def test_calls_that_come_while_the_server_stops_are_refused_and_counted() -> None:
+    limit = CallLimit(lambda: 2, [], patience=20)
+    limit.begin("PullObject")
+    limit.close()
+    for _ in range(2):
+        with pytest.raises(Refused, match="stopping") as caught:
+            limit.begin("PullObject")
+        assert caught.value.status is Status.UNAVAILABLE
+    assert (limit.under_way, limit.turned_away) == (1, 2)
+
+
 async def test_a_request_that_takes_too_long_makes_room_before_a_held_call(
     nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 import trio
 from peering.client import Client, NotAnswered, over_grpc, over_rest
 from peering.processes import Misbehaved, Program, free_address, launching, output, running
+from peering.today import end_all, processes, surroundings
 
 _ECHO = "import sys; print('{\"ready\": 1}', flush=True); print(sys.stdin.readline() * 2)"
 
@@ -50,6 +52,19 @@ async def test_no_program_outlives_its_block() -> None:
     with pytest.raises(ZeroDivisionError):
         await fail()
     assert [program.process.poll() for program in programs] == [-signal.SIGKILL] * 2
+
+
+async def test_programs_of_flower_end_with_whatever_they_have_started(tmp_path: Path) -> None:
+    # What leads a session of its own, and is nobody's child any more.
+    start = "import subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True)"
+    async with launching(sessions=True) as launch:
+        variables = surroundings(Path(sys.executable).parent, tmp_path)
+        program = await launch("starter", sys.executable, "-c", start, **variables)
+        await program.process.wait()
+        assert len(processes(tmp_path, "sleep")) == 1
+        with trio.fail_after(5):
+            await end_all(tmp_path)
+    assert processes(tmp_path) == []
 
 
 async def test_a_program_that_fails_is_told_of_with_what_it_wrote() -> None:

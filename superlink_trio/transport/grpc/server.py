@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import types
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import Any
@@ -29,6 +30,13 @@ _log = logging.getLogger(__name__)
 
 # How long answers that are ready may take to leave when a server stops in a hurry, in seconds.
 _LAST_ANSWERS = 0.1
+
+# A server that stops turns calls away until in so many looks, so many seconds apart, none has come.
+# One look alone may come late on a busy machine, and see nothing of what waits.
+_LOOK_EVERY, _QUIET_LOOKS = 0.01, 5
+
+# No longer than this, in seconds: some clients ask again and again.
+_TURNING_AWAY = 0.5
 
 # How long grpc may take to close the listening sockets of a server that broke down, in seconds.
 _SOCKETS_CLOSED = 10.0
@@ -109,10 +117,10 @@ async def serve_grpc(
     """Serve APIs over gRPC until `stopping` is set, then stop gracefully.
 
     Stopping: held calls are released, clients that stop as well may say goodbye (see `Api.drain`),
-    and then new calls are refused (UNAVAILABLE). `options.grace` seconds after its beginning calls
-    that are still in flight are cancelled. Returns when the handlers of all calls have ended. If
-    this function is cancelled instead, calls are cancelled at once, and what they held goes back
-    before it raises.
+    and then new calls are refused (UNAVAILABLE), one by one for a moment before the port closes.
+    `options.grace` seconds after its beginning calls that are still in flight are cancelled.
+    Returns when the handlers of all calls have ended. If this function is cancelled instead, calls
+    are cancelled at once, and what they held goes back before it raises.
 
     `loop` comes from `open_loop` and has to stay open until this has returned. `max_calls` gives
     the limit of that name where it may change, in the place of the option. `credentials` turn TLS
@@ -155,7 +163,7 @@ async def serve_grpc(
                     if stopping.is_set():
                         break
                     server = await _listen_again(bound, options, credentials, loop)
-                life.grace = await _drain(apis, options.grace)
+                life.grace = await _drain(apis, limit, options.grace)
                 life.ending.set()
             # No answer leaves any more, so whatever is still running has no purpose.
             calls.cancel_scope.cancel()
@@ -167,14 +175,38 @@ def _tell_nobody(_peer: str) -> None:
     pass
 
 
-async def _drain(apis: Sequence[Api], grace: float) -> float:
-    """Release what is held, and let clients say goodbye; give what is left of the grace."""
+async def _drain(apis: Sequence[Api], limit: CallLimit, grace: float) -> float:
+    """Release what is held, let clients say goodbye, and turn the others away.
+
+    Give what is left of the grace.
+    """
     for api in apis:
         api.holds.release()
     with trio.move_on_after(grace) as scope:
         for api in apis:
             await api.drain()
+    await _turn_away(limit, scope.deadline - trio.current_time())
     return max(0.0, scope.deadline - trio.current_time())
+
+
+async def _turn_away(limit: CallLimit, grace: float) -> None:
+    """Refuse calls until hardly any come.
+
+    What grpc has and no handler has seen when it stops, it ends with CANCELLED: on a busy machine
+    every second call of clients that make one after the other. Flower's nodes try again after
+    UNAVAILABLE alone.
+    """
+    limit.close()
+    quiet, thread = 0, trio.CapacityLimiter(1)
+    for _ in range(round(min(_TURNING_AWAY, grace) / _LOOK_EVERY)):
+        before = limit.turned_away
+        # By the clock of the world, as grpc's own threads go by it.
+        await trio.to_thread.run_sync(
+            time.sleep, _LOOK_EVERY, abandon_on_cancel=True, limiter=thread
+        )
+        quiet = quiet + 1 if limit.turned_away == before else 0
+        if quiet == _QUIET_LOOKS:
+            return
 
 
 async def _listen(
