@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from typing import Any
 
@@ -12,6 +13,15 @@ from superlink_trio.wire.tasks import ANONYMOUS, Task, TaskError, new_task_id
 
 EPOCH = 1_800_000_000.0
 """The Unix time at which tests begin."""
+
+STRANGE_TEXTS = {
+    "empty": "",
+    "NUL": "\0",
+    "NUL inside": "a\0b",
+    "symbol for NUL": "\N{SYMBOL FOR NULL}",
+    "long": "".join(hashlib.sha256(b"%d" % number).hexdigest() for number in range(200)),
+}
+"""What a client may send for an id; the long one fits into no index of PostgreSQL."""
 
 _groups = itertools.count(1)
 

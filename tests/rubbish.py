@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 import queue
 import threading
+from collections.abc import Callable
 from typing import Any
 
+import attrs
 import trio
+from builders import STRANGE_TEXTS
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from postgresql import the_server
 
 from examples import at_most
 from superlink_trio import SuperLink, SuperLinkConfig, run_superlink
+from superlink_trio.state import IN_MEMORY
 
 fuzz = settings(
     max_examples=at_most(150),
@@ -20,9 +25,26 @@ fuzz = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 floats = st.sampled_from([math.nan, math.inf, -math.inf, -1.0, 0.0, 1e300, 1.8e9]) | st.floats()
-texts = st.sampled_from(["", "None", "0", "f" * 64, "a" * 10_000, "\x00", "ä\n"]) | st.text(
-    max_size=30
-)
+texts = st.sampled_from(
+    [*STRANGE_TEXTS.values(), "None", "0", "f" * 64, "a" * 10_000, "ä\n"]
+) | st.text(max_size=30)
+
+
+@attrs.frozen
+class Database:
+    """What rubbish is sent to."""
+
+    make: Callable[[], str]
+    """Gives a `--database`."""
+    huge: int
+    """Items of a list that is huge for it: with each it is asked several times."""
+
+
+DATABASES = {
+    "memory": Database(lambda: IN_MEMORY, huge=20_000),
+    # Pickier than SQLite.
+    "postgres": Database(lambda: the_server().new_schema(), huge=1_000),
+}
 
 
 class Beside:

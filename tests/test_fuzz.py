@@ -15,7 +15,7 @@ from builders import pb_node, pb_task_ins, pb_task_res
 from google.protobuf.message import Message
 from hypothesis import example, given
 from hypothesis import strategies as st
-from rubbish import Beside, floats, fuzz, texts
+from rubbish import DATABASES, Beside, Database, floats, fuzz, texts
 
 from superlink_trio.wire import superlink_pb2 as pb
 
@@ -41,8 +41,9 @@ HONEST = {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.
 class Server:
     """A SuperLink, and a client of it."""
 
-    def __init__(self) -> None:
-        self._beside = Beside(hold=0)
+    def __init__(self, database: Database) -> None:
+        self.huge = database.huge
+        self._beside = Beside(hold=0, database=database.make())
         link = self._beside.link
         self._channels = {
             "Driver": grpc.insecure_channel(str(link.driver_address)),
@@ -94,9 +95,9 @@ class Server:
         (self.waiting,) = pushed.task_ids
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    server = Server()
+@pytest.fixture(scope="module", params=DATABASES)
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    server = Server(DATABASES[request.param])
     yield server
     server.check()
     server.close()
@@ -192,12 +193,12 @@ def test_containers(server: Server, name: str, content: bytes, other: str) -> No
 def test_huge_lists(server: Server) -> None:
     item = pb_task_ins(server.run_id, 4711)
     several = [pb_task_ins(server.run_id, node_id) for node_id in range(4711, 4715)]
-    good = pb.PushTaskInsRequest(task_ins_list=several * 5_000)
-    assert len(set(server.call("Driver/PushTaskIns", good).task_ids)) == 20_000
+    good = pb.PushTaskInsRequest(task_ins_list=several * (server.huge // 4))
+    assert len(set(server.call("Driver/PushTaskIns", good).task_ids)) == server.huge
     item.task.ttl = -1
-    bad = pb.PushTaskInsRequest(task_ins_list=[item] * 20_000)
+    bad = pb.PushTaskInsRequest(task_ins_list=[item] * server.huge)
     expect_honest(server, "Driver/PushTaskIns", bad.SerializeToString())
-    answers = pb.PushTaskResRequest(task_res_list=[pb_task_res(item)] * 20_000)
+    answers = pb.PushTaskResRequest(task_res_list=[pb_task_res(item)] * server.huge)
     assert server.call("Fleet/PushTaskRes", answers).results == {"None": 0}
     ids = pb.PullTaskResRequest(task_ids=["x"] * 100_000)
     expect_honest(server, "Driver/PullTaskRes", ids.SerializeToString())

@@ -22,7 +22,7 @@ from google.protobuf.message import Message
 from hypothesis import example, given
 from hypothesis import strategies as st
 from peering.parcels import Parcel, bundle, parcel
-from rubbish import Beside, floats, fuzz, texts
+from rubbish import DATABASES, Beside, floats, fuzz, texts
 from signing import Signer
 
 from superlink_trio.state.messages import SERVER
@@ -70,8 +70,9 @@ Response = TypeVar("Response", bound=Message)
 class Server:
     """A SuperLink, and beside the rubbish a node, and a run that has a process."""
 
-    def __init__(self, token: Path) -> None:
-        self._beside = Beside(port=0)
+    def __init__(self, huge: int, database: str, token: Path) -> None:
+        self.huge = huge
+        self._beside = Beside(port=0, database=database)
         address = self._beside.link.flower_address
         assert address is not None
         self._connection = http.client.HTTPConnection(address.host, address.port, timeout=60)
@@ -179,8 +180,12 @@ class Server:
         self.waiting = self._instruct()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture(scope="module", params=DATABASES)
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    kind = DATABASES[request.param]
+    database = kind.make()  # as long as PATH is the usual one
     folder = tmp_path_factory.mktemp("programs")
     token = folder / "token"
     program = folder / "flwr-serverapp"
@@ -198,7 +203,7 @@ if not token.exists():
     program.chmod(0o700)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(folder))
-        server = Server(token)
+        server = Server(kind.huge, database, token)
         yield server
         server.check()
         server.close()
@@ -302,6 +307,8 @@ def test_wrong_objects(server: Server, object_id: str, content: bytes, run_id: i
             node=server.node, run_id=run, message_object_id=object_id
         )
         expect_honest(server, f"{part}/confirm-message-received", confirm.SerializeToString())
+    collect = pb.PullAppMessagesRequest(message_ids=[object_id])
+    expect_honest(server, "runtime/pull-messages", collect.SerializeToString())
 
 
 def zipped(name: str, content: bytes) -> bytes:
@@ -340,22 +347,21 @@ def test_a_damaged_bundle(server: Server, damage: bytes, at: int) -> None:
     expect_honest(server, "control/start-run", request.SerializeToString())
 
 
-@pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 400)])
-def test_huge_trees(server: Server, more: int, status: int) -> None:
+@pytest.mark.parametrize("status", [200, 400])
+def test_huge_trees(server: Server, status: int) -> None:
     asked = server.parcel(to=server.node_id)
     request = pb.PushAppMessagesRequest(
         messages_list=[asked.envelope.message], message_object_trees=[asked.envelope.tree]
     )
     [tree] = request.message_object_trees
-    found = len(ids_of(tree))
-    tree.children.extend(
-        pb.ObjectTree(object_id=f"{number:064x}") for number in range(MOST_OBJECTS - found + more)
-    )
+    objects = MOST_OBJECTS + 1 if status == 400 else min(5 * server.huge, MOST_OBJECTS)
+    others = range(objects - len(ids_of(tree)))
+    tree.children.extend(pb.ObjectTree(object_id=f"{number:064x}") for number in others)
     assert expect_honest(server, "runtime/push-messages", request.SerializeToString()) == status
 
 
 def test_huge_lists(server: Server) -> None:
-    collect = pb.PullAppMessagesRequest(message_ids=[f"{n:064x}" for n in range(20_000)])
+    collect = pb.PullAppMessagesRequest(message_ids=[f"{n:064x}" for n in range(server.huge)])
     assert expect_honest(server, "runtime/pull-messages", collect.SerializeToString()) == 200
     logs = pb.PushLogsRequest(run_id=server.run_id, logs=["x" * 100] * 50_000)
     assert expect_honest(server, "runtime/push-logs", logs.SerializeToString()) == 200

@@ -74,7 +74,8 @@ async def test_every_line_says_which_call_it_belongs_to(
     calls = [line for line in lines if "outcome" in line]
     methods = ["CreateNode", "CreateRun", "PushTaskIns", "PullTaskIns"]
     methods += ["PushTaskRes", "PushTaskRes", "PullTaskRes", "DeleteNode"]
-    assert [line["method"] for line in calls] == methods
+    # A pull is over when it is confirmed: the node may have made its next call meanwhile.
+    assert sorted(line["method"] for line in calls) == sorted(methods)
     [pull] = [line for line in calls if line["method"] == "PullTaskIns"]
     assert fields.items() <= pull.items()
 

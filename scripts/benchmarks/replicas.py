@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -35,6 +36,7 @@ from benchmarks.table import (
     SECONDS,
     TASKS_PER_SECOND,
     Figure,
+    Unit,
     at_most,
     middle_and_tail,
 )
@@ -57,8 +59,31 @@ _LOGGED = "SELECT pg_current_wal_insert_lsn() - '0/0'"
 _SIZE = "SELECT pg_database_size(current_database())"
 
 
+class Relay(ABC):
+    """Who asks at one SuperLink, and who answers, perhaps at another."""
+
+    @abstractmethod
+    def ask(self, number: int, asked: list[float]) -> list[float]:
+        """Ask so many times, one after the other; note when, and give when each was answered."""
+
+    @abstractmethod
+    def answer(self, number: int, got: list[float]) -> None:
+        """Answer so many times, and note when each question came."""
+
+    async def ways(self, number: int) -> tuple[list[float], list[float]]:
+        """Ask so many times somebody who waits for it, one after the other.
+
+        Give the seconds from each push to the other's having it, and to the answer's having come.
+        """
+        asked, got = list[float](), list[float]()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(in_thread, self.answer, number, got)
+            answered = await in_thread(self.ask, number, asked)
+        return _apart(asked, got), _apart(asked, answered)
+
+
 @attrs.frozen
-class _Relay:
+class _Relay(Relay):
     """A driver at one SuperLink, and a node, perhaps at another, that answers its tasks."""
 
     driver: Client
@@ -72,19 +97,8 @@ class _Relay:
         fleet = Client(over_grpc(node_at.fleet, "Fleet"))
         return cls(driver, fleet, driver.create_run(), fleet.create_node())
 
-    async def ways(self, number: int) -> tuple[list[float], list[float]]:
-        """Send tasks one after the other, each to a node that waits for it.
-
-        Give the seconds from each push to the node's having the task, and to the driver's having
-        the answer.
-        """
-        asked, got = list[float](), list[float]()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(in_thread, self._answer, number, got)
-            answered = await in_thread(self._ask, number, asked)
-        return _apart(asked, got), _apart(asked, answered)
-
-    def _ask(self, number: int, asked: list[float]) -> list[float]:
+    def ask(self, number: int, asked: list[float]) -> list[float]:
+        """See `Relay`."""
         answered = []
         for _ in range(number):
             content = record_set(os.urandom(100))
@@ -96,7 +110,8 @@ class _Relay:
                 raise NotMeasured("a task came back with another task's result")
         return answered
 
-    def _answer(self, number: int, got: list[float]) -> None:
+    def answer(self, number: int, got: list[float]) -> None:
+        """See `Relay`."""
         for _ in range(number):
             [task] = _first(lambda: self.fleet.pull_tasks(self.node))
             got.append(time.perf_counter())
@@ -134,7 +149,7 @@ async def replicas(bench: Bench, side: Side) -> list[Figure]:
                 figures.append(Figure(what, 1000 * median(ways), MILLISECONDS))
                 number = 3 if bench.quick else 15
                 what = f"{deployment.name}: tasks of {_PAIRS} pairs"
-                figures += await _at_once(what, relays, number, links, server)
+                figures += await at_once(what, relays, number, links, server)
     return figures
 
 
@@ -146,10 +161,16 @@ async def _pings(what: str, bench: Bench, side: Side, links: Sequence[SuperLink]
     ]
 
 
-async def _at_once(
-    what: str, relays: Sequence[_Relay], number: int, links: Sequence[SuperLink], server: Server
+async def at_once(
+    what: str,
+    relays: Sequence[Relay],
+    number: int,
+    links: Sequence[SuperLink],
+    server: Server,
+    *,
+    unit: Unit = TASKS_PER_SECOND,
 ) -> list[Figure]:
-    """Let relays send so many tasks each, all at once."""
+    """Let relays ask so many times each, all at once."""
 
     def used() -> tuple[float, ...]:
         ours = sum(link.program.cpu_seconds() for link in links)
@@ -161,10 +182,10 @@ async def _at_once(
             nursery.start_soon(relay.ways, number)
     took, ours, database, logged = _apart(before, used())
     figures = [
-        Figure(what, tasks / took, TASKS_PER_SECOND),
+        Figure(what, tasks / took, unit),
         Figure(f"{what}: processor time each", 1000 * ours / tasks, MILLISECONDS),
     ]
-    if what.startswith(POSTGRESQL):
+    if POSTGRESQL in what:
         what = f"{what}: PostgreSQL's"
         figures += [
             Figure(f"{what} processor time each", 1000 * database / tasks, MILLISECONDS),

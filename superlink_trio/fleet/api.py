@@ -159,11 +159,13 @@ class _Fleet:
         task = await self._next_task(node_id, caller.own_connection, hold)
         if task is None:
             yield b""
+            self.presence.answered(node_id, None)
         else:
             note(run_id=task.run_id, round=task.group_id, task_id=task.task_id)
             async with self.state.handing_over_task_ins(task):
                 yield await join(write_pull_task_ins([task], timestamp(self.state.now())))
-        self.presence.answered(node_id, task)
+                # Before that is confirmed: the node may answer meanwhile.
+                self.presence.answered(node_id, task)
 
     async def _greet(self, node_id: int, caller: Caller) -> float:
         """Take a pull for a heartbeat; say for how many seconds it may be held."""

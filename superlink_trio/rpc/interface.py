@@ -7,7 +7,8 @@ carries back what the handler answers; it never looks inside. Three kinds of cal
 - `Leased`: the answer takes something out of the state (a task, results). The handler is an
   async context manager: the transport writes the answer *inside* the block. Leaving the block
   normally means the answer was handed over, leaving it by an exception or a cancellation means
-  it was not, and what it held goes back.
+  it was not, and what it held goes back. A client that has its answer does not wait until the block
+  is left, and may make its next call before: what fails there is for the log.
 - `Streaming`: a conversation. The handler gets a `Duplex`, over which both sides send any number
   of messages; the call ends when the handler returns. A client that goes away cancels it.
 """

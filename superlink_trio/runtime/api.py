@@ -32,6 +32,7 @@ from superlink_trio.wire.messages import (
     write_object,
     write_run,
 )
+from superlink_trio.wire.objects import ids_asked
 
 TOKEN = "flwr-task-token"
 
@@ -169,7 +170,7 @@ class _Runtime:
     @asynccontextmanager
     async def pull_messages(self, raw: bytes, caller: Caller) -> AsyncIterator[bytes]:
         run = await self._run_of(caller)
-        message_ids = list(dict.fromkeys(parse(pb.PullAppMessagesRequest, raw).message_ids))
+        message_ids = ids_asked(parse(pb.PullAppMessagesRequest, raw).message_ids)
         with self.holds.open(self.hold()) as scope:
             patience = Patience(scope, len(message_ids))
             await self.state.await_replies(run.run_id, message_ids, patience.note)

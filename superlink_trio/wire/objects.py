@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.splice import Buffer
@@ -39,6 +39,14 @@ def object_id_of(content: bytes) -> str:
 def make_object(kind: str, body: bytes, child: str = "") -> bytes:
     """Make an object, with the id of its child if it has one."""
     return f"{kind} {child} {len(body)}".encode() + b"\0" + body
+
+
+def ids_asked(texts: Iterable[str]) -> list[str]:
+    """Give ids that somebody asks for, each once. Raises MalformedObject.
+
+    "" is what a refused push was answered with, and is asked for like any other.
+    """
+    return [text and _checked(text) for text in dict.fromkeys(texts)]
 
 
 def children_of(content: bytes) -> list[str]:

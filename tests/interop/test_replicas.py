@@ -57,8 +57,8 @@ class Federation:
     async def kill(self) -> None:
         """Kill replicas of the Fleet API at random moments, never the last one.
 
-        Not of the Driver API: of a call that breaks off while its answer arrives, which a kill
-        leaves now and then, a driver of Flower makes a failed result.
+        Not of the Driver API: of a call that breaks off while its answer is on the wire, which a
+        kill leaves now and then on a busy machine, a driver of Flower makes a failed result.
         """
         killed = 0
         while killed < KILLS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TypeVar
 
 import attrs
@@ -15,6 +16,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from superlink_trio.rpc import Api, Caller, Refused, Status
 from superlink_trio.runtime import NoSuperExecs, runtime_api
 from superlink_trio.state.messages import SERVER, MemoryMessages, NewRun
+from superlink_trio.state.messages.interface import MESSAGE_UNAVAILABLE
 from superlink_trio.wire import messages_pb2 as pb
 from superlink_trio.wire.messages import Outcome, RunRecord, RunStatus
 from superlink_trio.wire.runs import Fab
@@ -252,3 +254,19 @@ async def test_messages_that_are_none_are_refused(
     with pytest.raises(Refused) as caught:
         await app.call("PushMessages", request, pb.PushAppMessagesResponse)
     assert caught.value.status is Status.INVALID_ARGUMENT
+
+
+async def test_ids_that_no_message_can_have_are_refused(app: App, mock_clock: MockClock) -> None:
+    await app.begin()
+    for text in ("a\0b", "f" * 63, "F" * 64, "0" * 12_800):
+        with pytest.raises(Refused, match=re.escape(repr(text[:80]))) as caught:
+            await app.pull("0" * 64, text)
+        assert caught.value.status is Status.INVALID_ARGUMENT
+
+
+async def test_what_a_refused_push_was_answered_with_may_be_asked_for(
+    app: App, mock_clock: MockClock
+) -> None:
+    await app.begin()
+    [unknown] = (await app.pull("")).messages_list
+    assert unknown.error.code == MESSAGE_UNAVAILABLE

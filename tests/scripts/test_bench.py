@@ -101,9 +101,16 @@ def test_a_run_writes_its_table(rows: str, written: str, tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the benchmark reads /proc")
-def test_a_run_over_postgresql_writes_its_table(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("rows", "written"),
+    [
+        ("wake", "wake, PostgreSQL, 2 SuperLinks: median | – | "),
+        ("messages", "1.42, PostgreSQL, 2 SuperLinks: messages and replies of 8 pairs | – | "),
+    ],
+)
+def test_a_run_over_postgresql_writes_its_table(rows: str, written: str, tmp_path: Path) -> None:
     the_server()  # where there can be none this test is skipped
-    _run("wake", "wake, PostgreSQL, 2 SuperLinks: median | – | ", tmp_path / "table.md")
+    _run(rows, written, tmp_path / "table.md")
 
 
 def _run(rows: str, written: str, output: Path) -> None:

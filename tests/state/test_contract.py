@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import attrs
 import pytest
 import trio
-from builders import answer_to, is_error, task_ins
+from builders import STRANGE_TEXTS, answer_to, is_error, task_ins
 from stores import settle
 from trio.testing import MockClock
 
@@ -1061,3 +1061,31 @@ async def test_tasks_out_of_time_can_be_asked_for_a_while(
     mock_clock.jump(LINGER)
     await settle(state)
     assert len(await collect(state, task.task_id)) == 1
+
+
+@pytest.mark.parametrize("text", STRANGE_TEXTS.values(), ids=STRANGE_TEXTS)
+async def test_what_nobody_has_stored_is_not_there_whatever_it_is_called(
+    state: State, text: str
+) -> None:
+    run_id, node_id = await run_with_node(state)
+    asked = task_ins(run_id, node_id)
+    await state.store_task_ins([asked])
+    await state.await_task_res([text], 1)
+    assert await state.take_task_res([text, asked.task_id], MiB) == []
+    assert await state.get_fab(text) is None
+    assert not await state.store_error(text, TaskError(0, text), producer=node_id)
+    with pytest.raises(NotTaken):
+        await state.store_task_res(answer_to(asked, ancestry=(text,)))
+    assert await state.node_of_key(text.encode()) is None
+
+
+async def test_an_error_says_what_a_client_may_say(state: State) -> None:
+    run_id, node_id = await run_with_node(state)
+    ins = task_ins(run_id, node_id, content=TaskError(2**63 - 1, "x" * 3000))
+    await state.store_task_ins([ins])
+    taken = await state.take_task_ins(node_id)
+    assert taken == ins
+    await state.confirm_task_ins(ins)
+    res = answer_to(ins, content=TaskError(-(2**63), "y" * 3000))
+    await state.store_task_res(res)
+    assert await state.take_task_res([ins.task_id], MiB) == [res]

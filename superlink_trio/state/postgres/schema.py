@@ -44,9 +44,9 @@ _TABLES = f"""
         collected INTEGER NOT NULL DEFAULT 0,
         answer_id TEXT,
         answer_size BIGINT,
-        answer_code INTEGER,
+        answer_code BIGINT,
         answer_reason TEXT,
-        code INTEGER,
+        code BIGINT,
         reason TEXT,
         payload_id BIGINT,
         size BIGINT NOT NULL DEFAULT 0);

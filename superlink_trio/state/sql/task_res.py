@@ -5,7 +5,6 @@ Answers hardly ever have equal contents: each lies in the reference's own column
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 
 from superlink_trio.state import rules
@@ -15,7 +14,7 @@ from superlink_trio.state.rules import Asked, Phase, Question, Reply, Survey, Ve
 from superlink_trio.state.sql import rows, runs, task_ins
 from superlink_trio.state.sql.rows import Collected
 from superlink_trio.state.sql.task_ins import SMALL
-from superlink_trio.state.sql.transaction import PORTION, Reading, Transaction
+from superlink_trio.state.sql.transaction import PORTION, Reading, Transaction, listed
 from superlink_trio.wire.tasks import Task, TaskError, error_answer
 
 _OF_ANSWER = "FROM task_res WHERE task_id = ?"
@@ -86,7 +85,7 @@ def _look_up(tx: Reading, asked_ids: Collection[str], alive: Alive) -> Mapping[s
         " s.answer_holder IS NOT NULL, n.online_until"
         " FROM json_each(?) AS wanted JOIN superlink_task AS s ON s.task_id = wanted.value"
         f" LEFT JOIN node AS n ON n.node_id = s.node_id WHERE s.collected = {Collected.NO}",
-        json.dumps(list(asked_ids)),
+        listed(asked_ids),
     ).fetchall()
     questions: dict[str, Question] = {}
     for task_id, node_id, expires_at, answer_size, under_way, stored in found:

@@ -165,8 +165,6 @@ class _Call:
 
 @attrs.define(eq=False)
 class _LeasedCall(_Call):
-    end: asyncio.Future[Refused | None]
-    """Resolved by the task once the lease is settled."""
     written: trio.Event | None = None
     """Set by grpc's side when the answer has left; there is none before there is an answer."""
 
@@ -175,10 +173,6 @@ class _LeasedCall(_Call):
         self.written = trio.Event()
         self.resolve(answer)
         return self.written
-
-    def settle(self, end: Refused | None) -> None:
-        if not self.end.done():
-            self.end.set_result(end)
 
 
 def _unary(
@@ -217,7 +211,7 @@ def _leased(
     name: str, leased: Leased, calls: trio.Nursery, loop: asyncio.AbstractEventLoop
 ) -> _Coroutine:
     async def serve(request: bytes, context: _Context) -> None:
-        call = _LeasedCall(name, trio.CancelScope(), loop.create_future(), loop.create_future())
+        call = _LeasedCall(name, trio.CancelScope(), loop.create_future())
         caller = _caller(context)
         calls.start_soon(_lease, call, leased, request, caller, name=name)
         try:
@@ -230,12 +224,10 @@ def _leased(
         except BaseException:
             call.scope.cancel()
             raise
-        # From here on the lease is being settled, and a client that leaves changes nothing.
+        # Handed over, whether the client stays or leaves. Its OK does not wait until that is
+        # settled: if this process were killed meanwhile, an answer that has arrived would be none.
         assert call.written is not None, "what was written was offered"
         call.written.set()
-        refusal = await call.end
-        if refusal is not None:
-            _refuse(context, refusal)
 
     return serve
 
@@ -244,15 +236,14 @@ async def _lease(call: _LeasedCall, leased: Leased, request: bytes, caller: Call
     with call.scope:
         try:
             async with leased(request, caller) as answer:
-                written = call.offer(answer)
-                # Left by an exception, the client gets no OK even if the answer does arrive: it
-                # drops it. So what was held may go back without asking what became of the write.
-                await written.wait()
-            call.settle(None)
+                # Whether it leaves only grpc's side knows, and cancels if it does not. Whoever else
+                # does so has to wait: the client may just be getting an OK.
+                call.scope.shield = True
+                await call.offer(answer).wait()
+                call.scope.shield = False
         except BaseException as error:
             refusal, rest = _explain(error, call.name)
             call.resolve(refusal)
-            call.settle(refusal)
             if rest is not None:
                 raise rest  # noqa: B904 (it is the caught error, or part of it)
 

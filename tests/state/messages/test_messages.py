@@ -6,6 +6,7 @@ import math
 
 import pytest
 import trio
+from builders import STRANGE_TEXTS
 from peering.parcels import parcel
 from state.messages.conftest import Make
 from state.messages.lab import Lab, a_node, a_run, objects_in, read
@@ -250,3 +251,21 @@ async def test_there_is_room_for_so_many_bytes(make: Make, mock_clock: MockClock
     lab = Lab(state, (await a_run(state)).run_id, await a_node(state))
     with pytest.raises(LimitReached):
         await lab.ask(parts=(bytes(6000),))
+
+
+@pytest.mark.parametrize("text", STRANGE_TEXTS.values(), ids=STRANGE_TEXTS)
+async def test_what_nobody_has_pushed_is_not_there_whatever_it_is_called(
+    lab: Lab, text: str
+) -> None:
+    state, run_id = lab.state, lab.run_id
+    for reader in (SERVER, lab.node_id):
+        assert await state.get_object(run_id, reader, text) is None
+        await state.confirm(run_id, reader, text)
+        with pytest.raises(Wrong):
+            await state.put_object(run_id, reader, text, b"Array  0\0")
+    reply = parcel(run_id, source=lab.node_id, to=SERVER, reply_to=text)
+    assert (await state.push(run_id, lab.node_id, [reply.envelope])).message_ids == [""]
+    await state.log(run_id, text)
+    asked = await lab.ask()
+    await state.await_instruction(lab.node_id)
+    assert (await state.take(lab.node_id)) is not None, asked

@@ -23,6 +23,7 @@ from superlink_trio.state.messages.interface import (
     CLAIM_TIMEOUT,
     NODE_UNAVAILABLE,
     TASK_TIMEOUT,
+    NotFound,
 )
 from superlink_trio.wire.messages import Outcome, RunStatus
 
@@ -40,6 +41,22 @@ async def claimed(state: DurableMessages) -> tuple[int, str]:
     assert claim is not None
     await state.begin_run(claim.token)
     return claim.run.run_id, claim.token
+
+
+async def test_who_is_not_known_keeps_no_commit_busy(
+    two: Sequence[DurableMessages], mock_clock: MockClock
+) -> None:
+    one, _ = two
+    await settle(one)
+    before = one._state.commits
+    assert not await one.heartbeat(4711)
+    assert not await one.await_instruction(4711)
+    assert await one.run_of_token("rubbish") is None
+    assert not await one.task_heartbeat("rubbish")
+    for call in (one.begin_run("rubbish"), one.activate_node(b"rubbish", 30.0)):
+        with pytest.raises(NotFound):
+            await call
+    assert one._state.commits == before
 
 
 async def test_what_one_has_acknowledged_the_other_knows_at_once(

@@ -33,7 +33,16 @@ class CancelAfter(trio.abc.Instrument):
             self.scope.cancel()
 
 
-async def call(loop: TrioEventLoop, address: Address, method: str, handled: set[str]) -> None:
+@attrs.frozen
+class Fates:
+    """What became of calls, by their names."""
+
+    handled: set[str] = attrs.field(factory=set)
+    put_back: set[str] = attrs.field(factory=set)
+    answered: set[str] = attrs.field(factory=set)
+
+
+async def call(loop: TrioEventLoop, address: Address, method: str, fates: Fates) -> None:
     async def call() -> None:
         options = [("grpc.use_local_subchannel_pool", 1)]
         async with grpc.aio.insecure_channel(str(address), options) as channel:
@@ -41,11 +50,13 @@ async def call(loop: TrioEventLoop, address: Address, method: str, handled: set[
                 await channel.unary_unary(f"/test.Service/{method}", None, None)(
                     method.encode(), timeout=2
                 )
+                fates.answered.add(method)
             except grpc.aio.AioRpcError as error:
                 # A call that arrives while grpc shuts down may end with CANCELLED, or be forgotten
                 # (about 1 in 300, just as with plain grpc.aio on asyncio): but not one that
                 # reached its handler.
-                if error.code().name not in ("CANCELLED", "UNAVAILABLE") and method in handled:
+                known = error.code().name in ("CANCELLED", "UNAVAILABLE")
+                if method in fates.handled and not known:
                     raise
 
     await loop.run_aio_coroutine(call())
@@ -54,13 +65,13 @@ async def call(loop: TrioEventLoop, address: Address, method: str, handled: set[
 async def live(loop: TrioEventLoop, address: Address, steps: int) -> bool:
     """Serve a held and a leased call and stop. Returns whether it got to the end uncancelled."""
     handling = 0
-    handled: set[str] = set()
+    fates = Fates()
     holds, both_held = Holds(), trio.Event()
 
     async def held(request: bytes, caller: Caller) -> bytes:
         nonlocal handling
         handling += 1
-        handled.add(request.decode())
+        fates.handled.add(request.decode())
         if handling == 2:
             both_held.set()
         try:
@@ -72,7 +83,12 @@ async def live(loop: TrioEventLoop, address: Address, steps: int) -> bool:
 
     @asynccontextmanager
     async def leased(request: bytes, caller: Caller) -> AsyncIterator[bytes]:
-        yield await held(request, caller)
+        answer = await held(request, caller)
+        try:
+            yield answer
+        except BaseException:
+            fates.put_back.add(request.decode())
+            raise
 
     api = Api(service="test.Service", unary={"Held": held}, leased={"Leased": leased}, holds=holds)
     stopping = trio.Event()
@@ -95,13 +111,14 @@ async def live(loop: TrioEventLoop, address: Address, steps: int) -> bool:
                         nursery.cancel_scope.cancel()
 
                     await nursery.start(serve)
-                    callers.start_soon(call, loop, address, "Held", handled)
-                    callers.start_soon(call, loop, address, "Leased", handled)
+                    callers.start_soon(call, loop, address, "Held", fates)
+                    callers.start_soon(call, loop, address, "Leased", fates)
                     await both_held.wait()
                     stopping.set()
             finally:
                 trio.lowlevel.remove_instrument(instrument)
         assert handling == 0, "serve_grpc returned before its handlers had ended"
+    assert not fates.answered & fates.put_back, "what a client has got went back"
     return not scope.cancelled_caught and instrument.steps > 0
 
 

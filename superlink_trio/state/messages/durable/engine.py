@@ -69,6 +69,15 @@ class Resumed:
 class MessageQueries(Protocol):
     """One consistent state of the database, only to be looked at."""
 
+    def has_node(self, node_id: int) -> bool: ...
+    def has_node_of_key(self, public_key: bytes) -> bool: ...
+
+    def has_run(self, run_id: int) -> bool:
+        """Say whether there is a run that is not over."""
+
+    def has_token(self, token: bytes) -> bool:
+        """Say whether there is a run with a token, by its SHA-256."""
+
     def read_run(self, run_id: int) -> RunRecord | None:
         """Give a run."""
 

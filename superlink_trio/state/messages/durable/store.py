@@ -17,9 +17,10 @@ from superlink_trio.state.durable import DurableState
 from superlink_trio.state.durable.engine import Busy, Queries
 from superlink_trio.state.interface import CannotOpen, StateUnavailable
 from superlink_trio.state.messages import rules
-from superlink_trio.state.messages.durable.engine import MessageTransaction, Sent
+from superlink_trio.state.messages.durable.engine import Sent
 from superlink_trio.state.messages.durable.heartbeats import Heartbeat
-from superlink_trio.state.messages.durable.known import Known, LiveRun, digest_of
+from superlink_trio.state.messages.durable.known import Known, digest_of
+from superlink_trio.state.messages.durable.lookups import Lookups
 from superlink_trio.state.messages.durable.upkeep import Upkeep
 from superlink_trio.state.messages.ids import draw_new_id, new_run_record
 from superlink_trio.state.messages.interface import (
@@ -59,6 +60,7 @@ class DurableMessages(MessageState):
         self._known = Known(state.now)
         self._nodes = self._known.nodes
         self._heartbeats = self._known.heartbeats
+        self._found = Lookups(state, self._known)
         self._upkeep = Upkeep(state, self._known)
         state.subscribe(self._known.committed)
 
@@ -95,30 +97,6 @@ class DurableMessages(MessageState):
         await self._state.write(lambda tx: tx.messages.stop_serving(), durable=False)
         return await self._state.write(lambda tx: tx.messages.is_served_elsewhere(), durable=False)
 
-    async def _look(self, step: Callable[[MessageTransaction], None]) -> None:
-        """Look up what is not known here, where another process may know of it."""
-        if self._state.shares_messages:
-            await self._state.write(lambda tx: step(tx.messages), durable=False)
-
-    async def _node(self, node_id: int) -> NodeRecord | None:
-        if node_id not in self._nodes:
-            await self._look(lambda tx: tx.look_at_nodes([node_id]))
-        return self._nodes.get(node_id)
-
-    async def _node_of_key(self, public_key: bytes) -> NodeRecord | None:
-        if self._nodes.of_key(public_key) is None:
-            await self._look(lambda tx: tx.look_at_node_of_key(public_key))
-        return self._nodes.of_key(public_key)
-
-    async def _look_at_run(self, run_id: int) -> None:
-        if run_id not in self._known.runs:
-            await self._look(lambda tx: tx.look_at_runs([run_id]))
-
-    async def _run_of_token(self, token: str) -> LiveRun | None:
-        if self._known.of_token(token) is None:
-            await self._look(lambda tx: tx.look_at_run_of_token(digest_of(token)))
-        return self._known.of_token(token)
-
     def census(self) -> MessagesCensus:
         runs = (run.record for run in self._known.runs.values())
         return self._nodes.census(runs, self.now())
@@ -141,7 +119,7 @@ class DurableMessages(MessageState):
         return node.node_id
 
     async def activate_node(self, public_key: bytes, heartbeat_interval: float) -> int:
-        node = await self._node_of_key(public_key)
+        node = await self._found.node_of_key(public_key)
         if node is None:
             raise NotFound(rules.NO_NODE)
         active = rules.activated(node, heartbeat_interval, self.now())
@@ -168,7 +146,7 @@ class DurableMessages(MessageState):
         )
 
     async def heartbeat(self, node_id: int, heartbeat_interval: float | None = None) -> bool:
-        node = await self._node(node_id)
+        node = await self._found.node(node_id)
         if node is None:
             return False
         now = self.now()
@@ -178,7 +156,7 @@ class DurableMessages(MessageState):
         return True
 
     async def deactivate_node(self, node_id: int) -> bool:
-        node = await self._node(node_id)
+        node = await self._found.node(node_id)
         if node is None:
             return False
         left = rules.deactivated(node, self.now())
@@ -230,7 +208,7 @@ class DurableMessages(MessageState):
         if run is None:
             # Another process is faster, or will put it back.
             runs = self._known.pending_runs()
-            await self._look(lambda tx: tx.look_at_runs(runs))
+            await self._state.write(lambda tx: tx.messages.look_at_runs(runs), durable=False)
             await trio.sleep(_LOOK_AGAIN_AFTER)
             return None
         return Claim(run, token)
@@ -246,14 +224,16 @@ class DurableMessages(MessageState):
             await self._known.pending.wait()
 
     async def begin_run(self, token: str) -> RunRecord:
+        if await self._found.run_of_token(token) is None:
+            raise NotFound(rules.NO_TOKEN)
         return await self._state.write(lambda tx: tx.messages.begin_run(digest_of(token)))
 
     async def run_of_token(self, token: str) -> RunRecord | None:
-        run = await self._run_of_token(token)
+        run = await self._found.run_of_token(token)
         return None if run is None else run.record
 
     async def task_heartbeat(self, token: str) -> bool:
-        run = await self._run_of_token(token)
+        run = await self._found.run_of_token(token)
         if run is not None:
             run.alive_at = self.now()
             if self._state.shares_messages:
@@ -268,7 +248,7 @@ class DurableMessages(MessageState):
         return finished
 
     async def await_finished(self, run_id: int) -> None:
-        await self._look_at_run(run_id)
+        await self._found.look_at_run(run_id)
         while (run := self._known.runs.get(run_id)) is not None:
             await run.news.wait()
 
@@ -279,7 +259,7 @@ class DurableMessages(MessageState):
         return await self._state.read(lambda db: db.messages.logs(run_id, after))
 
     async def await_logs(self, run_id: int, after: float) -> None:
-        await self._look_at_run(run_id)
+        await self._found.look_at_run(run_id)
         while (run := self._known.runs.get(run_id)) is not None and run.logged_at <= after:
             await run.news.wait()
 
@@ -317,7 +297,7 @@ class DurableMessages(MessageState):
 
     async def await_instruction(self, node_id: int) -> bool:
         self._known.pulls.replace(node_id)
-        if await self._node(node_id) is not None:
+        if await self._found.node(node_id) is not None:
             await self._end_pulls_elsewhere(node_id)
         while node_id in self._nodes:
             with self._known.pulls.at(node_id) as place:

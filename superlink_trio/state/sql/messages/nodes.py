@@ -80,6 +80,11 @@ def _of_key(tx: Reading, public_key: bytes) -> int | None:
     return None if node_id is None else to_unsigned(node_id)
 
 
+def has_key(tx: Reading, public_key: bytes) -> bool:
+    """Say whether a key has a node."""
+    return _of_key(tx, public_key) is not None
+
+
 def exists(tx: Reading, node_id: int) -> bool:
     """Say whether a node is registered."""
     query = "SELECT 1 FROM superlink_supernode WHERE node_id = ?"

@@ -107,6 +107,11 @@ def look_by_token(tx: Transaction, token: bytes) -> None:
         tx.notify(ChangeKind.APP_RUN_SEEN, stored.record.run_id, stored)
 
 
+def has_token(tx: Reading, token: bytes) -> bool:
+    """Say whether a run has a token, by its SHA-256."""
+    return tx.exists("SELECT 1 FROM superlink_app_run WHERE token = ?", token)
+
+
 def goes_on(tx: Reading, run_id: int) -> bool:
     """Say whether a run is known and not over."""
     query = f"SELECT 1 FROM superlink_app_run WHERE run_id = ? AND {_LIVE}"

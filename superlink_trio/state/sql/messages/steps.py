@@ -9,6 +9,10 @@ from superlink_trio.state.sql.messages.transaction import Reading, Transaction
 class MessageQueries(Reading):
     """See `messages.durable.engine.MessageQueries`."""
 
+    has_node = nodes.exists
+    has_node_of_key = nodes.has_key
+    has_run = runs.goes_on
+    has_token = runs.has_token
     read_run = runs.read
     newest_runs = runs.newest
     logs = runs.logs
