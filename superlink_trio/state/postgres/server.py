@@ -36,6 +36,7 @@ _EACH_CONNECTION, _EACH_TRANSACTION = _TIMEOUTS.format(""), _TIMEOUTS.format("LO
 # The same for the server: what we hold is free again soon after this machine has vanished.
 _KEEPALIVE = """
     SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
+    SET tcp_user_timeout = '25s';
 """
 
 # Our own parameter, beside libpq's.
