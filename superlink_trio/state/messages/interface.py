@@ -318,7 +318,8 @@ class MessageState(ABC):
     async def take_replies(self, run_id: int, message_ids: Collection[str]) -> Sequence[Envelope]:
         """Give the replies to instructions that are there, or errors that stand in.
 
-        They are given again until they are confirmed.
+        They are given again until they are confirmed. Of many the first are given, so that others
+        need not wait: who confirms these asks for the rest.
         """
 
     @abstractmethod

@@ -40,6 +40,9 @@ KEPT_RUNS = 1000
 KEPT_LOGS = 64_000_000
 """Characters in the logs of all runs that are over: of more, the oldest runs' go."""
 
+MOST_REPLIES = 256
+"""Replies that are given at once."""
+
 NO_NODE = "no node is registered with this key"
 
 NO_TOKEN = "the token is not valid (any more)"

@@ -16,6 +16,7 @@ from superlink_trio.state.messages.interface import (
     REPLY_UNAVAILABLE,
     SESSION_TIMEOUT,
 )
+from superlink_trio.state.messages.rules import MOST_REPLIES
 from superlink_trio.wire.messages import Outcome
 from superlink_trio.wire.objects import children_of, object_id_of
 
@@ -42,6 +43,15 @@ async def test_a_reply_is_given_until_it_is_confirmed(lab: Lab, mock_clock: Mock
     await lab.state.confirm(lab.run_id, SERVER, reply.message_id)
     [error] = await lab.state.take_replies(lab.run_id, [asked])
     assert error.message.error.code == MESSAGE_UNAVAILABLE
+
+
+async def test_of_many_replies_the_first_are_given(lab: Lab) -> None:
+    asked = [f"{number:064x}" for number in range(MOST_REPLIES + 1)]
+    for _ in range(2):
+        given = await lab.state.take_replies(lab.run_id, asked)
+        assert [each.message.metadata.reply_to_message_id for each in given] == asked[:-1]
+    [last] = await lab.state.take_replies(lab.run_id, asked[-1:])
+    assert last.message.metadata.reply_to_message_id == asked[-1]
 
 
 async def error_of(lab: Lab, asked: str) -> int:

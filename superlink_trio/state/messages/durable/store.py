@@ -319,15 +319,20 @@ class DurableMessages(MessageState):
 
     async def take_replies(self, run_id: int, message_ids: Collection[str]) -> Sequence[Envelope]:
         asked, online_until = await self._asked(run_id, message_ids)
-        codes = {}
-        for message_id in message_ids:
+        settled, codes = [], {}
+        for message_id in dict.fromkeys(message_ids):
             one = asked.get(message_id)
             until = 0.0 if one is None else online_until(one.reader)
             code = rules.code_of(one, until, self.now())
             if code is not None:
                 codes[message_id] = code
+            if code is not None or (one is not None and one.replied):
+                settled.append(message_id)
+        if not settled:
+            return []
         return await self._state.write(
-            lambda tx: tx.messages.take_replies(run_id, message_ids, codes), durable=False
+            lambda tx: tx.messages.take_replies(run_id, settled[: rules.MOST_REPLIES], codes),
+            durable=False,
         )
 
     async def _asked(

@@ -213,6 +213,8 @@ class Messages:
             if reply.phase is Phase.QUEUED:
                 self._hand_out(reply)
             replies.append(reply.envelope)
+            if len(replies) == rules.MOST_REPLIES:
+                break
         return replies
 
     def _code(self, asked: Entry | None) -> int | None:
