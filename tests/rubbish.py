@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
+import pytest
 import trio
 from builders import STRANGE_TEXTS
 from hypothesis import HealthCheck, settings
@@ -45,6 +46,9 @@ DATABASES = {
     # Pickier than SQLite.
     "postgres": Database(lambda: the_server().new_schema(), huge=1_000),
 }
+
+STORES = ["memory", pytest.param("postgres", marks=pytest.mark.once)]
+"""Their names, to be the parameters of a fixture."""
 
 
 class Beside:

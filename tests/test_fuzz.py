@@ -15,7 +15,7 @@ from builders import pb_node, pb_task_ins, pb_task_res
 from google.protobuf.message import Message
 from hypothesis import example, given
 from hypothesis import strategies as st
-from rubbish import DATABASES, Beside, Database, floats, fuzz, texts
+from rubbish import DATABASES, STORES, Beside, Database, floats, fuzz, texts
 
 from superlink_trio.wire import superlink_pb2 as pb
 
@@ -95,7 +95,7 @@ class Server:
         (self.waiting,) = pushed.task_ids
 
 
-@pytest.fixture(scope="module", params=DATABASES)
+@pytest.fixture(scope="module", params=STORES)
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     server = Server(DATABASES[request.param])
     yield server
