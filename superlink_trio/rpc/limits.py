@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 import trio
@@ -36,6 +37,8 @@ class CallLimit:
         # How to give a request up, and since when it is on its way; the oldest first.
         self._arrivals: dict[Callable[[], object], float] = {}
         self._closed = False
+        # When the last call began, by Trio's clock.
+        self._last = -math.inf
         self.under_way = 0
         self.turned_away = 0
         """Calls that came after `close`."""
@@ -48,10 +51,15 @@ class CallLimit:
         if self.under_way >= self._limit() and not self._has_room_for(call):
             raise self.refusal()
         self.under_way += 1
+        self._last = trio.current_time()
 
     def end(self) -> None:
         """Count a call no more."""
         self.under_way -= 1
+
+    def is_idle(self, seconds: float) -> bool:
+        """Say whether no call is under way, and none has begun for so long."""
+        return self.under_way == 0 and trio.current_time() - self._last >= seconds
 
     def close(self) -> None:
         """Refuse every call from now on: the server stops."""

@@ -124,7 +124,7 @@ async def test_a_watch_gives_way_even_before_it_has_asked(
     assert (end.status, end.reason) == (Status.RESOURCE_EXHAUSTED, "max_calls")
 
 
-def test_a_check_is_answered_where_others_are_refused() -> None:
+async def test_a_check_is_answered_where_others_are_refused() -> None:
     limit = CallLimit(lambda: 1, [], patience=20)
     limit.begin("PushTaskIns")
     with pytest.raises(Refused):

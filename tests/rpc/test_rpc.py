@@ -73,6 +73,20 @@ async def test_a_call_too_many_is_refused_where_none_is_held(nursery: trio.Nurse
     limit.begin("PushTaskRes")
 
 
+async def test_it_is_idle_when_nobody_has_called_for_a_while(autojump_clock: MockClock) -> None:
+    limit = CallLimit(lambda: 2, [], patience=20)
+    assert limit.is_idle(1)
+    limit.begin("PullObject")
+    await trio.sleep(2)
+    assert not limit.is_idle(1)
+    limit.begin("PullObject")
+    limit.end()
+    limit.end()
+    assert not limit.is_idle(1)
+    await trio.sleep(1)
+    assert limit.is_idle(1)
+
+
 async def test_calls_that_come_while_the_server_stops_are_refused_and_counted() -> None:
     limit = CallLimit(lambda: 2, [], patience=20)
     limit.begin("PullObject")

@@ -35,8 +35,12 @@ _LAST_ANSWERS = 0.1
 # One look alone may come late on a busy machine, and see nothing of what waits.
 _LOOK_EVERY, _QUIET_LOOKS = 0.01, 5
 
-# No longer than this, in seconds: some clients ask again and again.
-_TURNING_AWAY = 0.5
+# No longer than this, in seconds: some clients ask again and again. And nobody, where nobody has
+# called for so long.
+_TURNING_AWAY, _SILENCE = 0.5, 1.0
+
+# The grace of a stop that another one ends, in seconds: a year.
+_UNLIMITED = 3e7
 
 # How long grpc may take to close the listening sockets of a server that broke down, in seconds.
 _SOCKETS_CLOSED = 10.0
@@ -180,12 +184,14 @@ async def _drain(apis: Sequence[Api], limit: CallLimit, grace: float) -> float:
 
     Give what is left of the grace.
     """
+    idle = limit.is_idle(_SILENCE)
     for api in apis:
         api.holds.release()
     with trio.move_on_after(grace) as scope:
         for api in apis:
             await api.drain()
-    await _turn_away(limit, scope.deadline - trio.current_time())
+    if not idle:
+        await _turn_away(limit, scope.deadline - trio.current_time())
     return max(0.0, scope.deadline - trio.current_time())
 
 
@@ -300,10 +306,8 @@ async def _serve_one(
             await loop.run_aio_coroutine(_start(server, life.breaks, loop))
         task_status.started()
         await life.ending.wait()
-        await _stop(server, life.grace, loop)
     finally:
-        with trio.CancelScope(shield=True):
-            await loop.run_aio_coroutine(server.stop(_LAST_ANSWERS))
+        await _stop(server, life.grace, loop)
 
 
 async def _start(
@@ -357,15 +361,28 @@ def _begin(
 
 
 async def _stop(server: grpc.aio.Server, grace: float, loop: TrioEventLoop) -> None:
-    """Stop gracefully. May be cancelled, and wants another, shorter stop() afterwards.
+    """Stop gracefully; cancelled, in a hurry. It has stopped then, too.
 
-    That takes over, but only as long as the first one is left alone: cancelled, it would cancel
-    what the two wait for. So the wait is cancelled, and not the stop.
+    One stop of grpc's waits for the calls, and another one cancels them. The first is never
+    cancelled: it would cancel what the two wait for. And it has no grace of its own: where that is
+    over in the moment in which the other one is done, grpc cancels the calls of a server that is no
+    more, which is a crash of the process.
     """
-    stop: asyncio.Task[None] = loop.create_task(server.stop(grace))
+    stop: asyncio.Task[None] = loop.create_task(server.stop(_UNLIMITED))
     stopped = trio.Event()
     stop.add_done_callback(lambda _: stopped.set())
-    await stopped.wait()
+    patience = _LAST_ANSWERS
+    try:
+        with trio.move_on_after(grace):
+            await stopped.wait()
+        patience = 0.0
+    finally:
+        with trio.CancelScope(shield=True):
+            with trio.move_on_after(patience):
+                await stopped.wait()
+            if not stop.done():
+                await loop.run_aio_coroutine(server.stop(None))
+                await stopped.wait()
     if (error := stop.exception()) is not None:
         _log.error("a gRPC server did not stop gracefully", exc_info=error)
 
