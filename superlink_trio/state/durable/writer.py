@@ -71,9 +71,9 @@ class Writer(Generic[Tx]):
         self._open = False
         self._closing = False
         self._fault = ""
-        # When the commit under way was begun, and that of which the log has told.
+        # When the commit under way was begun, and whether the log has told that it takes long.
         self._began: float | None = None
-        self._slow: float | None = None
+        self._slow = False
         self.limiter = trio.CapacityLimiter(1)
         self.commits = 0
         self.steps = 0
@@ -116,8 +116,8 @@ class Writer(Generic[Tx]):
         """Log of commits that take long, which neither fail nor end, until cancelled."""
         while True:
             await trio.sleep(_LOOK_EVERY)
-            if self.commit_age >= slow and self._slow is None:
-                self._slow = self._began
+            if self.commit_age >= slow and not self._slow:
+                self._slow = True
                 _log.warning(
                     "A commit has taken %.0f s so far: the database waits for another program's "
                     "lock, its disk or a synchronous standby, and calls wait with it",
@@ -184,9 +184,9 @@ class Writer(Generic[Tx]):
             self._ended()
 
     def _ended(self) -> None:
-        if self._slow is not None:
+        if self._slow:
             _log.warning("The commit that took long has ended, after %.0f s", self.commit_age)
-        self._began = self._slow = None
+        self._began, self._slow = None, False
 
     def _postpone(self, jobs: Sequence[_Job[Tx]], error: Locked) -> None:
         """Let jobs wait for the next commit, except for those that have waited long enough."""
