@@ -36,6 +36,9 @@ class TakenRuns:
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Serve until `stopping`."""
+        # Started anew, this has stopped before.
+        with suppress(StateUnavailable):
+            await self.state.serve_again()
         _log.info(
             "Runs wait until a SuperExec takes them: flower-superexec --runtime-api-address %s",
             self.address(),

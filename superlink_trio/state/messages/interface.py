@@ -141,6 +141,10 @@ class MessageState(ABC):
         """Run the store's own tasks until `stopping`; ready when the store is."""
 
     @abstractmethod
+    async def serve_again(self) -> None:
+        """Serve, though `stop_serving` may have been called; a store that opens does by itself."""
+
+    @abstractmethod
     async def stop_serving(self) -> bool:
         """Serve no more; say whether other processes still serve the same, and go on.
 

@@ -303,6 +303,13 @@ async def test_of_all_that_stop_at_once_the_last_is_told_that_nobody_serves(url:
     assert not all(told)
 
 
+async def test_who_stopped_serves_again_when_it_begins_anew(url: str) -> None:
+    async with replica(url) as one, replica(url) as other:
+        await one.stop_serving()
+        await one.serve_again()
+        assert await other.stop_serving()
+
+
 async def test_who_has_closed_serves_no_more(url: str) -> None:
     async with replica(url) as one:
         async with replica(url):

@@ -117,6 +117,9 @@ class MessageTransaction(MessageQueries, Protocol):
     def look_at_runs(self, run_ids: Collection[int]) -> None: ...
     def look_at_run_of_token(self, token: bytes) -> None: ...
 
+    def serve(self) -> bool:
+        """Note that this process serves them; say whether no other does."""
+
     def stop_serving(self) -> None:
         """Note that this process serves nodes, runs and messages no more."""
 

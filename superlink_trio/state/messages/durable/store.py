@@ -90,6 +90,10 @@ class DurableMessages(MessageState):
             await stopping.wait()
             nursery.cancel_scope.cancel()
 
+    async def serve_again(self) -> None:
+        if self._state.shares_messages:
+            await self._state.write(lambda tx: tx.messages.serve(), durable=False)
+
     async def stop_serving(self) -> bool:
         if not self._state.shares_messages:
             return False

@@ -70,6 +70,9 @@ class MemoryMessages(MessageState):
                 else:
                     await self.finish_run(claim.run.run_id, Outcome.FAILED, rules.SILENT)
 
+    async def serve_again(self) -> None:
+        pass
+
     async def stop_serving(self) -> bool:
         return False
 
